@@ -1,0 +1,188 @@
+//! From an acknowledged command to its row in GraphQL, at a fixed rate of commands, over HTTP against the real binary.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::{Value, json};
+use tokio::{sync::Semaphore, task::JoinSet};
+use uuid::Uuid;
+
+use crate::{
+    Scale,
+    report::{Number, Report, Row},
+    workload::percentile_ms,
+};
+
+/// Customers and products that orders name.
+const REFERENCES: usize = 20;
+/// Commands under way at once: when the platform cannot keep the rate, the backlog is bounded.
+const COMMANDS_AT_ONCE: usize = 1_000;
+/// Who asks without a token asks again after this.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Not visible after this: the benchmark fails.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
+
+const TOKEN: &str = "Consistency-Token";
+
+/// What one command has seen.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// From its place in the schedule to its 201, so that a stall counts for everybody behind it.
+    acknowledged_us: u32,
+    /// From the 201 to the answer that has the order in it.
+    visible_us: u32,
+    with_token: bool,
+}
+
+/// What all commands need.
+struct Setting {
+    client: Client,
+    url: String,
+    customers: Vec<Uuid>,
+    products: Vec<Uuid>,
+    /// Makes the references visible to the orders service.
+    token: String,
+}
+
+/// A report without rows yet.
+pub fn report(scale: &Scale) -> Report {
+    let title = format!("From acknowledged to visible in GraphQL, {} commands per second", scale.visible_per_s);
+    let mut report = Report::new("visible", &title, scale.pairs);
+    report.notes.push(
+        "Orders of two lines over HTTP to one process with all roles; every order is also asked for once or more, so the \
+         requests are at least twice as many. The load generator runs on the same machine."
+            .to_owned(),
+    );
+    report
+}
+
+/// Measures the platform at `url`, which keeps its data in `databases`.
+pub async fn run(scale: &Scale, url: &str, databases: &str) -> anyhow::Result<Vec<Row>> {
+    eprintln!("visible: {} orders per second, {databases}", scale.visible_per_s);
+    let setting = Arc::new(prepare(url).await?);
+    schedule(scale, &setting, scale.warm_up).await?;
+    let (mut rates, mut runs) = (Vec::new(), Vec::new());
+    for _ in 0..scale.pairs {
+        let start = Instant::now();
+        let seen = schedule(scale, &setting, scale.visible_duration).await?;
+        rates.push(seen.len() as f64 / start.elapsed().as_secs_f64());
+        runs.push(seen);
+    }
+    let row = |side: &str, of: fn(&Seen) -> Option<u32>| {
+        let sorted: Vec<Vec<u32>> = runs
+            .iter()
+            .map(|seen| {
+                let mut values: Vec<u32> = seen.iter().filter_map(of).collect();
+                values.sort_unstable();
+                values
+            })
+            .collect();
+        let number = |name, quantile| Number::of(name, sorted.iter().map(|values| percentile_ms(values, quantile)));
+        Row {
+            case: databases.to_owned(),
+            side: side.to_owned(),
+            numbers: vec![number("p50_ms", 0.5), number("p99_ms", 0.99)],
+        }
+    };
+    Ok(vec![
+        row("POST /orders, from its place in the schedule to its 201", |seen| Some(seen.acknowledged_us)),
+        row("201 to visible, one query with the token", |seen| seen.with_token.then_some(seen.visible_us)),
+        row("201 to visible, asking every 2 ms without a token", |seen| (!seen.with_token).then_some(seen.visible_us)),
+        Row { case: databases.to_owned(), side: "reached".to_owned(), numbers: vec![Number::of("per_s", rates)] },
+    ])
+}
+
+/// Registers customers and adds products.
+async fn prepare(url: &str) -> anyhow::Result<Setting> {
+    let client = Client::builder().pool_max_idle_per_host(COMMANDS_AT_ONCE).build().context("an HTTP client")?;
+    let (mut customers, mut products) = (Vec::new(), Vec::new());
+    let (mut user_token, mut product_token) = (String::new(), String::new());
+    for n in 0..REFERENCES {
+        let (customer, product) = (Uuid::now_v7(), Uuid::now_v7());
+        let user = json!({"id": customer, "name": format!("Customer {n}"), "email": format!("{customer}@example.com")});
+        user_token = token(&created(client.post(format!("{url}/users")).json(&user)).await?)?;
+        let price = json!({"amount_minor": 1_250, "currency": "EUR"});
+        let product_body = json!({"id": product, "sku": product, "name": format!("Product {n}"), "unit_price": price});
+        product_token = token(&created(client.post(format!("{url}/products")).json(&product_body)).await?)?;
+        customers.push(customer);
+        products.push(product);
+    }
+    let token = format!("{user_token},{product_token}");
+    Ok(Setting { client, url: url.to_owned(), customers, products, token })
+}
+
+async fn created(request: RequestBuilder) -> anyhow::Result<Response> {
+    let answer =
+        request.header("Idempotency-Key", Uuid::now_v7().to_string()).send().await.context("send a command")?;
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let (status, url) = (answer.status(), answer.url().clone());
+    bail!("POST {url} was answered {status}: {}", answer.text().await.unwrap_or_default())
+}
+
+fn token(answer: &Response) -> anyhow::Result<String> {
+    let token = answer.headers().get(TOKEN).with_context(|| format!("no {TOKEN} in the answer"))?;
+    Ok(token.to_str().context("a token is text")?.to_owned())
+}
+
+/// One command after another by the clock, whatever became of those before.
+async fn schedule(scale: &Scale, setting: &Arc<Setting>, duration: Duration) -> anyhow::Result<Vec<Seen>> {
+    let commands = ((f64::from(scale.visible_per_s) * duration.as_secs_f64()).ceil() as usize).max(2);
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / scale.visible_per_s);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+    let room = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for n in 0..commands {
+        let due = ticks.tick().await.into_std();
+        let (setting, room) = (Arc::clone(setting), Arc::clone(&room));
+        tasks.spawn(async move {
+            let _room = room.acquire().await.context("the semaphore is never closed")?;
+            order(&setting, n, due).await
+        });
+    }
+    let mut seen = Vec::with_capacity(commands);
+    while let Some(done) = tasks.join_next().await {
+        seen.push(done.context("a task panicked")??);
+    }
+    ensure!(seen.len() == commands, "{} of {commands} commands were answered", seen.len());
+    Ok(seen)
+}
+
+/// Places one order and waits until a query shows it: every second one with the token, the others without.
+async fn order(setting: &Setting, n: usize, due: Instant) -> anyhow::Result<Seen> {
+    let Setting { client, url, customers, products, token: references } = setting;
+    let order_id = Uuid::now_v7();
+    let lines = json!([
+        {"product_id": products[n % products.len()], "quantity": 2},
+        {"product_id": products[(n + 1) % products.len()], "quantity": 1, "discount_bp": 500},
+    ]);
+    let body = json!({"id": order_id, "customer_id": customers[n % customers.len()], "lines": lines});
+    let request = client.post(format!("{url}/orders")).header(TOKEN, references).json(&body);
+    let answer = created(request).await?;
+    let acknowledged = Instant::now();
+    let with_token = n.is_multiple_of(2);
+    let query = json!({"query": format!("{{ order(id: \"{order_id}\") {{ orderId status }} }}")});
+    let ask = || client.post(format!("{url}/graphql")).header("Accept", "application/json").json(&query);
+    let token = token(&answer)?;
+    loop {
+        let ask = if with_token { ask().header(TOKEN, &token) } else { ask() };
+        let found: Value = ask.send().await.context("send a query")?.json().await.context("read the query's answer")?;
+        let elapsed = acknowledged.elapsed();
+        ensure!(found.get("errors").is_none(), "the query failed: {found}");
+        if found["data"]["order"]["orderId"] == json!(order_id) {
+            return Ok(Seen { acknowledged_us: micros(acknowledged - due), visible_us: micros(elapsed), with_token });
+        }
+        ensure!(!with_token, "a query with the token did not see order {order_id}: {found}");
+        ensure!(elapsed < VISIBLE_WITHIN, "order {order_id} was not visible within {VISIBLE_WITHIN:?}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,58 @@
+//! Every benchmark runs, with tiny counts, and produces its figures. No thresholds: a slow machine is not a fault.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Runs a benchmark and gives its report.
+fn check(arguments: &[&str]) -> Value {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_bench")).args(arguments).args(["--smoke", "--json"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "bench {arguments:?}: {said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert!(!rows.is_empty(), "{report}");
+    for row in rows {
+        for number in row["numbers"].as_array().unwrap() {
+            assert!(number["median"].as_f64().unwrap() > 0.0, "{row}");
+        }
+    }
+    report
+}
+
+fn ratios(report: &Value) -> usize {
+    report["ratios"].as_array().unwrap().len()
+}
+
+#[test]
+fn commands_on_postgresql_are_measured() {
+    let report = check(&["commands", "--without-peer"]);
+    assert_eq!(ratios(&report), 0, "nothing to compare with");
+}
+
+#[test]
+fn commands_on_the_bus_alone_are_measured() {
+    check(&["bus"]);
+}
+
+#[test]
+fn commands_on_sqlite_are_measured_against_raw_rows() {
+    assert_eq!(ratios(&check(&["sqlite"])), 2);
+}
+
+#[test]
+fn the_feed_is_measured_against_raw_reads_on_both_databases() {
+    assert_eq!(ratios(&check(&["feed"])), 2);
+}
+
+#[test]
+fn visibility_is_measured_on_the_real_binary_with_both_databases() {
+    let report = check(&["visible"]);
+    assert_eq!(report["rows"].as_array().unwrap().len(), 8, "{report}");
+}
+
+#[test]
+fn peak_memory_of_the_demo_is_measured() {
+    check(&["memory"]);
+}

@@ -1,0 +1,29 @@
+//! The log of a service and everything that follows it. Knows no event by name.
+//!
+//! Reading order:
+//! - [`log`]: the port. What an item to append is, and what can become of it. [`limits`] says what is too much.
+//! - [`feed`]: the log as its followers see it; [`feed_http`] serves and reads it over HTTP.
+//! - [`writer`]: group commit, the one task that writes; [`bus`]: commands on cqrs-es aggregates over it.
+//! - [`retention`]: how long answers to commands are kept.
+//! - [`follower`]: the kernel under projections, replicas, reactors and sagas.
+//! - Adapters: [`memory`], [`sqlite`], [`postgres`]; [`batch_hash`] is the tamper evidence they share.
+//! - [`clock`]: where the time comes from; [`failpoint`]: where tests make it break.
+//!
+//! What does not live here: the name of any event, any decision, any read model.
+
+pub mod batch_hash;
+pub mod bus;
+pub mod clock;
+pub mod failpoint;
+pub mod feed;
+pub mod feed_http;
+pub mod follower;
+pub mod limits;
+pub mod log;
+pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+pub mod retention;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+pub mod writer;

@@ -1,0 +1,279 @@
+//! The log on PostgreSQL: one database per service, any number of processes.
+//!
+//! - [`migrate`]: makes the tables, the append function and the roles' rights; safe to run from many processes at once.
+//! - `commit`: one call of `append_batch` per batch, on one connection that writes and does nothing else.
+//! - `read`: pages, streams, stored outcomes and the hash chain, on a small pool that never opens a transaction; the
+//!   pool also calls `forget_commands`, which waits for nobody and which nobody waits for.
+//! - `wake`: how a waiting reader learns that there is more.
+//!
+//! Nothing here opens an explicit transaction: a future that is dropped half-way would leave it open on a pooled
+//! connection, and the next autocommit write on that connection would be acknowledged and lost. And no write uses
+//! `fetch_one`: it returns with the row, which the server sends *before* it commits; only the end of the answer says
+//! that the commit is done.
+
+mod commit;
+pub mod migrate;
+mod read;
+mod wake;
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use events::envelope::{Name, RecordedEvent, StreamId};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, PgPool, Row,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::{
+    feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
+    log::{
+        AppendOutcome, Batch, ChainVerdict, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source as Cause,
+        StoredOutcome, Sweep, Swept,
+    },
+};
+
+/// The oldest server that is supported: the SQL was written and measured on it.
+pub const SERVER_VERSION_MIN: i32 = 15;
+
+/// How a log on PostgreSQL is opened.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// Whether missing migrations are run with the rights of this connection; else they are an error. Turn it off
+    /// where the service connects with a role that may only append.
+    pub migrate: bool,
+    /// Connections for reading. The writer has one more of its own.
+    pub read_connections_max: u32,
+    /// The longest a connection is waited for, from the pool or from the server.
+    pub connect_timeout: Duration,
+    /// The longest a statement may run on the server.
+    pub statement_timeout: Duration,
+    /// The longest the head of the log is waited for, behind other writers.
+    pub lock_timeout: Duration,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self {
+            migrate: true,
+            read_connections_max: 4,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The log of one service in a PostgreSQL database of its own.
+pub struct PostgresLog {
+    identity: LogIdentity,
+    writer: commit::Writer,
+    reader: read::Reader,
+    wake: wake::Wake,
+}
+
+impl PostgresLog {
+    /// Opens the log of the service `source` in the database at `url`, and makes its tables if they are missing.
+    pub async fn connect(url: &str, source: &str, options: PostgresOptions) -> Result<Arc<Self>, OpenError> {
+        let target = connect_options(url)?;
+        let mut connection = open(&target, &options).await?;
+        check_server(&mut connection).await?;
+        let missing = migrate::missing(&mut connection).await.map_err(OpenError::Migrate)?;
+        if !missing.is_empty() {
+            if !options.migrate {
+                return Err(OpenError::NotMigrated { missing });
+            }
+            migrate::run(&mut connection, source, None).await.map_err(OpenError::Migrate)?;
+        }
+        let identity = read_identity(&mut connection).await.map_err(OpenError::Identity)?;
+        connection.close().await.map_err(OpenError::Unavailable)?;
+        identity_is_of(source, &identity)?;
+        let reader = read::Reader::new(read_pool(&target, &options), identity.source.clone());
+        let writer = commit::Writer::new(with_writer_settings(target, &options), &options);
+        Ok(Arc::new(Self { identity, writer, reader, wake: wake::Wake::default() }))
+    }
+
+    /// Makes the tables with an administrator's rights. With a `service_role`, which must exist, they belong to a role
+    /// that nobody can log in as, and the service role may read them, append, and forget old answers,
+    /// nothing else; then open the log with [`PostgresOptions::migrate`] off.
+    pub async fn migrate(admin_url: &str, source: &str, service_role: Option<&str>) -> Result<(), OpenError> {
+        let target = connect_options(admin_url)?;
+        let mut connection = open(&target, &PostgresOptions::default()).await?;
+        check_server(&mut connection).await?;
+        migrate::run(&mut connection, source, service_role).await.map_err(OpenError::Migrate)?;
+        let identity = read_identity(&mut connection).await.map_err(OpenError::Identity)?;
+        connection.close().await.map_err(OpenError::Unavailable)?;
+        identity_is_of(source, &identity)
+    }
+
+    /// Closes every connection, once running calls are done. Later calls fail.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.reader.close().await;
+    }
+}
+
+#[async_trait]
+impl EventLog for PostgresLog {
+    fn identity(&self) -> &LogIdentity {
+        &self.identity
+    }
+
+    async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<AppendOutcome>, CommitError> {
+        let outcomes = self.writer.commit(&batch).await?;
+        let last = outcomes.iter().filter_map(|outcome| match outcome {
+            AppendOutcome::Appended { position, .. } => Some(*position),
+            _ => None,
+        });
+        if let Some(position) = last.max() {
+            self.wake.head_is(position);
+        }
+        Ok(outcomes)
+    }
+
+    async fn read_stream(&self, stream: &StreamId, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, LogError> {
+        self.reader.stream(stream, after, limit).await
+    }
+
+    async fn stored_outcome(&self, scope: &str, key: &str) -> Result<Option<StoredOutcome>, LogError> {
+        self.reader.stored_outcome(scope, key).await
+    }
+
+    async fn forget_commands(&self, sweep: Sweep) -> Result<Swept, ForgetError> {
+        self.reader.forget_commands(&sweep).await
+    }
+
+    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
+        self.reader.verify_chain().await
+    }
+}
+
+#[async_trait]
+impl Feed for PostgresLog {
+    fn source(&self) -> &Name {
+        &self.identity.source
+    }
+
+    async fn page(&self, after: Cursor, limit: PageLimit, wait: Duration) -> Result<FeedPage, FeedError> {
+        let deadline = tokio::time::Instant::now() + wait.min(PageLimit::WAIT_MAX);
+        loop {
+            let news = self.wake.subscribe();
+            let page = self.reader.page(after, limit).await?;
+            let head = page.head.position;
+            if !page.events.is_empty() || !self.wake.moved_from(head, news, &self.reader, deadline).await {
+                return Ok(page);
+            }
+        }
+    }
+}
+
+/// Why a log could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("not a URL of a PostgreSQL database: {0}")]
+    Url(#[source] sqlx::Error),
+    #[error("connect to PostgreSQL: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    #[error("connect to PostgreSQL: no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("the server is PostgreSQL {found}; at least {SERVER_VERSION_MIN} is needed")]
+    ServerVersion { found: String },
+    #[error(
+        "the database is encoded in {found}; it must be UTF8 (create database ... encoding 'UTF8' template template0)"
+    )]
+    Encoding { found: String },
+    #[error("the log's tables are missing or old ({}); run `PostgresLog::migrate` with a role that may create them", missing.join(", "))]
+    NotMigrated { missing: Vec<&'static str> },
+    #[error("migrate the log: {0}")]
+    Migrate(#[source] migrate::MigrateError),
+    #[error("read who the log is: {0}")]
+    Identity(#[source] sqlx::Error),
+    #[error("the database holds the log of {found}, not of {expected}")]
+    OtherSource { expected: String, found: String },
+}
+
+fn connect_options(url: &str) -> Result<PgConnectOptions, OpenError> {
+    Ok(PgConnectOptions::from_str(url)
+        .map_err(OpenError::Url)?
+        .application_name("tributary")
+        .disable_statement_logging())
+}
+
+/// Settings of every connection. No statement is part of a transaction, so one that stays open is a fault that the
+/// server ends; and it looks for clients that went away while they wait for a lock.
+fn with_common_settings(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOptions {
+    let statement_timeout_ms = options.statement_timeout.as_millis().to_string();
+    let lock_timeout_ms = options.lock_timeout.as_millis().to_string();
+    target.options([
+        ("statement_timeout", statement_timeout_ms.as_str()),
+        ("lock_timeout", lock_timeout_ms.as_str()),
+        ("idle_in_transaction_session_timeout", "10s"),
+        ("default_transaction_isolation", "read committed"),
+        ("jit", "off"),
+        ("search_path", "public"),
+    ])
+}
+
+fn with_writer_settings(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOptions {
+    with_common_settings(target, options).options([("client_connection_check_interval", "2s")])
+}
+
+/// Every read is an index look-up. Its plan is made once, perhaps on an empty table, and must be right when it grows;
+/// and only a plan without parallel workers keeps the order of a page's two parts.
+fn read_pool(target: &PgConnectOptions, options: &PostgresOptions) -> PgPool {
+    let target = with_common_settings(target.clone(), options).options([
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+        ("max_parallel_workers_per_gather", "0"),
+    ]);
+    PgPoolOptions::new()
+        .max_connections(options.read_connections_max)
+        .acquire_timeout(options.connect_timeout)
+        .test_before_acquire(false)
+        .connect_lazy_with(target)
+}
+
+async fn open(target: &PgConnectOptions, options: &PostgresOptions) -> Result<PgConnection, OpenError> {
+    match tokio::time::timeout(options.connect_timeout, target.connect()).await {
+        Ok(connected) => connected.map_err(OpenError::Unavailable),
+        Err(_) => Err(OpenError::Timeout(options.connect_timeout)),
+    }
+}
+
+async fn check_server(connection: &mut PgConnection) -> Result<(), OpenError> {
+    const QUERY: &str = "select current_setting('server_version'), current_setting('server_version_num')::int4, \
+                         current_setting('server_encoding')";
+    let row = sqlx::query(QUERY).fetch_one(connection).await.map_err(OpenError::Unavailable)?;
+    let number: i32 = row.try_get(1).map_err(OpenError::Unavailable)?;
+    if number / 10_000 < SERVER_VERSION_MIN {
+        return Err(OpenError::ServerVersion { found: row.try_get(0).map_err(OpenError::Unavailable)? });
+    }
+    let found: String = row.try_get(2).map_err(OpenError::Unavailable)?;
+    if found != "UTF8" {
+        return Err(OpenError::Encoding { found });
+    }
+    Ok(())
+}
+
+async fn read_identity(connection: &mut PgConnection) -> Result<LogIdentity, sqlx::Error> {
+    const QUERY: &str = "select source, epoch, fingerprint_key from public.log_head cross join public.log_key";
+    let row = sqlx::query(QUERY).fetch_one(connection).await?;
+    let source: &str = row.try_get(0)?;
+    let epoch: Uuid = row.try_get(1)?;
+    let fingerprint_key: [u8; 32] = row.try_get(2)?;
+    Ok(LogIdentity { source: source.into(), epoch, fingerprint_key })
+}
+
+fn identity_is_of(source: &str, identity: &LogIdentity) -> Result<(), OpenError> {
+    if *identity.source == *source {
+        return Ok(());
+    }
+    Err(OpenError::OtherSource { expected: source.to_owned(), found: identity.source.to_string() })
+}
+
+/// Any error as the cause of one of ours.
+fn cause(error: impl Into<Cause>) -> Cause {
+    error.into()
+}

@@ -1,0 +1,143 @@
+//! Makes the tables of a log, all of them in one transaction: killed half-way, nothing is there, and a second run
+//! completes. Processes that start at once wait for each other behind an advisory lock.
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
+use thiserror::Error;
+
+macro_rules! migration {
+    ($version:literal, $name:literal) => {
+        ($version, $name, include_str!(concat!("../../../migrations/event-store/postgres/", $name, ".sql")))
+    };
+}
+
+/// What the log consists of, in order. A released file never changes: what it made is changed by a new one.
+const MIGRATIONS: [(i32, &str, &str); 9] = [
+    migration!(1, "0001_events"),
+    migration!(2, "0002_log_head"),
+    migration!(3, "0003_log_key"),
+    migration!(4, "0004_commands"),
+    migration!(5, "0005_claims"),
+    migration!(6, "0006_batches"),
+    migration!(7, "0007_append_only"),
+    migration!(8, "0008_append_batch"),
+    migration!(9, "0009_forget_commands"),
+];
+
+/// "tributar" as a number: whoever migrates holds this lock of the database.
+const MIGRATION_LOCK: i64 = 0x7472_6962_7574_6172;
+
+const TABLES: [&str; 7] = ["events", "log_head", "log_key", "commands", "claims", "batches", "log_migrations"];
+const FUNCTIONS: [&str; 6] = [
+    "refuse_change",
+    "refuse_foreign_write",
+    "refuse_foreign_delete",
+    "check_head_move",
+    "append_batch",
+    "forget_commands",
+];
+
+/// Why the tables could not be made. Nothing of the run stays.
+#[derive(Debug, Error)]
+#[error("{step}: {error}")]
+pub struct MigrateError {
+    /// The migration, or what else was being done.
+    pub step: String,
+    #[source]
+    pub error: sqlx::Error,
+}
+
+fn at(step: &str) -> impl FnOnce(sqlx::Error) -> MigrateError + use<> {
+    let step = step.to_owned();
+    move |error| MigrateError { step, error }
+}
+
+/// Which migrations have not been run. Those that a newer release has run are none of our business: migrations only
+/// add, so that the previous release goes on working.
+pub async fn missing(connection: &mut PgConnection) -> Result<Vec<&'static str>, MigrateError> {
+    let made: bool = sqlx::query_scalar("select to_regclass('public.log_migrations') is not null")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(at("look for log_migrations"))?;
+    let run: Vec<i32> = match made {
+        true => sqlx::query_scalar("select version from public.log_migrations")
+            .fetch_all(connection)
+            .await
+            .map_err(at("read log_migrations"))?,
+        false => Vec::new(),
+    };
+    Ok(MIGRATIONS.iter().filter(|(version, ..)| !run.contains(version)).map(|(_, name, _)| *name).collect())
+}
+
+/// Runs what is missing, makes the head of a new log of `source`, and with a `service_role` divides the rights.
+///
+/// The transaction lives on a connection that is nobody else's: a caller that goes away drops it with the connection.
+pub async fn run(connection: &mut PgConnection, source: &str, service_role: Option<&str>) -> Result<(), MigrateError> {
+    let mut transaction = connection.begin().await.map_err(at("begin"))?;
+    raw_sql("set local search_path = public, pg_temp; set local lock_timeout = 0; set local statement_timeout = 0")
+        .execute(&mut *transaction)
+        .await
+        .map_err(at("settings"))?;
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(MIGRATION_LOCK)
+        .execute(&mut *transaction)
+        .await
+        .map_err(at("wait for another migration"))?;
+    raw_sql(
+        "create table if not exists log_migrations (version int4 primary key, name text not null, run_at timestamptz \
+         not null default now())",
+    )
+    .execute(&mut *transaction)
+    .await
+    .map_err(at("log_migrations"))?;
+    let missing = missing(&mut transaction).await?;
+    for (version, name, sql) in MIGRATIONS.iter().filter(|(_, name, _)| missing.contains(name)) {
+        raw_sql(*sql).execute(&mut *transaction).await.map_err(at(name))?;
+        sqlx::query("insert into log_migrations (version, name) values ($1, $2)")
+            .bind(version)
+            .bind(name)
+            .execute(&mut *transaction)
+            .await
+            .map_err(at(name))?;
+        crate::failpoint!("postgres_migration");
+    }
+    sqlx::query(
+        "insert into log_head (source, epoch, position, recorded_at) \
+         select $1, gen_random_uuid(), 0, 'epoch' where not exists (select from log_head)",
+    )
+    .bind(source)
+    .execute(&mut *transaction)
+    .await
+    .map_err(at("log_head"))?;
+    if let Some(role) = service_role {
+        divide_rights(&mut transaction, role).await?;
+    }
+    transaction.commit().await.map_err(at("commit"))
+}
+
+/// A role that nobody logs in as owns everything; the service may read, append through the one function, and forget old
+/// answers through the other.
+async fn divide_rights(transaction: &mut PgConnection, service_role: &str) -> Result<(), MigrateError> {
+    const NAMES: &str = "select quote_ident(owner), quote_ident($1), quote_ident(current_user), \
+                         exists (select from pg_roles where rolname = owner) \
+                         from (select left(current_database(), 50) || '_log_owner' as owner) as names";
+    let (owner, service, admin, exists): (String, String, String, bool) =
+        sqlx::query_as(NAMES).bind(service_role).fetch_one(&mut *transaction).await.map_err(at("names of roles"))?;
+    let mut statements = Vec::new();
+    if !exists {
+        statements.push(format!("create role {owner} nologin"));
+    }
+    statements.push(format!("grant {owner} to {admin}"));
+    // the functions look their tables up in public: nobody else may put things there
+    statements.push("revoke create on schema public from public".to_owned());
+    statements.push(format!("grant usage, create on schema public to {owner}"));
+    statements.extend(TABLES.map(|table| format!("alter table {table} owner to {owner}")));
+    statements.extend(FUNCTIONS.map(|function| format!("alter function {function} owner to {owner}")));
+    statements.push(format!("grant usage on schema public to {service}"));
+    statements.push(format!("grant select on {} to {service}", TABLES.join(", ")));
+    statements.push(format!("grant execute on function append_batch, forget_commands to {service}"));
+    for statement in statements {
+        let step = at(&statement);
+        raw_sql(AssertSqlSafe(statement)).execute(&mut *transaction).await.map_err(step)?;
+    }
+    Ok(())
+}

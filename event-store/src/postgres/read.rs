@@ -1,0 +1,312 @@
+//! Reads: every one is a single statement, so it sees one snapshot and leaves no transaction behind.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::{DateTime, Utc};
+use events::envelope::{Name, RecordedEvent, StreamId};
+use futures::TryStreamExt;
+use sqlx::{PgPool, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{cause, commit::fingerprint_of};
+use crate::{
+    batch_hash::{BatchRow, ChainCheck},
+    feed::{Cursor, FeedError, FeedPage, PageLimit},
+    log::{ChainVerdict, CommandKey, ForgetError, LogError, LogHead, StoredOutcome, Sweep, Swept},
+};
+
+/// Head, anchor and events of one snapshot. The head's row is told by its `sequence` 0: `event_id` is the epoch and
+/// `event_type` the id of the event at the reader's place. Text, because json has no binary form of its own.
+const PAGE: &str = "(select position, epoch as event_id, null as aggregate_type, null as aggregate_id, \
+                    0::int8 as sequence, (select event_id::text from events where position = $1) as event_type, \
+                    null as event_version, null as payload, null as metadata, recorded_at from log_head) \
+                    union all \
+                    (select position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, \
+                    payload::text, metadata::text, recorded_at \
+                    from events where position > $1 order by position limit $2)";
+
+const STREAM: &str = "select position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, \
+                      payload::text, metadata::text, recorded_at from events \
+                      where aggregate_type = $1 and aggregate_id = $2 and sequence > $3 order by sequence limit $4";
+
+const STORED_OUTCOME: &str = "select stored.fingerprint, stored.outcome, stored.position, latest.event_id \
+                              from commands as stored left join events as latest on latest.position = stored.position \
+                              where stored.scope = $1 and stored.key = $2";
+
+const FORGET_COMMANDS: &str = "select forgotten, next_scope, next_key from public.forget_commands($1, $2, $3, $4)";
+
+/// Of what a function of ours refuses: "invalid parameter value".
+const REFUSED: &str = "22023";
+
+/// Where head and events end, in one snapshot.
+const ENDS: &str = "select position, coalesce((select max(position) from events), 0) from log_head";
+
+const BATCHES: &str =
+    "select first, last, prev_hash, hash from batches where last > $1 and first <= $2 order by last limit $3";
+
+const RANGE: &str = "select position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, \
+                     payload::text, metadata::text, recorded_at from events \
+                     where position >= $1 and position <= $2 order by position";
+
+/// Batches that are verified per look: the events of one are read at once, and each was one transaction of ours.
+const BATCHES_PER_LOOK: i64 = 256;
+/// Room made before a page is read; most pages are smaller than they may be.
+const PREALLOCATED_EVENTS_MAX: usize = 512;
+
+pub(super) struct Reader {
+    pool: PgPool,
+    source: Name,
+    /// Mean bytes of an event in the last page. The server is not asked for many more events than fit a page by bytes.
+    event_bytes: AtomicU64,
+}
+
+impl Reader {
+    pub(super) fn new(pool: PgPool, source: Name) -> Self {
+        Self { pool, source, event_bytes: AtomicU64::new(0) }
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(super) async fn page(&self, after: Cursor, limit: PageLimit) -> Result<FeedPage, FeedError> {
+        let read = self.read_page(after, limit).await.map_err(|error| self.feed_error(after, error))?;
+        let damaged = |position: u64, reason: &str| {
+            Err(FeedError::Damaged { feed: self.source.clone(), position, reason: reason.to_owned() })
+        };
+        let Some((head, epoch, anchor)) = read.head else { return damaged(after.position, "log_head is empty") };
+        if after.position > head.position || (after.event_id.is_some() && after.event_id != anchor) {
+            let (feed, position) = (self.source.clone(), after.position);
+            return Err(FeedError::Regressed { feed, position, head: head.position });
+        }
+        for (expected, event) in (after.position + 1..).zip(&read.events) {
+            if event.position != expected {
+                return damaged(expected, "there is a hole");
+            }
+        }
+        if read.events.is_empty() && head.position > after.position {
+            return damaged(after.position + 1, "there is a hole");
+        }
+        Ok(FeedPage { epoch, head, events: read.events })
+    }
+
+    /// Where the head is now.
+    pub(super) async fn head_position(&self) -> Result<u64, sqlx::Error> {
+        let position: i64 = sqlx::query_scalar("select position from log_head").fetch_one(&self.pool).await?;
+        decode_number(position)
+    }
+
+    pub(super) async fn stream(
+        &self,
+        stream: &StreamId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<RecordedEvent>, LogError> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let query = sqlx::query(STREAM).bind(&*stream.aggregate_type).bind(&*stream.aggregate_id).bind(after);
+        let mut rows = query.bind(limit).fetch(&self.pool);
+        let mut names = Names::default();
+        let mut events = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(log_error)? {
+            events.push(names.event(&row).map_err(log_error)?);
+        }
+        Ok(events)
+    }
+
+    /// Not a read, but not the writer's either: it takes no lock that a commit needs.
+    pub(super) async fn forget_commands(&self, sweep: &Sweep) -> Result<Swept, ForgetError> {
+        let (scope, key) = sweep.start();
+        let keys = i32::try_from(sweep.keys()).expect("a slice is bounded far below 2^31");
+        // fetch_all returns at the end of the answer; a row alone would come before the commit
+        let query = sqlx::query(FORGET_COMMANDS).bind(sweep.before).bind(scope).bind(key).bind(keys);
+        let rows = query.fetch_all(&self.pool).await.map_err(|error| match error.as_database_error() {
+            Some(refused) if refused.code().as_deref() == Some(REFUSED) => ForgetError::TooYoung,
+            _ => ForgetError::Log(log_error(error)),
+        })?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound);
+        Ok(row.and_then(swept).map_err(log_error)?)
+    }
+
+    pub(super) async fn stored_outcome(&self, scope: &str, key: &str) -> Result<Option<StoredOutcome>, LogError> {
+        let query = sqlx::query(STORED_OUTCOME).bind(scope).bind(key);
+        let Some(row) = query.fetch_optional(&self.pool).await.map_err(log_error)? else { return Ok(None) };
+        stored(&row).map(Some).map_err(log_error)
+    }
+
+    pub(super) async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
+        let (head, last): (i64, i64) = sqlx::query_as(ENDS).fetch_one(&self.pool).await.map_err(log_error)?;
+        let (head, last) = (decode_number(head).map_err(log_error)?, decode_number(last).map_err(log_error)?);
+        if head != last {
+            let (first, last) = (head.min(last) + 1, head.max(last));
+            return Ok(ChainVerdict::Broken { first, last, reason: "the head is not where the events end".to_owned() });
+        }
+        let mut check = ChainCheck::default();
+        let mut names = Names::default();
+        // what is committed from now on is for the next call
+        while check.position() < last {
+            let query = sqlx::query(BATCHES).bind(signed(check.position())).bind(signed(last)).bind(BATCHES_PER_LOOK);
+            let batches = query.fetch_all(&self.pool).await.map_err(log_error)?;
+            if batches.is_empty() {
+                break;
+            }
+            for batch in batches {
+                let batch = batch_row(&batch).map_err(log_error)?;
+                let query = sqlx::query(RANGE).bind(signed(batch.first)).bind(signed(batch.last));
+                let rows = query.fetch_all(&self.pool).await.map_err(log_error)?;
+                let events = rows.iter().map(|row| names.event(row)).collect::<Result<Vec<_>, _>>();
+                if let Err(verdict) = check.follow(&batch, &events.map_err(log_error)?) {
+                    return Ok(verdict);
+                }
+            }
+        }
+        Ok(check.finish(last))
+    }
+
+    async fn read_page(&self, after: Cursor, limit: PageLimit) -> Result<ReadPage, sqlx::Error> {
+        let events_max = limit.events_max.clamp(1, PageLimit::EVENTS_MAX);
+        let asked = match self.event_bytes.load(Ordering::Relaxed) {
+            0 => events_max,
+            mean => events_max.min(1 + 2 * limit.bytes_max / usize::try_from(mean).unwrap_or(usize::MAX)),
+        };
+        let mut connection = self.pool.acquire().await?;
+        let mut page = ReadPage { head: None, events: Vec::with_capacity(asked.min(PREALLOCATED_EVENTS_MAX)) };
+        let mut names = Names::default();
+        let mut bytes = 0;
+        let mut is_full = false;
+        {
+            let query = sqlx::query(PAGE).bind(signed(after.position)).bind(i64::try_from(asked).unwrap_or(i64::MAX));
+            let mut rows = query.fetch(&mut *connection);
+            while let Some(row) = rows.try_next().await? {
+                if row.try_get::<i64, _>(SEQUENCE)? == 0 {
+                    page.head = Some(head_of(&row)?);
+                    continue;
+                }
+                let event = names.event(&row)?;
+                bytes += event.payload.len() + event.metadata.len();
+                if bytes > limit.bytes_max && !page.events.is_empty() {
+                    is_full = true;
+                    bytes -= event.payload.len() + event.metadata.len();
+                    break;
+                }
+                page.events.push(event);
+            }
+        }
+        if !page.events.is_empty() {
+            let mean = (bytes / page.events.len()).max(1);
+            self.event_bytes.store(u64::try_from(mean).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        if is_full {
+            // the rest may be large: it is not read to its end, as the pool would before it reuses the connection
+            connection.close_on_drop();
+        }
+        Ok(page)
+    }
+
+    fn feed_error(&self, after: Cursor, error: sqlx::Error) -> FeedError {
+        let feed = self.source.clone();
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                FeedError::Damaged { feed, position: after.position + 1, reason: error.to_string() }
+            }
+            error => FeedError::Unreachable { feed, cause: cause(error) },
+        }
+    }
+}
+
+struct ReadPage {
+    /// Head, epoch, and the id of the event at the reader's place.
+    head: Option<(LogHead, Uuid, Option<Uuid>)>,
+    events: Vec<RecordedEvent>,
+}
+
+/// The few names that a page repeats, one copy each.
+#[derive(Default)]
+struct Names {
+    known: Vec<Name>,
+}
+
+impl Names {
+    /// More different names than this are not looked for: a search should stay cheaper than a copy.
+    const KNOWN_MAX: usize = 32;
+
+    fn intern(&mut self, text: &str) -> Name {
+        if let Some(name) = self.known.iter().find(|name| ***name == *text) {
+            return name.clone();
+        }
+        let name: Name = text.into();
+        if self.known.len() < Self::KNOWN_MAX {
+            self.known.push(name.clone());
+        }
+        name
+    }
+
+    fn event(&mut self, row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
+        Ok(RecordedEvent {
+            position: decode_number(row.try_get(0)?)?,
+            event_id: row.try_get(1)?,
+            stream: StreamId {
+                aggregate_type: self.intern(row.try_get(2)?),
+                aggregate_id: row.try_get::<&str, _>(3)?.into(),
+            },
+            sequence: decode_number(row.try_get(SEQUENCE)?)?,
+            event_type: self.intern(row.try_get(5)?),
+            event_version: self.intern(row.try_get(6)?),
+            payload: row.try_get(7)?,
+            metadata: row.try_get(8)?,
+            recorded_at: row.try_get(9)?,
+        })
+    }
+}
+
+/// The column that tells the head's row from events.
+const SEQUENCE: usize = 4;
+
+fn head_of(row: &PgRow) -> Result<(LogHead, Uuid, Option<Uuid>), sqlx::Error> {
+    let position = decode_number(row.try_get(0)?)?;
+    let epoch: Uuid = row.try_get(1)?;
+    let anchor: Option<&str> = row.try_get(5)?;
+    let anchor = anchor.map(Uuid::parse_str).transpose().map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let recorded_at: DateTime<Utc> = row.try_get(9)?;
+    Ok((LogHead { position, recorded_at }, epoch, anchor))
+}
+
+fn stored(row: &PgRow) -> Result<StoredOutcome, sqlx::Error> {
+    Ok(StoredOutcome {
+        fingerprint: fingerprint_of(row.try_get(0)?)?,
+        outcome: row.try_get(1)?,
+        position: decode_number(row.try_get(2)?)?,
+        event_id: row.try_get(3)?,
+    })
+}
+
+fn batch_row(row: &PgRow) -> Result<BatchRow, sqlx::Error> {
+    Ok(BatchRow {
+        first: decode_number(row.try_get(0)?)?,
+        last: decode_number(row.try_get(1)?)?,
+        previous: row.try_get(2)?,
+        hash: row.try_get(3)?,
+    })
+}
+
+fn swept(row: &PgRow) -> Result<Swept, sqlx::Error> {
+    let (scope, key): (Option<&str>, Option<&str>) = (row.try_get(1)?, row.try_get(2)?);
+    let next = scope.zip(key).map(|(scope, key)| CommandKey { scope: scope.into(), key: key.into() });
+    Ok(Swept { forgotten: decode_number(row.try_get(0)?)?, next })
+}
+
+fn decode_number(number: i64) -> Result<u64, sqlx::Error> {
+    u64::try_from(number).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// What is beyond every position is asked for as the last one.
+fn signed(position: u64) -> i64 {
+    i64::try_from(position).unwrap_or(i64::MAX)
+}
+
+fn log_error(error: sqlx::Error) -> LogError {
+    match error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => LogError::Damaged(error.to_string()),
+        error => LogError::Unavailable(cause(error)),
+    }
+}

@@ -1,0 +1,29 @@
+//! The published language: what services say to each other, and nothing else.
+//!
+//! Reading order:
+//! - [`envelope`]: what wraps every event (position, stream, metadata) and its CloudEvents form on the wire.
+//! - [`consistency`]: the `Consistency-Token` that lets a reader wait for what a writer has just written.
+//! - [`ids`], [`money`]: the words all services share.
+//! - [`users`], [`catalog`], [`orders`]: one file a service, one type an event.
+//!
+//! What does not live here: decisions (write-side), folds into rows (projections), and any IO. Golden samples of
+//! every published version lie in `golden/`; a test reads each of them back.
+
+pub mod consistency;
+pub mod envelope;
+
+#[cfg(feature = "domain")]
+pub mod catalog;
+#[cfg(feature = "domain")]
+pub mod ids;
+#[cfg(feature = "domain")]
+pub mod money;
+#[cfg(feature = "domain")]
+pub mod orders;
+#[cfg(feature = "domain")]
+mod published;
+#[cfg(feature = "domain")]
+pub mod users;
+
+#[cfg(feature = "domain")]
+pub use published::{DecodeError, Published};

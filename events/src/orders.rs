@@ -1,0 +1,143 @@
+//! What the orders service publishes.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{CustomerId, OrderId, ProductId},
+    money::{Money, MoneyError, line_total_minor},
+    published::published,
+};
+
+/// The name of the orders service: its source in vectors and tokens, and its place in URLs.
+pub const SOURCE: &str = "orders";
+
+/// The aggregate type of an order's stream.
+pub const ORDER: &str = "order";
+
+/// The most lines one order may have.
+pub const ORDER_LINES_MAX: usize = 2_000;
+
+published! {
+    /// Everything that can be known to have happened to an order.
+    pub enum OrderEvent {
+        "OrderPlaced" "1" => OrderPlaced,
+        "OrderImported" "1" => OrderImported,
+        "OrderCancelled" "1" => OrderCancelled,
+        "OrderReturned" "1" => OrderReturned,
+    }
+}
+
+/// A customer placed an order: it is `PENDING` until checkout confirms it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderPlaced {
+    pub order_id: OrderId,
+    pub customer_id: CustomerId,
+    pub lines: Vec<OrderLine>,
+    pub placed_at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_method: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_ref: Option<String>,
+}
+
+/// An order that ended in another system, taken over with its own times, prices and status. No reactor and no saga
+/// acts on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderImported {
+    pub order_id: OrderId,
+    pub customer_id: CustomerId,
+    pub lines: Vec<OrderLine>,
+    pub status: OrderStatus,
+    pub placed_at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipped_at: Option<DateTime<Utc>>,
+    pub external_ref: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderCancelled {
+    pub order_id: OrderId,
+    pub reason: String,
+}
+
+/// Goods came back. `lines` are what came back this time; `complete` says that nothing is left with the customer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderReturned {
+    pub order_id: OrderId,
+    pub lines: Vec<ReturnedLine>,
+    pub complete: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReturnedLine {
+    pub product_id: ProductId,
+    pub quantity: u32,
+}
+
+/// One line as ordered: name and price stay what they were on that day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderLine {
+    pub product_id: ProductId,
+    pub product_name: String,
+    pub quantity: u32,
+    pub unit_price: Money,
+    #[serde(default)]
+    pub discount_bp: u16,
+}
+
+impl OrderLine {
+    /// What this line costs, in minor units of its currency.
+    pub fn total_minor(&self) -> Result<i64, MoneyError> {
+        line_total_minor(self.unit_price.amount_minor, self.quantity, self.discount_bp)
+    }
+}
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OrderStatus {
+    Pending,
+    Confirmed,
+    Cancelled,
+    Shipped,
+    Delivered,
+    Returned,
+}
+
+impl OrderStatus {
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Confirmed, Self::Cancelled, Self::Shipped, Self::Delivered, Self::Returned];
+
+    /// The word on the wire, in the log and in the read model.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Confirmed => "CONFIRMED",
+            Self::Cancelled => "CANCELLED",
+            Self::Shipped => "SHIPPED",
+            Self::Delivered => "DELIVERED",
+            Self::Returned => "RETURNED",
+        }
+    }
+}
+
+impl std::fmt::Display for OrderStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for OrderStatus {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UnknownStatus)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an order status is one of PENDING, CONFIRMED, CANCELLED, SHIPPED, DELIVERED, RETURNED")]
+pub struct UnknownStatus;

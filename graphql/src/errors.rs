@@ -1,0 +1,56 @@
+//! Errors as clients see them: a sentence, a stable `extensions.code`, and what a program needs to go on. The codes are
+//! the words that the HTTP edge of the services uses too.
+
+use async_graphql::{ErrorExtensionValues, Pos, ServerError, Value};
+
+/// The stable words in `extensions.code`. The read side adds its own: [`read_side::ReadError::code`].
+pub mod code {
+    /// A parameter of the request is missing or of the wrong type.
+    pub const BAD_REQUEST: &str = "bad_request";
+    /// The body is not JSON.
+    pub const INVALID_JSON: &str = "invalid_json";
+    /// An array of requests was sent.
+    pub const BATCHING_NOT_SUPPORTED: &str = "batching_not_supported";
+    pub const UNSUPPORTED_MEDIA_TYPE: &str = "unsupported_media_type";
+    pub const NOT_ACCEPTABLE: &str = "not_acceptable";
+    pub const METHOD_NOT_ALLOWED: &str = "method_not_allowed";
+    /// The document is not GraphQL.
+    pub const SYNTAX_ERROR: &str = "syntax_error";
+    /// The document or its variables do not fit the schema.
+    pub const VALIDATION_FAILED: &str = "validation_failed";
+    /// A bound was crossed; `extensions.limit` and `extensions.max` say which.
+    pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
+    pub const INVALID_CONSISTENCY_TOKEN: &str = "invalid_consistency_token";
+    pub const INVALID_CONSISTENCY_WAIT: &str = "invalid_consistency_wait";
+    /// Too much is going on at once: ask again later.
+    pub const OVERLOADED: &str = "overloaded";
+    /// The answer took too long.
+    pub const TIMEOUT: &str = "request_timeout";
+    /// Our fault; the log has the details under `extensions.traceId`.
+    pub const INTERNAL: &str = "internal";
+}
+
+/// An error with a code.
+pub(crate) fn coded(code: &str, message: impl Into<String>) -> ServerError {
+    let mut error = ServerError::new(message, None);
+    error.extensions.get_or_insert_default().set("code", code);
+    error
+}
+
+/// A bound was crossed: the error names it.
+pub(crate) fn limit_exceeded(limit: &str, max: usize, what: &str, at: Option<Pos>) -> ServerError {
+    let mut error = coded(code::LIMIT_EXCEEDED, format!("{what}: the limit {limit} is {max}"));
+    error.locations.extend(at);
+    let extensions = error.extensions.get_or_insert_default();
+    extensions.set("limit", limit);
+    extensions.set("max", max);
+    error
+}
+
+/// The code of an error, if it has one.
+pub(crate) fn code_of(extensions: Option<&ErrorExtensionValues>) -> Option<&str> {
+    match extensions?.get("code")? {
+        Value::String(code) => Some(code),
+        _ => None,
+    }
+}

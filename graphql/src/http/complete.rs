@@ -1,0 +1,139 @@
+//! Makes an answer of the library what the specification says it is. async-graphql 7.2.1
+//! - leaves a field that failed out of its object, and an object without fields is null: the field must be there, null;
+//! - answers the fields of an object in the order in which they became ready: it must be the order of the query.
+//!
+//! Every field of ours that can fail is nullable (a test of the schema says so), so nothing has to be carried up.
+
+use async_graphql::{
+    Name, PathSegment, Response, Value,
+    indexmap::IndexMap,
+    parser::types::{ExecutableDocument, Selection, SelectionSet},
+};
+
+/// Levels of objects whose fields become ready at different times: the root, and a customer.
+const LEVELS: usize = 2;
+
+/// The keys of an object in the order of the query, each with the keys below it.
+#[derive(Debug, Default)]
+pub(super) struct Keys(IndexMap<Name, Keys>);
+
+impl Keys {
+    /// The first levels of what an operation selects.
+    pub(super) fn of(document: &ExecutableDocument, selected: &SelectionSet) -> Self {
+        let mut keys = Self::default();
+        keys.collect(document, selected, LEVELS);
+        keys
+    }
+
+    // Bounded as the document's check is, which has gone before: no cycles, `selections` spreads.
+    fn collect(&mut self, document: &ExecutableDocument, selected: &SelectionSet, levels: usize) {
+        if levels == 0 {
+            return;
+        }
+        for selection in &selected.items {
+            match &selection.node {
+                Selection::Field(field) => {
+                    let below = self.0.entry(field.node.response_key().node.clone()).or_default();
+                    below.collect(document, &field.node.selection_set.node, levels - 1);
+                }
+                Selection::InlineFragment(fragment) => {
+                    self.collect(document, &fragment.node.selection_set.node, levels);
+                }
+                Selection::FragmentSpread(spread) => {
+                    if let Some(fragment) = document.fragments.get(&spread.node.fragment_name.node) {
+                        self.collect(document, &fragment.node.selection_set.node, levels);
+                    }
+                }
+            }
+        }
+    }
+
+    fn sort(&self, value: &mut Value) {
+        let Value::Object(fields) = value else { return };
+        let place = |key: &Name| self.0.get_index_of(key).unwrap_or(usize::MAX);
+        if !fields.keys().is_sorted_by_key(place) {
+            fields.sort_by(|one, _, other, _| place(one).cmp(&place(other)));
+        }
+        for (key, below) in fields {
+            if let Some(keys) = self.0.get(key) {
+                keys.sort(below);
+            }
+        }
+    }
+}
+
+/// Puts in what is missing, and all of it in order.
+pub(super) fn complete(answer: &mut Response, keys: &Keys) {
+    if matches!(answer.data, Value::Null) {
+        answer.data = Value::Object(IndexMap::new());
+    }
+    for error in &answer.errors {
+        put_null(&mut answer.data, &error.path);
+    }
+    keys.sort(&mut answer.data);
+}
+
+/// Sets the value at `path` to null, if it is not there.
+fn put_null(value: &mut Value, path: &[PathSegment]) {
+    let Some((segment, rest)) = path.split_first() else { return };
+    match (segment, &mut *value) {
+        (PathSegment::Index(index), Value::List(elements)) => {
+            if let Some(element) = elements.get_mut(*index) {
+                put_null(element, rest);
+            }
+        }
+        (PathSegment::Field(key), Value::Object(fields)) => {
+            put_null(fields.entry(Name::new(key)).or_insert(Value::Null), rest);
+        }
+        (PathSegment::Field(key), Value::Null) => {
+            let mut below = Value::Null;
+            put_null(&mut below, rest);
+            *value = Value::Object([(Name::new(key), below)].into_iter().collect());
+        }
+        // what is there already has been resolved
+        (PathSegment::Index(_) | PathSegment::Field(_), _) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::{ServerError, parser::parse_query};
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(query: &str, data: serde_json::Value, failed: &[&[&str]], completed: &str) {
+        let document = parse_query(query).unwrap();
+        let (_, operation) = document.operations.iter().next().unwrap();
+        let keys = Keys::of(&document, &operation.node.selection_set.node);
+        let mut answer = Response::new(Value::from_json(data).unwrap());
+        answer.errors = failed
+            .iter()
+            .map(|path| {
+                let mut error = ServerError::new("failed", None);
+                error.path = path.iter().map(|key| PathSegment::Field((*key).to_owned())).collect();
+                error
+            })
+            .collect();
+        complete(&mut answer, &keys);
+        assert_eq!(serde_json::to_string(&answer.data).unwrap(), completed);
+    }
+
+    #[test]
+    fn a_field_that_failed_is_null() {
+        check("{a b}", json!({ "b": 1 }), &[&["a"]], r#"{"a":null,"b":1}"#);
+        check("{a b}", json!(null), &[&["a"], &["b"]], r#"{"a":null,"b":null}"#);
+        check("{a{b} c}", json!({ "a": null, "c": 1 }), &[&["a", "b"]], r#"{"a":{"b":null},"c":1}"#);
+    }
+
+    #[test]
+    fn fields_are_in_the_order_of_the_query() {
+        check("{b x:a{d c}}", json!({ "x": { "c": 1, "d": 2 }, "b": 3 }), &[], r#"{"b":3,"x":{"d":2,"c":1}}"#);
+        check("{...f a} fragment f on Q{b}", json!({ "a": 1, "b": 2 }), &[], r#"{"b":2,"a":1}"#);
+    }
+
+    #[test]
+    fn an_object_of_which_everything_is_skipped_is_empty() {
+        check("{a @skip(if: true)}", json!(null), &[], "{}");
+    }
+}

@@ -1,0 +1,34 @@
+//! The questions that span services, answered over HTTP from the read models.
+//!
+//! Reading order:
+//! - [`options`]: what an operator may change; every bound with its reason.
+//! - `schema/`: the types of the schema, one file a concept. They are thin: rows of `read-side` under GraphQL's names.
+//!   `schema.graphql` beside this crate's manifest is what they print.
+//! - `http/`: GraphQL over HTTP to the letter.
+//! - `document`: what a document may cost, found out before anything runs.
+//! - `request_state`: what a request carries to its resolvers: token, wait, trace id.
+//! - `playground`: GraphiQL, from the binary.
+//! - [`errors`]: the codes.
+//!
+//! What does not live here: queries against a database (read-side), events, and any way to change something.
+
+mod document;
+pub mod errors;
+mod http;
+pub mod options;
+mod playground;
+mod request_state;
+mod schema;
+
+pub use options::{GraphqlOptions, Limits};
+
+/// `GET` and `POST /graphql`, and the playground's files under `/graphql/assets/`.
+pub fn router(read: read_side::ReadSide, options: GraphqlOptions) -> axum::Router {
+    http::router(schema::build(&options).data(read).finish(), options)
+}
+
+/// The schema as text, in GraphQL's schema language.
+pub fn schema_sdl() -> String {
+    let schema = schema::build(&GraphqlOptions::default()).finish();
+    schema.sdl_with_options(async_graphql::SDLExportOptions::new().sorted_enum_items())
+}

@@ -1,0 +1,127 @@
+//! What one request carries to its resolvers.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_graphql::{
+    Response, ServerError,
+    extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
+};
+use axum::http::HeaderMap;
+use events::consistency::{ConsistencyToken, TOKEN_HEADER, WAIT_DEFAULT, WAIT_HEADER, parse_wait};
+use tokio::sync::{Mutex, MutexGuard};
+use uuid::Uuid;
+
+use crate::errors::{code, coded};
+
+/// The headers that name a request across services; the first counts most.
+const CORRELATION_HEADERS: [&str; 2] = ["x-correlation-id", "x-request-id"];
+
+/// The longest correlation id that is taken over.
+const CORRELATION_CHARS_MAX: usize = 128;
+
+/// What one request carries to its resolvers.
+#[derive(Debug)]
+pub(crate) struct RequestState {
+    /// Names the request in the log and, after an internal error, in the answer.
+    pub(crate) trace_id: String,
+    pub(crate) token: ConsistencyToken,
+    /// When the last wait for the token ends. One instant for the whole request: fields that are read one after another
+    /// share the wait instead of adding theirs up.
+    wait_until: Instant,
+    /// Whether execution began. Before that, errors are about the request and its answer has no `data`.
+    executed: AtomicBool,
+    /// Held by the one read that waits for the token, and whether a read has met it.
+    waiting: Mutex<()>,
+    met: AtomicBool,
+}
+
+impl RequestState {
+    /// Reads `Consistency-Token` and `Consistency-Wait`.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, ServerError> {
+        let mut token = ConsistencyToken::default();
+        for value in headers.get_all(TOKEN_HEADER) {
+            let text = value.to_str().unwrap_or("not ascii");
+            let part = text.parse().map_err(|error| malformed(code::INVALID_CONSISTENCY_TOKEN, TOKEN_HEADER, error))?;
+            token.merge(&part);
+        }
+        let wait = match headers.get(WAIT_HEADER).map(|value| value.to_str().unwrap_or("not ascii").trim()) {
+            None | Some("") => WAIT_DEFAULT,
+            Some(text) => {
+                parse_wait(text).map_err(|error| malformed(code::INVALID_CONSISTENCY_WAIT, WAIT_HEADER, error))?
+            }
+        };
+        Ok(Self {
+            trace_id: trace_id(headers),
+            token,
+            wait_until: Instant::now() + wait,
+            executed: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            met: AtomicBool::new(false),
+        })
+    }
+
+    /// How long a reader may still wait.
+    pub(crate) fn wait_left(&self) -> Duration {
+        self.wait_until.saturating_duration_since(Instant::now())
+    }
+
+    /// The turn to wait for the token: one read of a request does, the others then find it met. (There is one read
+    /// model; a second one gets a turn of its own.) `None` when there is nothing to wait for.
+    pub(crate) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.token.is_empty() || self.met.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(self.waiting.lock().await).filter(|_| !self.met.load(Ordering::Acquire))
+    }
+
+    /// A read that respects the token was answered.
+    pub(crate) fn token_is_met(&self) {
+        self.met.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_executed(&self) -> bool {
+        self.executed.load(Ordering::Acquire)
+    }
+}
+
+fn malformed(code: &str, header: &str, error: impl std::fmt::Display) -> ServerError {
+    coded(code, format!("{header}: {error}"))
+}
+
+/// The caller's correlation id, by the rule that the services' own edges have, or a new one.
+fn trace_id(headers: &HeaderMap) -> String {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let usable = |id: &&str| (1..=CORRELATION_CHARS_MAX).contains(&id.len());
+    let given = CORRELATION_HEADERS.into_iter().find_map(|name| text(name).filter(usable));
+    given.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned)
+}
+
+/// Notes when a request's execution begins.
+pub(crate) struct NoteExecution;
+
+impl ExtensionFactory for NoteExecution {
+    fn create(&self) -> Arc<dyn Extension> {
+        Arc::new(Self)
+    }
+}
+
+#[async_graphql::async_trait::async_trait]
+impl Extension for NoteExecution {
+    async fn execute(
+        &self,
+        ctx: &ExtensionContext<'_>,
+        operation_name: Option<&str>,
+        next: NextExecute<'_>,
+    ) -> Response {
+        if let Some(state) = ctx.data_opt::<Arc<RequestState>>() {
+            state.executed.store(true, Ordering::Release);
+        }
+        next.run(ctx, operation_name).await
+    }
+}

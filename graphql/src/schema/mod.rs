@@ -1,0 +1,114 @@
+//! The schema: thin types over the rows of `read-side`, one file a concept.
+
+mod customer;
+mod money;
+mod node_id;
+mod order;
+mod orders;
+mod projections;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use async_graphql::{Context, EmptyMutation, EmptySubscription, ID, Interface, Object, Result, Schema, SchemaBuilder};
+use chrono::{DateTime, Utc};
+use events::ids::{CustomerId, OrderId};
+
+use self::{
+    customer::Customer,
+    node_id::{Kind, NodeId, id_of},
+    order::Order,
+    orders::{OrderConnection, OrderFilter, page_cost},
+    projections::Projection,
+    read::{look, read},
+};
+use crate::{options::GraphqlOptions, request_state::NoteExecution};
+
+/// The schema with the limits of `options`, still without the read side.
+pub(crate) fn build(options: &GraphqlOptions) -> SchemaBuilder<Query, EmptyMutation, EmptySubscription> {
+    let limits = &options.limits;
+    let builder = Schema::build(Query, EmptyMutation, EmptySubscription)
+        .limit_depth(limits.depth_max)
+        .limit_complexity(limits.complexity_max)
+        .limit_directives(limits.directives_max)
+        .limit_recursive_depth(limits.document_nesting_max)
+        .override_output_type_description::<DateTime<Utc>>(
+            "An instant as RFC 3339 writes it, such as `2026-11-21T08:30:00.123456+00:00`, to the microsecond.",
+        )
+        .extension(NoteExecution);
+    if options.introspection { builder } else { builder.disable_introspection() }
+}
+
+/// Something with a global id.
+#[derive(Interface)]
+#[graphql(field(name = "id", ty = "&ID", desc = "The global id: pass it to `node` to get the same thing again."))]
+pub(crate) enum Node {
+    Order(Order),
+    Customer(Customer),
+}
+
+/// The root. Every field that reads is nullable, so that one which fails leaves the others their answers.
+pub(crate) struct Query;
+
+/// Questions that span services. Every answer comes from read models in the query database; none joins services.
+///
+/// To read your own writes, send the header `Consistency-Token` with what a command's answer carried in it: the answer
+/// then includes that command's effects, or is the error `consistency_timeout` after `Consistency-Wait` (2 s unless
+/// said otherwise, at most 30 s).
+#[Object]
+impl Query {
+    /// One order; null if there is none of that id.
+    async fn order(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The order's UUID, or its global id.")] id: ID,
+    ) -> Result<Option<Order>> {
+        let id = OrderId(id_of(Kind::Order, &id, "id")?);
+        let found = read(ctx, async |side, consistency| side.order(id, consistency).await).await?;
+        found.map(Order::try_from).transpose().map_err(|error| read::internal(ctx, &error))
+    }
+
+    /// Orders, newest first.
+    #[graphql(complexity = "page_cost(first, child_complexity)")]
+    async fn orders(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The most orders to answer: 1 to 100.", default = 20)] first: i32,
+        #[graphql(desc = "A cursor: the page begins behind it.")] after: Option<String>,
+        #[graphql(desc = "Which orders to answer; without it, all.")] filter: Option<OrderFilter>,
+    ) -> Result<Option<OrderConnection>> {
+        orders::page(ctx, first, after, filter.unwrap_or_default().try_into()?).await.map(Some)
+    }
+
+    /// One customer, with their orders; null if the users service has told of none of that id.
+    async fn customer(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The customer's UUID, or its global id.")] id: ID,
+    ) -> Result<Option<Customer>> {
+        let id = CustomerId::from(id_of(Kind::Customer, &id, "id")?);
+        let found = read(ctx, async |side, consistency| side.customer(id, consistency).await).await?;
+        Ok(found.map(Customer::from))
+    }
+
+    /// Anything by its global id; null if there is nothing of that id.
+    async fn node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "A global id, as any `id` in an answer.")] id: ID,
+    ) -> Result<Option<Node>> {
+        let NodeId { kind, uuid } = id.parse().map_err(|error| read::invalid("id", error))?;
+        let id = ID(uuid.to_string());
+        match kind {
+            Kind::Order => Ok(self.order(ctx, id).await?.map(Node::Order)),
+            Kind::Customer => Ok(self.customer(ctx, id).await?.map(Node::Customer)),
+        }
+    }
+
+    /// The read models that answer, and how far each is behind its sources.
+    async fn projections(&self, ctx: &Context<'_>) -> Result<Option<Vec<Projection>>> {
+        // how far a projection is must be seen as it is, so no token is waited for
+        let statuses = look(ctx, async |side| side.projections().await).await?;
+        Ok(Some(statuses.into_iter().map(Projection::from).collect()))
+    }
+}

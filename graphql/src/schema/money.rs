@@ -1,0 +1,42 @@
+//! Money: integer minor units with a currency.
+
+use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, SimpleObject, Value};
+use events::money::{AMOUNT_MINOR_MAX, Currency};
+
+/// See the description below, which is the schema's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SafeInt(pub(crate) i64);
+
+/// A whole number that every JSON reader gets exactly: within -(2^53 - 1) and 2^53 - 1. `Int` ends at 2^31 - 1, which
+/// money passes.
+#[Scalar]
+impl ScalarType for SafeInt {
+    fn parse(value: Value) -> InputValueResult<Self> {
+        match &value {
+            Value::Number(number) => match number.as_i64() {
+                Some(number) if number.abs() <= AMOUNT_MINOR_MAX => Ok(Self(number)),
+                _ => Err(InputValueError::custom("a SafeInt is a whole number within -(2^53 - 1) and 2^53 - 1")),
+            },
+            _ => Err(InputValueError::expected_type(value)),
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        Value::from(self.0)
+    }
+}
+
+/// An amount of money.
+#[derive(Debug, Clone, PartialEq, Eq, SimpleObject)]
+pub(crate) struct Money {
+    /// The amount in the currency's minor unit: cents for USD.
+    amount_minor: SafeInt,
+    /// The currency's ISO 4217 code, such as `USD`.
+    currency: String,
+}
+
+impl Money {
+    pub(super) fn new(amount_minor: i64, currency: Currency) -> Self {
+        Self { amount_minor: SafeInt(amount_minor), currency: currency.as_str().to_owned() }
+    }
+}

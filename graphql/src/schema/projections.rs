@@ -1,0 +1,74 @@
+//! What feeds the answers, and how far behind it is.
+
+use std::time::Duration;
+
+use async_graphql::SimpleObject;
+use chrono::Utc;
+use read_side::{ProjectionStatus, SourceStatus};
+
+use super::money::SafeInt;
+
+/// A read model: what its projection made of the services' events.
+#[derive(Debug, SimpleObject)]
+pub(crate) struct Projection {
+    /// The read model's name, such as `order_details`.
+    name: String,
+    /// The version of the fold that made the rows.
+    version: SafeInt,
+    /// The generation that answers. A rebuild makes the next one beside it.
+    generation: SafeInt,
+    /// `live`, or `rebuilding` while another generation is built beside the live one.
+    state: String,
+    /// The generation that is being built; null if none is.
+    building_generation: Option<SafeInt>,
+    /// How many rows it serves.
+    rows: SafeInt,
+    /// How far it is in each source.
+    sources: Vec<ProjectionSource>,
+}
+
+/// How far a read model is in the log of one service.
+#[derive(Debug, SimpleObject)]
+struct ProjectionSource {
+    /// The service's name.
+    source: String,
+    /// The position in the service's log up to which every event is in the rows.
+    position: SafeInt,
+    /// The log's last position when the projector last looked.
+    head_position: SafeInt,
+    /// Events between the two.
+    lag_events: SafeInt,
+    /// How old the state shown is, in seconds; 0 when nothing is missing.
+    lag_seconds: f64,
+    /// Events that could not be folded and wait for an operator.
+    parked: SafeInt,
+}
+
+impl From<ProjectionStatus> for Projection {
+    fn from(status: ProjectionStatus) -> Self {
+        Self {
+            name: status.name,
+            version: SafeInt(status.version),
+            generation: SafeInt(status.live_generation),
+            state: status.state,
+            building_generation: status.building_generation.map(SafeInt),
+            rows: SafeInt(status.rows),
+            sources: status.vector.into_iter().map(ProjectionSource::from).collect(),
+        }
+    }
+}
+
+impl From<SourceStatus> for ProjectionSource {
+    fn from(source: SourceStatus) -> Self {
+        let lag_ms = source.lag_ms(Utc::now().timestamp_micros());
+        let lag = Duration::from_millis(u64::try_from(lag_ms).unwrap_or(0));
+        Self {
+            position: SafeInt(source.position),
+            head_position: SafeInt(source.head_position),
+            lag_events: SafeInt(source.lag_events()),
+            lag_seconds: lag.as_secs_f64(),
+            parked: SafeInt(source.parked),
+            source: source.source,
+        }
+    }
+}

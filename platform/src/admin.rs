@@ -1,0 +1,155 @@
+//! The admin API, under `/admin`: what the command line talks to while the platform runs. Loopback only, like
+//! everything until authentication exists.
+
+mod checks;
+mod views;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use event_store::log::{EventLog, LogError};
+use events::envelope::StreamId;
+use projections::{
+    ProjectorHandle,
+    engine::{projector::StartRebuildError, rebuild::Progress},
+};
+use read_side::ReadSide;
+use serde::Deserialize;
+use tokio::sync::watch;
+use write_side::{edge::Problem, orders::replica::Replica};
+
+pub use checks::{Check, Verdict, of_log as check_log};
+pub use views::{EventView, ProjectionView, RebuildView, StreamEvents};
+
+/// The most events that one answer of `stream show` carries.
+const STREAM_EVENTS_MAX: usize = 1_000;
+
+/// What the admin API looks at.
+#[derive(Clone)]
+pub struct Admin {
+    pub read: ReadSide,
+    pub projector: Arc<ProjectorHandle>,
+    /// Every service's log, with the aggregate type of its streams.
+    pub logs: BTreeMap<String, (Arc<dyn EventLog>, &'static str)>,
+    /// What services copy from others, by service.
+    pub replicas: Vec<(&'static str, Arc<Replica>)>,
+}
+
+/// Why sources are not being read, by projection and source.
+pub type Halts = BTreeMap<(String, String), String>;
+
+impl Admin {
+    async fn halts(&self) -> Halts {
+        let mut halts = Halts::new();
+        for report in self.projector.status().await {
+            let Some((_, status)) = report.live else { continue };
+            for (source, status) in &status.sources {
+                if let Some(reason) = status.halt() {
+                    halts.insert((report.projection.to_owned(), source.to_string()), reason.to_string());
+                }
+            }
+        }
+        halts
+    }
+}
+
+pub fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/admin/projections", get(projections))
+        .route("/admin/projections/{name}/rebuild", get(rebuild_progress).post(rebuild))
+        .route("/admin/projections/{name}/verify", post(verify))
+        .route("/admin/streams/{service}/{id}", get(stream))
+        .route("/admin/doctor", get(doctor))
+        .with_state(admin)
+}
+
+async fn projections(State(admin): State<Admin>) -> Result<Json<Vec<ProjectionView>>, Problem> {
+    let statuses = admin.read.projections().await.map_err(|error| Problem::unavailable(error.to_string()))?;
+    let halts = admin.halts().await;
+    Ok(Json(statuses.into_iter().map(|status| ProjectionView::new(status, &halts)).collect()))
+}
+
+async fn rebuild(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
+    started(admin.projector.rebuild(&name).await)
+}
+
+async fn verify(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
+    started(admin.projector.verify(&name).await)
+}
+
+fn started(progress: Result<watch::Receiver<Progress>, StartRebuildError>) -> Result<Response, Problem> {
+    let progress = progress.map_err(|error| match &error {
+        StartRebuildError::Unknown(_) => {
+            let detail = format!("{error}; `tributary projection ls` lists them");
+            Problem::new(StatusCode::NOT_FOUND, "projection_not_found", detail)
+        }
+        StartRebuildError::UnderWay { .. } => {
+            Problem::new(StatusCode::CONFLICT, "rebuild_under_way", error.to_string())
+        }
+        StartRebuildError::Engine(_) => Problem::internal(error.to_string()),
+    })?;
+    let progress = RebuildView::from(&*progress.borrow());
+    Ok((StatusCode::ACCEPTED, Json(progress)).into_response())
+}
+
+async fn rebuild_progress(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
+    let reports = admin.projector.status().await;
+    let report = reports.into_iter().find(|report| report.projection == name);
+    let nothing =
+        || Problem::new(StatusCode::NOT_FOUND, "rebuild_not_found", format!("{name} was not rebuilt since the start"));
+    report.and_then(|report| report.rebuild).map(|progress| Json((&progress).into())).ok_or_else(nothing)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StreamQuery {
+    #[serde(default)]
+    after: u64,
+    limit: Option<usize>,
+}
+
+async fn stream(
+    State(admin): State<Admin>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    query: Result<Query<StreamQuery>, QueryRejection>,
+) -> Result<Json<StreamEvents>, Problem> {
+    let Path((service, id)) = path.map_err(|error| bad_address(&error.body_text()))?;
+    let Query(query) = query.map_err(|error| bad_address(&error.body_text()))?;
+    let Some((log, aggregate_type)) = admin.logs.get(&service) else {
+        let services: Vec<&str> = admin.logs.keys().map(String::as_str).collect();
+        let detail = format!("there is no service {service}; there are {}", services.join(", "));
+        return Err(Problem::new(StatusCode::NOT_FOUND, "service_not_found", detail));
+    };
+    let limit = query.limit.unwrap_or(STREAM_EVENTS_MAX).clamp(1, STREAM_EVENTS_MAX);
+    let stream = StreamId::new(*aggregate_type, id.as_str());
+    // one more than asked for tells whether there are more
+    let mut events = log.read_stream(&stream, query.after, limit + 1).await.map_err(|error| match error {
+        LogError::Unavailable(error) => Problem::unavailable(error.to_string()),
+        LogError::Damaged(reason) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", reason),
+    })?;
+    if events.is_empty() && query.after == 0 {
+        let detail = format!("{service} has no events of {aggregate_type} {id}");
+        return Err(Problem::new(StatusCode::NOT_FOUND, "stream_not_found", detail));
+    }
+    let more = events.len() > limit;
+    events.truncate(limit);
+    let events = events.into_iter().map(EventView::try_from).collect::<Result<_, _>>()?;
+    Ok(Json(StreamEvents { service, stream: stream.to_string(), events, more }))
+}
+
+fn bad_address(why: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_address", why)
+}
+
+async fn doctor(State(admin): State<Admin>) -> Json<Vec<Check>> {
+    Json(checks::of_running(&admin).await)
+}

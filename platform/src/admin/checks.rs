@@ -1,0 +1,125 @@
+//! What `tributary doctor` looks at, each with a verdict and what to do.
+
+use std::sync::Arc;
+
+use event_store::{
+    feed::{Cursor, PageLimit},
+    follower::{HaltReason, SourceStatus},
+    log::{ChainVerdict, EventLog},
+};
+use events::envelope::Name;
+use serde::{Deserialize, Serialize};
+use write_side::orders::replica::Replica;
+
+use super::Admin;
+
+/// Events behind which a projection is called late.
+const LAG_EVENTS_LATE: i64 = 10_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Good,
+    /// Works, but should be looked at.
+    Doubtful,
+    Bad,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Check {
+    pub name: String,
+    pub verdict: Verdict,
+    /// What was seen and, unless it is good, what to do.
+    pub finding: String,
+}
+
+impl Check {
+    pub fn good(name: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self { name: name.into(), verdict: Verdict::Good, finding: finding.into() }
+    }
+
+    pub fn doubtful(name: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self { name: name.into(), verdict: Verdict::Doubtful, finding: finding.into() }
+    }
+
+    pub fn bad(name: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self { name: name.into(), verdict: Verdict::Bad, finding: finding.into() }
+    }
+}
+
+/// Looks at a running platform: every log, every replica, every projection.
+pub async fn of_running(admin: &Admin) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (service, (log, _)) in &admin.logs {
+        checks.extend(of_log(service, log).await);
+    }
+    checks.extend(admin.replicas.iter().flat_map(|(service, replica)| of_replica(service, replica)));
+    match admin.read.projections().await {
+        Ok(statuses) if statuses.is_empty() => {
+            checks.push(Check::bad("projections", "no projection is live: look for the projector's errors in the log"));
+        }
+        Ok(statuses) => {
+            let halts = admin.halts().await;
+            for status in statuses {
+                for source in &status.vector {
+                    let name = format!("projection {} <- {}", status.name, source.source);
+                    checks.push(match halts.get(&(status.name.clone(), source.source.clone())) {
+                        Some(reason) => {
+                            Check::bad(name, format!("halted: {reason}; `tributary projection rebuild` reads anew"))
+                        }
+                        None if source.parked > 0 => {
+                            Check::bad(name, format!("{} events are parked and wait for a decision", source.parked))
+                        }
+                        None if source.lag_events() > LAG_EVENTS_LATE => {
+                            Check::doubtful(name, format!("{} events behind", source.lag_events()))
+                        }
+                        None => Check::good(name, format!("at {}, {} behind", source.position, source.lag_events())),
+                    });
+                }
+            }
+        }
+        Err(error) => checks.push(Check::bad("query database", format!("cannot be read: {error}"))),
+    }
+    checks
+}
+
+/// Looks at what a service copies from others: while it stands still, what is new there cannot be ordered.
+fn of_replica(service: &str, replica: &Replica) -> Vec<Check> {
+    let status = replica.follower().status();
+    if let Some(reason) = &status.stopped {
+        return vec![Check::bad(format!("replica of {service}"), format!("stopped: {reason}; restart the platform"))];
+    }
+    let check = |(source, status): (&Name, &SourceStatus)| {
+        let name = format!("replica {service} <- {source}");
+        match status.halt() {
+            Some(reason) if reason.heals_by_itself() => Check::doubtful(name, reason.to_string()),
+            Some(reason @ HaltReason::FeedRegressed { .. }) => {
+                Check::bad(name, format!("halted: {reason}; a restart of the platform reads it anew"))
+            }
+            Some(reason) => Check::bad(name, format!("halted: {reason}; a newer release may know what to do")),
+            None => Check::good(name, format!("at {}, {} behind", status.checkpoint.position, status.lag_events())),
+        }
+    };
+    status.sources.iter().map(check).collect()
+}
+
+/// Looks at one log: whether it answers, and whether its hash chain holds.
+pub async fn of_log(service: &str, log: &Arc<dyn EventLog>) -> Vec<Check> {
+    let head = match log.page(Cursor::START, PageLimit::events(1), std::time::Duration::ZERO).await {
+        Ok(page) => Check::good(format!("log {service}"), format!("head {}, epoch {}", page.head.position, page.epoch)),
+        Err(error) => return vec![Check::bad(format!("log {service}"), error.to_string())],
+    };
+    let name = format!("hash chain {service}");
+    let chain = match log.verify_chain().await {
+        Ok(ChainVerdict::Intact { events, batches }) => {
+            Check::good(name, format!("{events} events in {batches} batches are as they were written"))
+        }
+        Ok(ChainVerdict::Broken { first, last, reason }) => Check::bad(
+            name,
+            format!("positions {first} to {last}: {reason}. Someone has changed what was written; restore a backup"),
+        ),
+        Err(error) => Check::bad(name, error.to_string()),
+    };
+    vec![head, chain]
+}

@@ -1,0 +1,155 @@
+//! What the admin API answers, in the words of the command line. Both sides of the wire use these types.
+
+use chrono::{DateTime, Utc};
+use events::envelope::{Metadata, RecordedEvent};
+use projections::engine::rebuild::{Phase, Progress};
+use serde::{Deserialize, Serialize};
+use write_side::edge::Problem;
+
+use super::Halts;
+
+/// A projection, its live generation, and how far it has read.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProjectionView {
+    pub name: String,
+    /// `VERSION` of the fold that made the live generation.
+    pub version: i64,
+    pub live_generation: i64,
+    pub building_generation: Option<i64>,
+    /// `live` or `rebuilding`.
+    pub state: String,
+    /// Rows that are served.
+    pub rows: i64,
+    pub sources: Vec<SourceView>,
+}
+
+/// A projection's place in one feed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SourceView {
+    pub source: String,
+    pub position: i64,
+    pub head_position: i64,
+    pub lag_events: i64,
+    /// How old the newest applied event is while others wait, in milliseconds.
+    pub lag_ms: i64,
+    /// Events that wait for an operator.
+    pub parked: i64,
+    /// `running`, or why it is halted.
+    pub state: String,
+}
+
+impl ProjectionView {
+    pub fn new(status: read_side::ProjectionStatus, halts: &Halts) -> Self {
+        let now_us = Utc::now().timestamp_micros();
+        let sources = status.vector.iter().map(|source| SourceView {
+            source: source.source.clone(),
+            position: source.position,
+            head_position: source.head_position,
+            lag_events: source.lag_events(),
+            lag_ms: source.lag_ms(now_us),
+            parked: source.parked,
+            state: match halts.get(&(status.name.clone(), source.source.clone())) {
+                Some(reason) => reason.clone(),
+                None => "running".to_owned(),
+            },
+        });
+        Self {
+            sources: sources.collect(),
+            name: status.name,
+            version: status.version,
+            live_generation: status.live_generation,
+            building_generation: status.building_generation,
+            state: status.state,
+            rows: status.rows,
+        }
+    }
+}
+
+/// A rebuild under way, or the last one since the start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RebuildView {
+    pub generation: i64,
+    /// `catching_up`, `comparing`, `swapped`, `verified`, `failed` or `cancelled`.
+    pub phase: String,
+    pub is_over: bool,
+    pub events_done: u64,
+    pub events_total: u64,
+    pub events_per_s: u64,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl From<&Progress> for RebuildView {
+    fn from(progress: &Progress) -> Self {
+        let phase = match progress.phase {
+            Phase::CatchingUp => "catching_up",
+            Phase::Comparing => "comparing",
+            Phase::Swapped => "swapped",
+            Phase::Verified => "verified",
+            Phase::Failed => "failed",
+            Phase::Cancelled => "cancelled",
+        };
+        Self {
+            generation: progress.generation,
+            phase: phase.to_owned(),
+            is_over: progress.phase.is_over(),
+            events_done: progress.events_done,
+            events_total: progress.events_total,
+            events_per_s: progress.events_per_s,
+            error: progress.error.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for RebuildView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { generation, phase, events_done, events_total, .. } = self;
+        match (phase.as_str(), &self.error) {
+            ("swapped", _) => write!(f, "generation {generation} is live, built from {events_done} events"),
+            ("verified", _) => write!(f, "the live rows are what {events_done} events make of them"),
+            (_, Some(error)) => write!(f, "generation {generation} was not swapped in: {error}"),
+            (phase, None) => write!(f, "generation {generation} {phase}: {events_done} of {events_total} events"),
+        }
+    }
+}
+
+/// Events of one stream, in order.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StreamEvents {
+    pub service: String,
+    pub stream: String,
+    pub events: Vec<EventView>,
+    /// There are events behind the last of these.
+    pub more: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EventView {
+    pub sequence: u64,
+    pub position: u64,
+    pub event_id: uuid::Uuid,
+    pub event_type: String,
+    pub event_version: String,
+    pub recorded_at: DateTime<Utc>,
+    pub payload: serde_json::Value,
+    pub metadata: Metadata,
+}
+
+impl TryFrom<RecordedEvent> for EventView {
+    type Error = Problem;
+
+    fn try_from(event: RecordedEvent) -> Result<Self, Problem> {
+        let damaged = |error| Problem::internal(format!("{} at {}: {error}", event.stream, event.sequence));
+        Ok(Self {
+            sequence: event.sequence,
+            position: event.position,
+            event_id: event.event_id,
+            event_type: event.event_type.to_string(),
+            event_version: event.event_version.to_string(),
+            recorded_at: event.recorded_at,
+            payload: serde_json::from_str(&event.payload).map_err(damaged)?,
+            metadata: event.metadata().map_err(damaged)?,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! The command line: noun, verb. Flags go before environment variables, those before defaults.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{config::UpArgs, import};
+
+/// CQRS and event sourcing for the database-per-service pattern: an order platform that runs with one command, and
+/// the engine under it.
+#[derive(Debug, Parser)]
+#[command(name = "tributary", version, propagate_version = true)]
+#[command(after_help = "Without a command, `tributary` runs `tributary up --demo`.\n\
+                        Exit codes: 0 done; 1 failed; 2 wrong usage, or done in part; 3 a verification found differences.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Human)]
+    pub output: Output,
+
+    /// What is logged to stderr, as a tracing filter
+    #[arg(long, global = true, env = "TRIBUTARY_LOG", default_value = "warn,tributary=info")]
+    pub log: String,
+
+    #[arg(long, global = true, env = "TRIBUTARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
+    pub log_format: LogFormat,
+}
+
+impl Cli {
+    /// What was asked for; the demo, if nothing was.
+    pub fn command(self) -> Command {
+        self.command.unwrap_or_else(|| {
+            let demo = Self::parse_from(["tributary", "up", "--demo"]);
+            demo.command.expect("`up` is a command")
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run all roles in one process: services, projector, GraphQL
+    Up(Box<UpArgs>),
+    /// Enter deterministic demo data into a running platform
+    Demo(DemoArgs),
+    /// Enter the data of another system into a running platform
+    Import(import::Args),
+    /// Look at the read models and rebuild them by replay
+    Projection(ProjectionArgs),
+    /// Look at the events of one aggregate
+    Stream(StreamArgs),
+    /// Find out what is wrong, with a running platform or with a data directory
+    Doctor(DoctorArgs),
+}
+
+/// Where the platform runs that a command talks to.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// Base URL of the running platform
+    #[arg(long, env = "TRIBUTARY_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(subcommand)]
+    pub verb: DemoVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DemoVerb {
+    /// Users, products and orders, the same every time; entering them twice adds nothing
+    Seed {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ProjectionArgs {
+    #[command(subcommand)]
+    pub verb: ProjectionVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProjectionVerb {
+    /// List the projections and their live generations
+    Ls {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show how far each projection has read each feed
+    Status {
+        /// One projection; all without it
+        name: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Fold a projection from the first event and compare the rows with the live ones
+    Verify {
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Build the next generation from the first event beside the live one, then swap
+    Rebuild {
+        name: String,
+        /// Return at once instead of following the progress
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct StreamArgs {
+    #[command(subcommand)]
+    pub verb: StreamVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StreamVerb {
+    /// Print the events of one aggregate, in order
+    Show {
+        /// users, catalog or orders
+        #[arg(long)]
+        service: String,
+        /// The aggregate's id
+        id: String,
+        /// Events behind this version only
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// The most events to print
+        #[arg(long, default_value_t = 1_000)]
+        limit: usize,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Where the files lie, if nothing runs
+    #[arg(long, env = "TRIBUTARY_DATA_DIR", default_value = "data")]
+    pub data_dir: std::path::PathBuf,
+}

@@ -1,0 +1,71 @@
+//! The command line's way to a running platform.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use reqwest::{Method, StatusCode};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A running platform, seen from outside.
+#[derive(Clone)]
+pub struct Client {
+    base: String,
+    http: reqwest::Client,
+}
+
+/// The longest that one answer may take; long work is polled.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
+
+impl Client {
+    pub fn new(base: &str) -> Result<Self> {
+        let base = base.trim_end_matches('/').to_owned();
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            bail!("{base} is no URL of a platform: it starts with http://, such as http://127.0.0.1:8080");
+        }
+        let http = reqwest::Client::builder().timeout(ANSWER_WAIT_MAX).build().context("set up the HTTP client")?;
+        Ok(Self { base, http })
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.send(self.http.request(Method::GET, self.url(path)), path).await
+    }
+
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        self.send(self.http.request(Method::POST, self.url(path)).json(body), path).await
+    }
+
+    /// Whether something answers at all.
+    pub async fn is_up(&self) -> bool {
+        let answer = self.http.get(self.url("/livez")).timeout(Duration::from_secs(2)).send().await;
+        answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, path: &str) -> Result<T> {
+        let answer = request.send().await.map_err(|error| {
+            if error.is_connect() {
+                anyhow!(
+                    "nothing answers at {}: start the platform with `tributary up`, or say where it runs with --url",
+                    self.base
+                )
+            } else {
+                anyhow::Error::new(error).context(format!("ask {}{path}", self.base))
+            }
+        })?;
+        let status = answer.status();
+        let body = answer.bytes().await.with_context(|| format!("read the answer of {path}"))?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).with_context(|| format!("understand the answer of {path}"));
+        }
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        let text = |field: &str| problem[field].as_str().map(str::to_owned);
+        let detail = text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("{path} answered {status}"));
+        match text("code") {
+            Some(code) => bail!("{detail} ({code})"),
+            None => bail!("{detail}"),
+        }
+    }
+}

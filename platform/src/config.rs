@@ -1,0 +1,198 @@
+//! What `tributary up` can be told.
+
+use std::{collections::HashSet, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, builder::BoolishValueParser, value_parser};
+use event_store::retention::RetentionOptions;
+use sqlx::postgres::PgConnectOptions;
+use thiserror::Error;
+
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// Where the SQLite files lie: one a service, and the query database
+    #[arg(long, env = "TRIBUTARY_DATA_DIR", default_value = "data")]
+    pub data_dir: PathBuf,
+
+    /// Address to listen on. Only loopback, until authentication can be configured
+    #[arg(long, env = "TRIBUTARY_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Enter the demo data once the platform is up
+    #[arg(long, env = "TRIBUTARY_DEMO", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub demo: bool,
+
+    /// Days for which the answer to a command is kept under its idempotency key
+    #[arg(long, env = "TRIBUTARY_KEEP_KEYS_DAYS", default_value_t = 30)]
+    #[arg(value_parser = value_parser!(u16).range(1..=3650))]
+    pub keep_keys_days: u16,
+
+    /// Delete the data directory's databases first
+    #[arg(long)]
+    pub reset: bool,
+
+    #[command(flatten)]
+    pub databases: DatabaseUrls,
+}
+
+/// PostgreSQL instead of SQLite: one database a service, and one for queries. All four, or none.
+#[derive(Clone, Args)]
+pub struct DatabaseUrls {
+    /// PostgreSQL database of the users service
+    #[arg(long, env = "TRIBUTARY_USERS_DATABASE_URL", hide_env_values = true)]
+    pub users_database_url: Option<String>,
+    /// PostgreSQL database of the catalog service
+    #[arg(long, env = "TRIBUTARY_CATALOG_DATABASE_URL", hide_env_values = true)]
+    pub catalog_database_url: Option<String>,
+    /// PostgreSQL database of the orders service
+    #[arg(long, env = "TRIBUTARY_ORDERS_DATABASE_URL", hide_env_values = true)]
+    pub orders_database_url: Option<String>,
+    /// PostgreSQL database of the read models
+    #[arg(long, env = "TRIBUTARY_QUERY_DATABASE_URL", hide_env_values = true)]
+    pub query_database_url: Option<String>,
+}
+
+impl std::fmt::Debug for DatabaseUrls {
+    /// URLs carry passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatabaseUrls").finish_non_exhaustive()
+    }
+}
+
+/// Where everything is kept.
+#[derive(Clone)]
+pub enum Storage {
+    Sqlite { data_dir: PathBuf },
+    Postgres { users: String, catalog: String, orders: String, query: String },
+}
+
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error(
+        "--listen {0} is not a loopback address. Without authentication the platform listens on loopback only: use \
+         127.0.0.1:{port} or [::1]:{port}, and put an authenticating proxy in front to reach it from elsewhere",
+        port = .0.port()
+    )]
+    OffLoopback(SocketAddr),
+    #[error(
+        "{given} of 4 database URLs are given: PostgreSQL needs one database a service (--users-database-url, \
+         --catalog-database-url, --orders-database-url) and one for queries (--query-database-url)"
+    )]
+    SomeDatabases { given: usize },
+    #[error("--{name}-database-url is not a URL of a PostgreSQL database: postgres://user:password@host:port/database")]
+    NotPostgres { name: &'static str },
+    #[error("two of the database URLs name the same database: every service needs one of its own, and queries too")]
+    SharedDatabase,
+    #[error("--reset deletes SQLite files only; drop and create the PostgreSQL databases yourself")]
+    ResetPostgres,
+}
+
+/// Server and database that a URL names, however it is spelt. Never says the URL: it may hold a password.
+fn database_of(url: &str) -> Option<(String, u16, String)> {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return None;
+    }
+    let options = url.parse::<PgConnectOptions>().ok()?;
+    let host = match options.get_host() {
+        "localhost" | "::1" | "[::1]" => "127.0.0.1",
+        host => host,
+    };
+    // without a name, the server takes the user's
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    Some((host.to_ascii_lowercase(), options.get_port(), database.to_owned()))
+}
+
+impl UpArgs {
+    /// How long each service keeps what it answered to commands.
+    pub fn retention(&self) -> RetentionOptions {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        RetentionOptions { keep: DAY * u32::from(self.keep_keys_days), ..RetentionOptions::default() }
+    }
+
+    /// Checks what clap cannot, and says where everything is to be kept.
+    pub fn storage(&self) -> Result<Storage, ConfigError> {
+        if !self.listen.ip().is_loopback() {
+            return Err(ConfigError::OffLoopback(self.listen));
+        }
+        let urls = &self.databases;
+        let urls =
+            [&urls.users_database_url, &urls.catalog_database_url, &urls.orders_database_url, &urls.query_database_url];
+        match urls.map(|url| url.as_deref().filter(|url| !url.is_empty())) {
+            [None, None, None, None] => Ok(Storage::Sqlite { data_dir: self.data_dir.clone() }),
+            [Some(users), Some(catalog), Some(orders), Some(query)] => {
+                if self.reset {
+                    return Err(ConfigError::ResetPostgres);
+                }
+                let all = [users, catalog, orders, query];
+                let mut seen = HashSet::new();
+                for (name, url) in ["users", "catalog", "orders", "query"].into_iter().zip(all) {
+                    if !seen.insert(database_of(url).ok_or(ConfigError::NotPostgres { name })?) {
+                        return Err(ConfigError::SharedDatabase);
+                    }
+                }
+                let [users, catalog, orders, query] = all.map(str::to_owned);
+                Ok(Storage::Postgres { users, catalog, orders, query })
+            }
+            some => Err(ConfigError::SomeDatabases { given: some.iter().flatten().count() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Up {
+        #[command(flatten)]
+        args: UpArgs,
+    }
+
+    fn storage(arguments: &[&str]) -> Result<Storage, String> {
+        let up = Up::parse_from(std::iter::once("up").chain(arguments.iter().copied()));
+        up.args.storage().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_address_off_loopback_is_refused_with_the_way_out() {
+        for address in ["0.0.0.0:8080", "192.168.1.5:80", "[::]:8080"] {
+            let error = storage(&["--listen", address]).err().expect("refused");
+            assert!(error.contains("loopback") && error.contains("proxy"), "{error}");
+        }
+        assert!(matches!(storage(&["--listen", "[::1]:9"]), Ok(Storage::Sqlite { .. })));
+    }
+
+    #[test]
+    fn keys_are_kept_for_thirty_days_unless_told_otherwise() {
+        let kept = |arguments: &[&str]| {
+            let up = Up::try_parse_from(std::iter::once("up").chain(arguments.iter().copied()));
+            up.map(|up| up.args.retention().keep.as_secs() / (24 * 60 * 60)).map_err(|error| error.to_string())
+        };
+        assert_eq!(kept(&[]), Ok(30));
+        assert_eq!(kept(&["--keep-keys-days", "7"]), Ok(7));
+        for wrong in ["0", "3651", "-1", "1.5"] {
+            let error = kept(&["--keep-keys-days", wrong]).expect_err("refused");
+            assert!(error.contains("keep-keys-days") || error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn some_of_the_databases_are_not_enough_and_none_serves_two() {
+        let url = |name: &str| format!("--{name}-database-url=postgres://localhost/{name}");
+        let error = storage(&[&url("users"), &url("query")]).err().expect("refused");
+        assert!(error.starts_with("2 of 4"), "{error}");
+        let with_query = |query: &str| {
+            let urls = ["users", "catalog", "orders"].map(url);
+            storage(&[&*urls[0], &*urls[1], &*urls[2], &*format!("--query-database-url={query}")])
+        };
+        assert!(matches!(with_query("postgres://localhost/query"), Ok(Storage::Postgres { .. })));
+        for users in ["postgres://localhost/users", "postgresql://ana:secret@127.0.0.1:5432/users?sslmode=disable"] {
+            assert!(with_query(users).err().expect("refused").contains("the same"), "{users}");
+        }
+        for wrong in ["mysql://ana:secret@localhost/query", "query", "postgres://ana:secret@localhost:no/query"] {
+            let error = with_query(wrong).err().expect("refused");
+            assert!(error.contains("--query-database-url") && !error.contains("secret"), "{error}");
+        }
+    }
+}

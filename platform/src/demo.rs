@@ -1,0 +1,190 @@
+//! Demo data: the same users, products and orders every time, entered as anyone would enter them.
+//!
+//! Every id is derived from a name and every command has a fixed key, so entering the data twice, or again after it was
+//! cut off, adds nothing.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use events::consistency::{ConsistencyToken, TOKEN_HEADER, WAIT_HEADER};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    cli::{DemoArgs, DemoVerb, Output},
+    output,
+};
+
+/// The namespace of all demo ids (v5).
+const NAMESPACE: Uuid = Uuid::from_u128(0x7472_6962_7574_6172_792d_6465_6d6f_0001);
+/// How often one command is sent while the platform asks for patience.
+const SENDS_MAX: u32 = 8;
+
+const ORDERS: u32 = 120;
+
+const PEOPLE: [&str; 20] = [
+    "Ada Lovelace",
+    "Grace Hopper",
+    "Katherine Johnson",
+    "Alan Turing",
+    "Mary Somerville",
+    "Emmy Noether",
+    "Barbara Liskov",
+    "Leslie Lamport",
+    "Radia Perlman",
+    "Edsger Dijkstra",
+    "Frances Allen",
+    "Tony Hoare",
+    "Annie Easley",
+    "Niklaus Wirth",
+    "Hedy Lamarr",
+    "Donald Knuth",
+    "Margaret Hamilton",
+    "Ken Thompson",
+    "Sophie Wilson",
+    "Dennis Ritchie",
+];
+
+const PRODUCTS: [(&str, &str, i64); 12] = [
+    ("RIV-001", "River map, folded", 1_450),
+    ("RIV-002", "River map, laminated", 2_395),
+    ("KAY-010", "Kayak, single", 64_900),
+    ("KAY-020", "Kayak, double", 89_900),
+    ("PAD-001", "Paddle, ash wood", 7_800),
+    ("PAD-002", "Paddle, carbon", 18_990),
+    ("VES-001", "Life vest", 5_250),
+    ("BAG-015", "Dry bag, 15 l", 2_199),
+    ("BAG-040", "Dry bag, 40 l", 3_899),
+    ("TEN-002", "Tent for two", 22_450),
+    ("STO-001", "Camping stove", 4_999),
+    ("TEA-100", "Tea, 100 bags", 635),
+];
+
+pub async fn run(args: DemoArgs, output: Output) -> Result<ExitCode> {
+    let DemoVerb::Seed { target } = args.verb;
+    let seeded = seed(&target.url).await?;
+    match output {
+        Output::Human => output::line(seeded.to_string()),
+        Output::Json => output::json(&seeded),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the demo data holds.
+#[derive(Debug, serde::Serialize)]
+pub struct Seeded {
+    pub users: usize,
+    pub products: usize,
+    pub orders: u32,
+    /// An order and its customer, to start with.
+    pub order_id: Uuid,
+    pub customer_id: Uuid,
+    /// Covers everything that was entered.
+    pub token: String,
+}
+
+impl std::fmt::Display for Seeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} users, {} products, {} orders", self.users, self.products, self.orders)
+    }
+}
+
+/// Enters the demo data into the platform at `url`, or finds it there.
+pub async fn seed(url: &str) -> Result<Seeded> {
+    let entry = Entry { url: url.trim_end_matches('/').to_owned(), http: reqwest::Client::new() };
+    let mut known = ConsistencyToken::default();
+    let mut batch: Vec<(String, String, Value)> = Vec::new();
+    for (n, name) in PEOPLE.iter().enumerate() {
+        let email = format!("{}@example.com", name.to_lowercase().replace(' ', "."));
+        let address = json!({"street": format!("{} Quay Street", n + 1), "city": "Riverton", "country": "GB"});
+        let body = json!({"id": user(n), "name": name, "email": email, "address": address});
+        batch.push((format!("demo-user-{n}"), "/users".into(), body));
+    }
+    for (n, (sku, name, amount_minor)) in PRODUCTS.iter().enumerate() {
+        let unit_price = json!({"amount_minor": amount_minor, "currency": "EUR"});
+        let body = json!({"id": product(n), "sku": sku, "name": name, "unit_price": unit_price});
+        batch.push((format!("demo-product-{n}"), "/products".into(), body));
+    }
+    known.merge(&entry.all(batch, &known).await?);
+    let orders = (0..ORDERS).map(|n| (format!("demo-order-{n}"), "/orders".to_owned(), order_body(n))).collect();
+    known.merge(&entry.all(orders, &known).await?);
+    let cancelled = (0..ORDERS).filter(|n| n % 10 == 7).map(|n| {
+        let reason = json!({"reason": "changed my mind"});
+        (format!("demo-cancel-{n}"), format!("/orders/{}/cancel", order(n)), reason)
+    });
+    known.merge(&entry.all(cancelled.collect(), &known).await?);
+    Ok(Seeded {
+        users: PEOPLE.len(),
+        products: PRODUCTS.len(),
+        orders: ORDERS,
+        order_id: order(0),
+        customer_id: user(0),
+        token: known.to_string(),
+    })
+}
+
+fn user(n: usize) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("user {n}").as_bytes())
+}
+
+fn product(n: usize) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("product {n}").as_bytes())
+}
+
+fn order(n: u32) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("order {n}").as_bytes())
+}
+
+/// One to three lines that differ from order to order, by arithmetic and not by chance.
+fn order_body(n: u32) -> Value {
+    let n = n as usize;
+    let lines = (0..=n % 3).map(|line| {
+        json!({
+            "product_id": product((n * 5 + line * 3) % PRODUCTS.len()),
+            "quantity": 1 + (n + line) % 4,
+            "discount_bp": if n.is_multiple_of(6) { 500 } else { 0 },
+        })
+    });
+    json!({
+        "id": order(n as u32),
+        "customer_id": user(n % PEOPLE.len()),
+        "lines": lines.collect::<Vec<_>>(),
+        "external_ref": format!("demo-{n}"),
+    })
+}
+
+struct Entry {
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Entry {
+    /// Sends commands one after another, so that the logs are the same every time, and returns what a reader must wait
+    /// for to see them all.
+    async fn all(&self, commands: Vec<(String, String, Value)>, known: &ConsistencyToken) -> Result<ConsistencyToken> {
+        let mut all = ConsistencyToken::default();
+        for (key, path, body) in commands {
+            all.merge(&self.one(key, path, body, known.to_string()).await?);
+        }
+        Ok(all)
+    }
+
+    async fn one(&self, key: String, path: String, body: Value, known: String) -> Result<ConsistencyToken> {
+        for send in 1..=SENDS_MAX {
+            let request = self.http.post(format!("{}{path}", self.url)).header("idempotency-key", &key);
+            let request = request.header(TOKEN_HEADER, &known).header(WAIT_HEADER, "10s").json(&body);
+            let answer = request.send().await.with_context(|| format!("send {key}"))?;
+            let status = answer.status();
+            if status.is_success() {
+                let token = answer.headers().get(TOKEN_HEADER).and_then(|token| token.to_str().ok());
+                let token = token.with_context(|| format!("the answer to {key} has no token"))?;
+                return Ok(token.parse()?);
+            }
+            if !status.is_server_error() || send == SENDS_MAX {
+                bail!("{key} was answered {status}: {}", answer.text().await.unwrap_or_default());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100 * u64::from(send))).await;
+        }
+        unreachable!("the last sending returns")
+    }
+}

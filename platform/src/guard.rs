@@ -1,0 +1,85 @@
+//! What stands before every route: a bound on requests at once, and a guard against browsers on this machine.
+//!
+//! Loopback keeps other machines out, but not the pages that a browser here has open. Such a page can reach us by a name
+//! that it makes point to 127.0.0.1 (the `Host` then names another site), or by posting across origins (then `Origin`
+//! does). Both are refused.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+
+use tokio::sync::Semaphore;
+use write_side::edge::Problem;
+
+/// Requests under way at once, long polls of feeds included: each may hold a body of 1 MiB. More are told to come again.
+const REQUESTS_MAX: usize = 1_024;
+
+static ROOM: Semaphore = Semaphore::const_new(REQUESTS_MAX);
+
+/// Sheds what would not fit, before anything of it is read.
+pub async fn bounded(request: Request, next: Next) -> Response {
+    match ROOM.try_acquire() {
+        Ok(_room) => next.run(request).await,
+        Err(_) => {
+            Problem::overloaded(format!("more than {REQUESTS_MAX} requests are under way; try again")).into_response()
+        }
+    }
+}
+
+/// Refuses requests that were not meant for this machine by someone on it.
+pub async fn local_only(request: Request, next: Next) -> Response {
+    match refusal(request.headers()) {
+        Some(detail) => Problem::new(StatusCode::FORBIDDEN, "not_local", detail).into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn refusal(headers: &HeaderMap) -> Option<&'static str> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    if text(header::HOST).is_some_and(|host| !is_local(host)) {
+        return Some("the Host header names another machine: use 127.0.0.1 or localhost");
+    }
+    let origin = text(header::ORIGIN)?;
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    (!is_local(host)).then_some("pages of other origins may not use this platform")
+}
+
+fn is_local(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_this_machine_are_local_and_no_others() {
+        for local in ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "[::1]", "127.0.0.9"] {
+            assert!(is_local(local), "{local}");
+        }
+        for foreign in ["example.org", "localhost.example.org:80", "10.0.0.1:8080", "127.0.0.1.nip.example", "null", ""]
+        {
+            assert!(!is_local(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_host_or_origin_is_refused() {
+        let refused = |name, value: &'static str| {
+            refusal(&HeaderMap::from_iter([(name, value.parse().expect("a header value"))])).is_some()
+        };
+        assert!(refused(header::HOST, "evil.example:8080"));
+        assert!(refused(header::ORIGIN, "https://evil.example"));
+        assert!(refused(header::ORIGIN, "null"));
+        assert!(!refused(header::ORIGIN, "http://127.0.0.1:8080"));
+        assert!(!refused(header::HOST, "localhost:8080"));
+    }
+}

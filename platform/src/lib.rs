@@ -1,0 +1,46 @@
+//! Every role of the platform, for the binary `tributary` and for tests.
+//!
+//! Reading order: [`cli`] says what can be asked for; [`up`] is the main job, all roles in one process; [`admin`] is what
+//! the other commands talk to while it runs; [`commands`] are those others; [`demo`] and [`import`] are clients of the
+//! public HTTP API and of nothing else.
+
+mod admin;
+mod cli;
+mod client;
+mod commands;
+pub mod config;
+pub mod demo;
+mod guard;
+pub mod import;
+mod output;
+mod roles;
+mod stores;
+mod telemetry;
+pub mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+/// What clap exits with, too.
+const WRONG_USAGE: u8 = 2;
+
+/// Runs the command line of this process and returns its exit code.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::start(&cli.log, cli.log_format);
+    let output = cli.output;
+    let done = match cli.command() {
+        Command::Up(args) => up::run(args).await,
+        Command::Demo(args) => demo::run(args, output).await,
+        Command::Import(args) => import::run(args, output).await,
+        Command::Projection(args) => commands::projection::run(args, output).await,
+        Command::Stream(args) => commands::stream::run(args, output).await,
+        Command::Doctor(args) => commands::doctor::run(args, output).await,
+    };
+    done.unwrap_or_else(|error| {
+        output::failure(&error);
+        if error.is::<config::ConfigError>() { ExitCode::from(WRONG_USAGE) } else { ExitCode::FAILURE }
+    })
+}

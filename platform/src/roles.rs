@@ -1,0 +1,125 @@
+//! The roles that `tributary up` runs, and how they are wired: services to their logs, the projector to the services'
+//! feeds, GraphQL to the query database. No role knows another.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::{Context, Result};
+use axum::{Router, http::StatusCode, middleware::from_fn, response::IntoResponse, routing::get};
+use event_store::{feed::Feed, retention::RetentionOptions};
+use events::{catalog, orders, users};
+use graphql::GraphqlOptions;
+use projections::{Projector, ProjectorHandle, ProjectorOptions, QueryDatabase};
+use read_side::ReadSide;
+use write_side::{Given, REGISTER, ReplicaHome, Service, edge};
+
+use crate::{
+    admin::{self, Admin},
+    config::Storage,
+    guard, stores,
+};
+
+/// Everything that runs in one process.
+pub struct Roles {
+    services: Vec<Service>,
+    projector: Arc<ProjectorHandle>,
+    read: ReadSide,
+}
+
+impl Roles {
+    /// Opens every store, making what is missing, and starts every role on them.
+    pub async fn start(storage: &Storage, retention: &RetentionOptions) -> Result<Self> {
+        let mut services: Vec<Service> = Vec::new();
+        for entry in &REGISTER {
+            let log = stores::open_log(storage, entry.name).await?;
+            let followed = services.iter().filter(|service| entry.follows.contains(&service.name));
+            let feeds = followed.map(Service::feed).collect();
+            let (replica, retention) = (replica_home(storage, entry.name), retention.clone());
+            let given = Given { feeds, replica, retention, ..Given::new(log) };
+            services.push((entry.start)(given).await?);
+        }
+        let feeds: Vec<Arc<dyn Feed>> = services.iter().map(Service::feed).collect();
+        let (database, read) = open_query_database(storage).await?;
+        let options = ProjectorOptions { wake: read.wake(), ..ProjectorOptions::default() };
+        let projector = Projector::start(database, feeds, options).await.context("start the projector")?;
+        Ok(Self { services, projector: Arc::new(projector), read })
+    }
+
+    /// Everything that is served, behind the guard.
+    pub fn router(&self) -> Router {
+        let logs = self
+            .services
+            .iter()
+            .map(|service| (service.name.to_owned(), (Arc::clone(&service.log), aggregate_type(service.name))));
+        let admin = Admin {
+            read: self.read.clone(),
+            projector: Arc::clone(&self.projector),
+            logs: logs.collect::<BTreeMap<_, _>>(),
+            replicas: self.services.iter().filter_map(|one| Some((one.name, one.replica.clone()?))).collect(),
+        };
+        let ready = admin.clone();
+        let services = self.services.iter().fold(Router::new(), |all, service| all.merge(service.router.clone()));
+        services
+            .merge(graphql::router(self.read.clone(), GraphqlOptions::default()))
+            .merge(admin::router(admin))
+            .route("/livez", get(async || "ok\n"))
+            .route("/readyz", get(move || readiness(ready.clone())))
+            .fallback(edge::not_found)
+            .method_not_allowed_fallback(edge::method_not_allowed)
+            .layer(from_fn(guard::local_only))
+            .layer(from_fn(guard::bounded))
+            .layer(from_fn(edge::trace::around))
+    }
+
+    /// Ends long polls, so that a server can drain.
+    pub fn close_feeds(&self) {
+        self.services.iter().for_each(Service::close_feeds);
+    }
+
+    /// Ends every role after what it is at: the projector first, then the services it follows.
+    pub async fn shutdown(&self) {
+        self.projector.shutdown().await;
+        for service in self.services.iter().rev() {
+            service.shutdown().await;
+        }
+    }
+}
+
+fn replica_home(storage: &Storage, service: &str) -> ReplicaHome {
+    match storage {
+        Storage::Sqlite { data_dir } => ReplicaHome::Sqlite(data_dir.join(format!("{service}-replica.db"))),
+        Storage::Postgres { orders, .. } => ReplicaHome::Postgres { url: orders.clone() },
+    }
+}
+
+async fn open_query_database(storage: &Storage) -> Result<(QueryDatabase, ReadSide)> {
+    match storage {
+        Storage::Sqlite { data_dir } => {
+            let database = QueryDatabase::open_sqlite(data_dir).await;
+            let database = database.with_context(|| format!("open the query database in {}", data_dir.display()))?;
+            Ok((database, ReadSide::connect_sqlite(data_dir)))
+        }
+        Storage::Postgres { query, .. } => {
+            let database =
+                QueryDatabase::open_postgres(query).await.context("open the query database in PostgreSQL")?;
+            Ok((database, ReadSide::connect_postgres(query).context("read the query database")?))
+        }
+    }
+}
+
+fn aggregate_type(service: &str) -> &'static str {
+    match service {
+        users::SOURCE => users::USER,
+        catalog::SOURCE => catalog::PRODUCT,
+        orders::SOURCE => orders::ORDER,
+        other => unreachable!("{other} is not in the register"),
+    }
+}
+
+/// Ready once every read model can be read.
+async fn readiness(admin: Admin) -> impl IntoResponse {
+    match admin.read.projections().await {
+        Ok(statuses) if !statuses.is_empty() => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(_) => (StatusCode::SERVICE_UNAVAILABLE, "no read model is live yet\n".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
+}

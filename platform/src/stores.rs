@@ -1,0 +1,86 @@
+//! Opening what the platform keeps: one log a service, and the query database.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, bail};
+use event_store::{log::EventLog, postgres::PostgresLog, sqlite::SqliteLog};
+use events::{catalog, orders, users};
+
+use crate::config::Storage;
+
+/// Every service that has a log.
+pub const SERVICES: [&str; 3] = [users::SOURCE, catalog::SOURCE, orders::SOURCE];
+
+/// The file of a service's log.
+pub fn log_file(data_dir: &Path, service: &str) -> PathBuf {
+    data_dir.join(format!("{service}.db"))
+}
+
+/// Opens a service's log, making it if need be.
+pub async fn open_log(storage: &Storage, service: &str) -> Result<Arc<dyn EventLog>> {
+    let log: Arc<dyn EventLog> = match storage {
+        Storage::Sqlite { data_dir } => {
+            let file = log_file(data_dir, service);
+            let opened = SqliteLog::open(&file, service, Default::default());
+            opened.with_context(|| format!("open the log of {service} in {}", file.display()))?
+        }
+        Storage::Postgres { users, catalog, orders, .. } => {
+            let url = match service {
+                users::SOURCE => users,
+                catalog::SOURCE => catalog,
+                orders::SOURCE => orders,
+                other => bail!("there is no service {other}"),
+            };
+            let opened = PostgresLog::connect(url, service, Default::default()).await;
+            opened.with_context(|| format!("open the log of {service} in PostgreSQL"))?
+        }
+    };
+    Ok(log)
+}
+
+/// Deletes the databases of a data directory, and nothing else that may lie there.
+pub fn reset(data_dir: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(data_dir) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.with_context(|| format!("read {}", data_dir.display()))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let deleted = if path.is_dir() && name == "query" {
+            std::fs::remove_dir_all(&path)
+        } else if is_database(&name) {
+            std::fs::remove_file(&path)
+        } else {
+            continue;
+        };
+        deleted.with_context(|| format!("delete {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// `orders.db`, `orders-replica.db`, `query.db` and their `-wal` and `-shm`.
+fn is_database(name: &str) -> bool {
+    let name = name.trim_end_matches("-wal").trim_end_matches("-shm");
+    let Some(stem) = name.strip_suffix(".db") else { return false };
+    stem == "query" || SERVICES.contains(&stem.trim_end_matches("-replica"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_deletes_databases_and_leaves_strangers_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("query")).expect("a directory");
+        let ours = ["users.db", "users.db-wal", "orders-replica.db-shm", "query.db", "query/order_details.g1.db"];
+        let others = ["notes.txt", "holiday.db", "users.db.bak"];
+        for name in ours.iter().chain(&others) {
+            std::fs::write(dir.path().join(name), "x").expect("a file");
+        }
+        reset(dir.path()).expect("a reset");
+        assert!(ours.iter().all(|name| !dir.path().join(name).exists()));
+        assert!(others.iter().all(|name| dir.path().join(name).exists()));
+    }
+}

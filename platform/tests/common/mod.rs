@@ -1,0 +1,209 @@
+//! The real binary as a process of its own: started, asked, killed, started again.
+#![allow(clippy::print_stderr, reason = "with TRIBUTARY_TEST_LOG the process under test is heard")]
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use testkit::postgres::ThrowAwayPostgres;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// How long the platform may take to be up: a debug build on a busy machine.
+const UP_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Where a platform keeps its data; outlives the processes that use it.
+pub enum Home {
+    Sqlite(tempfile::TempDir),
+    Postgres { urls: [String; 4] },
+}
+
+impl Home {
+    pub fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    pub async fn postgres(server: &ThrowAwayPostgres) -> Self {
+        let mut urls = Vec::new();
+        for name in ["users", "catalog", "orders", "query"] {
+            urls.push(server.create_database(name).await.expect("a fresh database"));
+        }
+        Self::Postgres { urls: urls.try_into().expect("four databases") }
+    }
+
+    pub fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::Sqlite(dir) => vec!["--data-dir".into(), dir.path().display().to_string()],
+            Self::Postgres { urls } => ["users", "catalog", "orders", "query"]
+                .iter()
+                .zip(urls)
+                .map(|(name, url)| format!("--{name}-database-url={url}"))
+                .collect(),
+        }
+    }
+
+    pub fn dir(&self) -> &Path {
+        match self {
+            Self::Sqlite(dir) => dir.path(),
+            Self::Postgres { .. } => panic!("kept in PostgreSQL"),
+        }
+    }
+}
+
+/// A running `tributary up`. Killed when dropped.
+pub struct Platform {
+    child: Child,
+    pub url: String,
+    pub http: reqwest::Client,
+}
+
+impl Platform {
+    pub async fn up(home: &Home) -> Self {
+        Self::up_with(home, &[], &[]).await.expect("the platform comes up")
+    }
+
+    /// Starts it with further arguments and environment; an error is what it said on stderr.
+    pub async fn up_with(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, String> {
+        let mut child = Command::new(binary())
+            .args(["up", "--listen", "127.0.0.1:0"])
+            .args(home.arguments())
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut errors = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let heard = std::sync::Arc::clone(&said);
+        let listening = tokio::spawn(async move {
+            while let Ok(Some(line)) = errors.next_line().await {
+                if std::env::var_os("TRIBUTARY_TEST_LOG").is_some() {
+                    eprintln!("{line}");
+                }
+                heard.lock().expect("no panic while pushing").push(line);
+            }
+        });
+        let found = tokio::time::timeout(UP_WAIT_MAX, async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(url) = line.trim().strip_prefix("GraphQL playground") {
+                    return Some(url.trim().trim_end_matches("/graphql").to_owned());
+                }
+            }
+            None
+        });
+        let Some(url) = found.await.expect("the platform is up, or ends, within its time") else {
+            // whatever it had to say is said once both ends are closed
+            let _ = listening.await;
+            return Err(said.lock().expect("no panic while pushing").join("\n"));
+        };
+        // nobody may block it by not reading
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let http = reqwest::Client::new();
+        let platform = Self { child, url, http };
+        platform.until("ready", || async { platform.get("/readyz").await.0 == 200 }).await;
+        Ok(platform)
+    }
+
+    /// SIGKILL, and gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("a process can be killed");
+    }
+
+    /// SIGTERM, and the exit code.
+    pub async fn terminate(mut self) -> Option<i32> {
+        let pid = self.child.id().expect("it runs").to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill is there");
+        self.child.wait().await.expect("it ends").code()
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn ended(&mut self) {
+        self.child.wait().await.expect("it ends");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a process can be asked").is_none()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Status and JSON body.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        match self.http.get(format!("{}{path}", self.url)).send().await {
+            Ok(answer) => (answer.status().as_u16(), answer.json().await.unwrap_or_default()),
+            Err(_) => (0, Value::Null),
+        }
+    }
+
+    /// A command: status, `Consistency-Token`, body.
+    pub async fn post(&self, path: &str, key: &str, token: &str, body: &Value) -> Result<Answer, reqwest::Error> {
+        let request = self.http.post(format!("{}{path}", self.url)).header("idempotency-key", key);
+        let request = request.header("consistency-token", token).header("consistency-wait", "20s");
+        let answer = request.json(body).send().await?;
+        let status = answer.status().as_u16();
+        let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+        let (token, location) = (header("consistency-token"), header("location"));
+        Ok(Answer { status, token, location, body: answer.json().await? })
+    }
+
+    /// A command that must be taken.
+    pub async fn command(&self, path: &str, key: &str, token: &str, body: Value) -> Answer {
+        let answer = self.post(path, key, token, &body).await.expect("an answer");
+        assert!((200..300).contains(&answer.status), "{path} answered {}: {}", answer.status, answer.body);
+        answer
+    }
+
+    /// The `data` of a query that must have no errors.
+    pub async fn query(&self, query: &str, token: &str) -> Value {
+        let request = self.http.post(format!("{}/graphql", self.url)).header("consistency-token", token);
+        let request = request.header("consistency-wait", "20s");
+        let answer = request.json(&json!({"query": query})).send().await.expect("an answer");
+        let answer: Value = answer.json().await.expect("a JSON answer");
+        assert!(answer.get("errors").is_none(), "{query} answered {answer}");
+        answer["data"].clone()
+    }
+
+    /// Waits until something is so.
+    pub async fn until<F: Future<Output = bool>>(&self, what: &str, condition: impl Fn() -> F) {
+        let start = Instant::now();
+        while !condition().await {
+            assert!(start.elapsed() < UP_WAIT_MAX, "still not {what} after {UP_WAIT_MAX:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub token: String,
+    pub location: String,
+    pub body: Value,
+}
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_tributary"))
+}
+
+/// Runs the command line to its end.
+pub async fn tributary(arguments: &[&str]) -> Output {
+    let child = Command::new(binary()).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    tokio::time::timeout(Duration::from_secs(300), child).await.expect("it ends").expect("it starts")
+}
+
+/// What it printed.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

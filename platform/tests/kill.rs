@@ -1,0 +1,241 @@
+//! SIGKILL at named places and at random, under load: every acknowledged command is there once, and the read model is
+//! what a rebuild makes of the logs.
+//!
+//! The short form runs with the other tests. `TRIBUTARY_SOAK=1` (`cargo xtask soak kill`) runs more rounds of more
+//! commands. `TRIBUTARY_SEED=n` repeats a run.
+
+mod common;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use common::{Answer, Home, Platform, text, tributary};
+use futures::{StreamExt, stream};
+use serde_json::{Value, json};
+use testkit::postgres;
+use uuid::Uuid;
+
+/// Commands in flight at once where the process dies at a random moment: large batches.
+const IN_FLIGHT: usize = 256;
+
+/// And where it dies at a named place: batches small enough that there are many.
+const IN_FLIGHT_NAMED: usize = 24;
+
+/// Places at which the process dies, and how often they are passed first. Load and numbers are such that each is passed
+/// on both databases, however well they batch.
+const PLACES: [&str; 8] = [
+    "writer.before_commit:3",
+    "writer.after_commit:3",
+    "follower.before_apply:2",
+    "follower.after_apply:2",
+    "projection.before_commit:2",
+    "projection.after_commit:2",
+    "writer.after_commit:6",
+    "projection.before_commit:3",
+];
+
+fn is_soak() -> bool {
+    std::env::var_os("TRIBUTARY_SOAK").is_some()
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("TRIBUTARY_SEED").ok().and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64)
+}
+
+/// What is sent: a customer, a product, and orders of them.
+struct Load {
+    customer: Uuid,
+    product: Uuid,
+    orders: Vec<Uuid>,
+}
+
+impl Load {
+    fn new(orders: usize, seed: u64) -> Self {
+        let id = |name: String| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{seed} {name}").as_bytes());
+        Self {
+            customer: id("customer".into()),
+            product: id("product".into()),
+            orders: (0..orders).map(|n| id(format!("order {n}"))).collect(),
+        }
+    }
+
+    /// Enters customer and product, and returns the token that shows them.
+    async fn prepare(&self, platform: &Platform) -> String {
+        let user = json!({"id": self.customer, "name": "Ada", "email": format!("{}@example.com", self.customer)});
+        let user = platform.command("/users", &format!("user {}", self.customer), "", user).await;
+        let price = json!({"amount_minor": 100, "currency": "EUR"});
+        let product = json!({"id": self.product, "sku": self.product.to_string(), "name": "Map", "unit_price": price});
+        let product = platform.command("/products", &format!("product {}", self.product), "", product).await;
+        format!("{},{}", user.token, product.token)
+    }
+
+    /// Sends every order, many at once, and returns those that were acknowledged.
+    async fn storm(&self, platform: &Platform, token: &str, in_flight: usize) -> BTreeMap<Uuid, Answer> {
+        stream::iter(&self.orders)
+            .map(|order| async move {
+                let line = json!({"product_id": self.product, "quantity": 1});
+                let body = json!({"id": order, "customer_id": self.customer, "lines": [line]});
+                let answer = platform.post("/orders", &order.to_string(), token, &body).await.ok()?;
+                (answer.status == 201 || answer.status == 200).then_some((*order, answer))
+            })
+            .buffer_unordered(in_flight)
+            .filter_map(|acknowledged| async { acknowledged })
+            .collect()
+            .await
+    }
+
+    /// Everything that must hold once a new process has taken over.
+    async fn check(&self, platform: &Platform, acknowledged: &BTreeMap<Uuid, Answer>, prepared: &str, hint: &str) {
+        let now = self.storm(platform, prepared, 32).await;
+        assert_eq!(now.len(), self.orders.len(), "every command is answered when it is sent again; {hint}");
+        for (order, first) in acknowledged {
+            assert_eq!(now[order].token, first.token, "an acknowledged command has one effect; {hint}");
+        }
+        let (mut after, mut placed) = (0, Vec::new());
+        loop {
+            let page = platform.http.get(format!("{}/orders/feed?after={after}&limit=1000", platform.url));
+            let page = page.send().await.expect("a feed").text().await.expect("a page");
+            if page.is_empty() {
+                break;
+            }
+            for line in page.lines() {
+                let event: Value = serde_json::from_str(line).expect("a CloudEvents object");
+                after += 1;
+                assert_eq!(event["position"], after, "a feed has no holes; {hint}");
+                placed.push(event["subject"].as_str().expect("a subject").parse::<Uuid>().expect("an id"));
+            }
+        }
+        let once: BTreeSet<Uuid> = placed.iter().copied().collect();
+        assert_eq!(placed.len(), once.len(), "no order is there twice; {hint}");
+        let mine: BTreeSet<Uuid> = self.orders.iter().copied().collect();
+        assert!(once.is_superset(&mine), "every order is there; {hint}");
+
+        let newest = now.values().max_by_key(|answer| position(&answer.token)).expect("at least one order");
+        let shown = self.shown(platform, &newest.token).await;
+        assert_eq!(shown, mine, "the read model shows every order; {hint}");
+        // a rebuild of the same VERSION refuses to swap if a single row differs
+        let rebuilt = tributary(&["projection", "rebuild", "order_details", "--url", &platform.url]).await;
+        assert!(rebuilt.status.success(), "the read model equals a rebuild; {hint}: {}", text(&rebuilt));
+        assert_eq!(self.shown(platform, &newest.token).await, mine, "and so does the new generation; {hint}");
+    }
+
+    async fn shown(&self, platform: &Platform, token: &str) -> BTreeSet<Uuid> {
+        let (mut after, mut shown) = (String::new(), BTreeSet::new());
+        loop {
+            let query = format!(
+                "{{ orders(first: 100{after}, filter: {{customerId: \"{}\"}}) {{ edges {{ node {{ orderId }} }} \
+                 pageInfo {{ hasNextPage endCursor }} }} }}",
+                self.customer
+            );
+            let page = platform.query(&query, token).await["orders"].clone();
+            for edge in page["edges"].as_array().expect("edges") {
+                let id = edge["node"]["orderId"].as_str().expect("an id").parse().expect("a UUID");
+                assert!(shown.insert(id), "a row is listed once");
+            }
+            if page["pageInfo"]["hasNextPage"] == false {
+                return shown;
+            }
+            after = format!(", after: {}", page["pageInfo"]["endCursor"]);
+        }
+    }
+}
+
+/// Position of the orders point in a token.
+fn position(token: &str) -> u64 {
+    token
+        .parse::<events::consistency::ConsistencyToken>()
+        .ok()
+        .and_then(|t| t.point("orders").map(|p| p.position))
+        .unwrap_or(0)
+}
+
+async fn dies_at(home: &Home, place: &str, orders: usize) {
+    let seed = seed();
+    let hint = format!("killed at {place}; repeat with TRIBUTARY_SEED={seed}");
+    let load = Load::new(orders, seed);
+    let platform = Platform::up(home).await;
+    let prepared = load.prepare(&platform).await;
+    platform.terminate().await;
+    let mut doomed = Platform::up_with(home, &[], &[("TRIBUTARY_FAILPOINT", place)]).await.expect("up");
+    let acknowledged = load.storm(&doomed, &prepared, IN_FLIGHT_NAMED).await;
+    tokio::time::timeout(Duration::from_secs(20), doomed.ended())
+        .await
+        .unwrap_or_else(|_| panic!("it did not die; {hint}"));
+    let platform = Platform::up(home).await;
+    load.check(&platform, &acknowledged, &prepared, &hint).await;
+}
+
+async fn dies_at_random(home: &Home, orders: usize, rounds: u32) {
+    let seed = seed();
+    let mut delays = seed | 1;
+    for round in 0..rounds {
+        delays = delays.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let delay = Duration::from_millis(20 + (delays >> 33) % 1_500);
+        let hint = format!("round {round}, killed after {delay:?}; repeat with TRIBUTARY_SEED={seed}");
+        let load = Load::new(orders, seed.wrapping_add(u64::from(round)));
+        let platform = Platform::up(home).await;
+        let prepared = load.prepare(&platform).await;
+        let (acknowledged, ()) = tokio::join!(load.storm(&platform, &prepared, IN_FLIGHT), async {
+            tokio::time::sleep(delay).await;
+            kill_by_pid(platform.pid()).await;
+        });
+        drop(platform);
+        let platform = Platform::up(home).await;
+        load.check(&platform, &acknowledged, &prepared, &hint).await;
+    }
+}
+
+async fn kill_by_pid(pid: u32) {
+    let status = tokio::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().await;
+    assert!(status.expect("kill is there").success());
+}
+
+/// One name for both databases, so that a soak can ask for one of them.
+async fn named_places(home: impl AsyncFn() -> Home) {
+    let orders = if is_soak() { 1_000 } else { 200 };
+    for place in PLACES {
+        dies_at(&home().await, place, orders).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_named_places_nothing_acknowledged_is_lost_or_doubled_on_sqlite() {
+    named_places(async || Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_named_places_nothing_acknowledged_is_lost_or_doubled_on_postgresql() {
+    named_places(async || Home::postgres(postgres::shared().await).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_random_nothing_acknowledged_is_lost_or_doubled_on_sqlite() {
+    let (orders, rounds) = if is_soak() { (1_000, 30) } else { (1_000, 2) };
+    dies_at_random(&Home::sqlite(), orders, rounds).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_random_nothing_acknowledged_is_lost_or_doubled_on_postgresql() {
+    let (orders, rounds) = if is_soak() { (1_000, 30) } else { (1_000, 2) };
+    dies_at_random(&Home::postgres(postgres::shared().await).await, orders, rounds).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_around_the_swap_of_a_rebuild_one_generation_is_live_and_right() {
+    for place in ["projection.before_swap", "projection.after_swap"] {
+        let home = Home::sqlite();
+        let load = Load::new(50, seed());
+        let mut doomed = Platform::up_with(&home, &[], &[("TRIBUTARY_FAILPOINT", place)]).await.expect("up");
+        let prepared = load.prepare(&doomed).await;
+        let acknowledged = load.storm(&doomed, &prepared, 32).await;
+        assert_eq!(acknowledged.len(), 50);
+        let rebuild = tributary(&["projection", "rebuild", "order_details", "--url", &doomed.url]).await;
+        assert!(!rebuild.status.success(), "it died at {place}: {}", text(&rebuild));
+        doomed.ended().await;
+        let platform = Platform::up(&home).await;
+        load.check(&platform, &acknowledged, &prepared, place).await;
+    }
+}

@@ -1,0 +1,236 @@
+//! `tributary up` as its users meet it: commands in, rows out, restarts, clear errors.
+
+mod common;
+
+use common::{Home, Platform, text, tributary};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testkit::{
+    postgres,
+    proxy::{Direction, FaultProxy},
+};
+
+const CUSTOMER: &str = "11111111-1111-4111-8111-111111111111";
+const PRODUCT: &str = "22222222-2222-4222-8222-222222222222";
+const ORDER: &str = "33333333-3333-4333-8333-333333333333";
+
+/// A customer, a product, and an order of two of them.
+async fn place_order(platform: &Platform) -> String {
+    let user = json!({"id": CUSTOMER, "name": "Ada Lovelace", "email": "ada@example.com"});
+    let mut token = platform.command("/users", "u", "", user).await.token;
+    let price = json!({"amount_minor": 1_250, "currency": "EUR"});
+    let product = json!({"id": PRODUCT, "sku": "MAP-1", "name": "River map", "unit_price": price});
+    token = format!("{token},{}", platform.command("/products", "p", "", product).await.token);
+    let order = json!({"id": ORDER, "customer_id": CUSTOMER, "lines": [{"product_id": PRODUCT, "quantity": 2}]});
+    let placed = platform.command("/orders", "o", &token, order).await;
+    assert_eq!((placed.status, placed.location.as_str()), (201, &*format!("/orders/{ORDER}")));
+    format!("{token},{}", placed.token)
+}
+
+async fn order(platform: &Platform, token: &str) -> Value {
+    let query = format!(
+        "{{ order(id: \"{ORDER}\") {{ status customer {{ name email }} lines {{ productName quantity \
+         total {{ amountMinor }} product {{ sku }} }} total {{ amountMinor currency }} }} }}"
+    );
+    platform.query(&query, token).await["order"].clone()
+}
+
+async fn the_main_job(home: Home) {
+    let platform = Platform::up(&home).await;
+    let token = place_order(&platform).await;
+    let seen = order(&platform, &token).await;
+    assert_eq!(
+        seen,
+        json!({
+            "status": "PENDING",
+            "customer": {"name": "Ada Lovelace", "email": "ada@example.com"},
+            "lines": [{"productName": "River map", "quantity": 2, "total": {"amountMinor": 2_500}, "product": {"sku": "MAP-1"}}],
+            "total": {"amountMinor": 2_500, "currency": "EUR"},
+        })
+    );
+
+    let renamed = platform.command(&format!("/users/{CUSTOMER}/rename"), "r", "", json!({"name": "Ada King"})).await;
+    assert_eq!(order(&platform, &renamed.token).await["customer"]["name"], "Ada King");
+
+    let rebuilt = tributary(&["projection", "rebuild", "order_details", "--url", &platform.url]).await;
+    assert!(rebuilt.status.success(), "{}", text(&rebuilt));
+    assert!(text(&rebuilt).contains("generation 2 is live"), "{}", text(&rebuilt));
+    assert_eq!(order(&platform, &renamed.token).await["customer"]["name"], "Ada King");
+
+    assert_eq!(platform.terminate().await, Some(0));
+    let platform = Platform::up(&home).await;
+    assert_eq!(order(&platform, &renamed.token).await["customer"]["name"], "Ada King");
+    let again = platform.command(&format!("/users/{CUSTOMER}/rename"), "r", "", json!({"name": "Ada King"})).await;
+    assert_eq!(again.token, renamed.token, "the same key gets the same answer after a restart");
+    let cancelled = platform.command(&format!("/orders/{ORDER}/cancel"), "c", "", json!({"reason": "late"})).await;
+    assert_eq!(order(&platform, &cancelled.token).await["status"], "CANCELLED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_become_rows_that_follow_renames_survive_a_rebuild_and_a_restart_on_sqlite() {
+    the_main_job(Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_become_rows_that_follow_renames_survive_a_rebuild_and_a_restart_on_postgresql() {
+    the_main_job(Home::postgres(postgres::shared().await).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_data_is_entered_once_however_often_it_is_asked_for() {
+    let home = Home::sqlite();
+    let platform = Platform::up_with(&home, &["--demo"], &[]).await.expect("up");
+    let seeded = tributary(&["demo", "seed", "--url", &platform.url, "-o", "json"]).await;
+    assert!(seeded.status.success(), "{}", text(&seeded));
+    let seeded: Value = serde_json::from_slice(&seeded.stdout).expect("JSON");
+    let token = seeded["token"].as_str().expect("a token");
+    let query = "{ projections { name } orders(first: 100) { edges { node { customer { name } } } pageInfo { hasNextPage endCursor } } }";
+    let first = platform.query(query, token).await;
+    assert_eq!(first["orders"]["edges"].as_array().map(Vec::len), Some(100));
+    assert_eq!(first["orders"]["pageInfo"]["hasNextPage"], true);
+    let (status, feed) = platform.get("/admin/doctor").await;
+    assert_eq!(status, 200, "{feed}");
+    let head = |checks: &Value| {
+        checks.as_array().expect("checks").iter().map(|check| check["finding"].clone()).collect::<Vec<_>>()
+    };
+    let before = head(&feed);
+    let again = tributary(&["demo", "seed", "--url", &platform.url]).await;
+    assert!(again.status.success(), "{}", text(&again));
+    assert_eq!(head(&platform.get("/admin/doctor").await.1), before, "nothing was added");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_command_line_shows_is_there() {
+    let home = Home::sqlite();
+    let platform = Platform::up(&home).await;
+    place_order(&platform).await;
+    let shown = tributary(&["stream", "show", "--service", "orders", ORDER, "--url", &platform.url]).await;
+    assert!(shown.status.success() && text(&shown).contains("OrderPlaced v1"), "{}", text(&shown));
+    let listed = tributary(&["projection", "ls", "--url", &platform.url]).await;
+    assert!(text(&listed).contains("order_details"), "{}", text(&listed));
+    let status = tributary(&["projection", "status", "--url", &platform.url]).await;
+    for source in ["users", "catalog", "orders"] {
+        assert!(text(&status).contains(source), "{}", text(&status));
+    }
+    let doctor = tributary(&["doctor", "--url", &platform.url]).await;
+    assert!(doctor.status.success() && !text(&doctor).contains("BAD"), "{}", text(&doctor));
+    assert!(text(&doctor).contains("replica orders <- catalog"), "{}", text(&doctor));
+
+    for (arguments, sentence) in [
+        (vec!["projection", "rebuild", "nothing"], "nothing"),
+        (vec!["stream", "show", "--service", "orders", CUSTOMER], "no events"),
+        (vec!["stream", "show", "--service", "weather", ORDER], "there is no service weather"),
+    ] {
+        let refused = tributary(&[arguments.as_slice(), &["--url", &platform.url]].concat()).await;
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}: {}", text(&refused));
+        assert!(text(&refused).contains(sentence), "{arguments:?}: {}", text(&refused));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_in_use_is_a_clear_error() {
+    let home = Home::sqlite();
+    let _running = Platform::up(&home).await;
+    let error = Platform::up_with(&home, &[], &[]).await.err().expect("refused");
+    assert!(error.contains("in use"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_looks_at_files_when_nothing_runs() {
+    let home = Home::sqlite();
+    let platform = Platform::up(&home).await;
+    place_order(&platform).await;
+    platform.terminate().await;
+    let dir = home.dir().display().to_string();
+    let doctor = tributary(&["doctor", "--url", "http://127.0.0.1:1", "--data-dir", &dir]).await;
+    assert!(doctor.status.success(), "{}", text(&doctor));
+    assert!(text(&doctor).contains("hash chain orders"), "{}", text(&doctor));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_starts_from_nothing() {
+    let home = Home::sqlite();
+    let platform = Platform::up(&home).await;
+    let token = place_order(&platform).await;
+    platform.terminate().await;
+    let platform = Platform::up_with(&home, &["--reset"], &[]).await.expect("up");
+    assert_eq!(platform.get(&format!("/orders/{ORDER}")).await.0, 404);
+    // a token of the log that was deleted is told, not waited for
+    let request = platform.http.post(format!("{}/graphql", platform.url)).header("consistency-token", token);
+    let query = json!({"query": format!("{{ order(id: \"{ORDER}\") {{ status }} }}")});
+    let answer: Value = request.json(&query).send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "consistency_lost", "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_settings_are_refused_with_the_way_out() {
+    for (arguments, sentence, code) in [
+        (vec!["up", "--listen", "0.0.0.0:0"], "loopback", 2),
+        (vec!["up", "--users-database-url", "postgres://localhost/users"], "1 of 4", 2),
+        (vec!["projection", "ls", "--url", "http://127.0.0.1:1"], "tributary up", 1),
+        (vec!["projection", "ls", "--url", "somewhere"], "http://", 1),
+    ] {
+        let refused = tributary(&arguments).await;
+        assert_eq!(refused.status.code(), Some(code), "{arguments:?}: {}", text(&refused));
+        assert!(text(&refused).contains(sentence), "{arguments:?}: {}", text(&refused));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_other_sites_are_refused() {
+    let home = Home::sqlite();
+    let platform = Platform::up(&home).await;
+    for (name, value) in [("origin", "https://elsewhere.example"), ("host", "elsewhere.example")] {
+        let answer = platform.http.get(format!("{}/orders/{ORDER}", platform.url)).header(name, value).send().await;
+        assert_eq!(answer.expect("an answer").status(), 403, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_error_is_a_problem_that_names_the_callers_correlation_id() {
+    let home = Home::sqlite();
+    let platform = Platform::up(&home).await;
+    let get = |path: &str| platform.http.get(format!("{}{path}", platform.url));
+    let requests = [
+        (get("/nowhere"), 404, "route_not_found"),
+        (get("/livez").header("host", "example.org"), 403, "not_local"),
+        (platform.http.delete(format!("{}/admin/doctor", platform.url)), 405, "method_not_allowed"),
+        (platform.http.post(format!("{}/livez", platform.url)), 405, "method_not_allowed"),
+        (get("/admin/streams/nothing/1"), 404, "service_not_found"),
+        (get("/admin/streams/users/1?limit=x"), 400, "invalid_address"),
+        (get("/admin/streams/users/%ff"), 400, "invalid_address"),
+        (get("/admin/projections/order_details/rebuild"), 404, "rebuild_not_found"),
+        (get("/users/feed?limit=0"), 400, "invalid_feed_query"),
+        (get("/users/1"), 400, "invalid_id"),
+    ];
+    for (request, status, code) in requests {
+        let answer = request.header("x-correlation-id", "c-1").send().await.expect("an answer");
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (kind, correlation_id) = (header("content-type"), header("x-correlation-id"));
+        let (was, body) = (answer.status(), answer.text().await.expect("a body"));
+        assert_eq!((was.as_u16(), kind.as_deref()), (status, Some("application/problem+json")), "{code}: {body}");
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!((&body["code"], &body["status"]), (&json!(code), &json!(status)), "{body}");
+        assert_eq!((&body["traceId"], correlation_id.as_deref()), (&json!("c-1"), Some("c-1")), "{body}");
+        assert_eq!(body["type"], format!("urn:tributary:problem:{code}"), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_answers_nothing_does_not_keep_the_platform_from_ending() {
+    let server = postgres::shared().await;
+    let proxy = FaultProxy::start(("127.0.0.1", server.port())).await.expect("a proxy");
+    let mut home = Home::postgres(server).await;
+    let Home::Postgres { urls } = &mut home else { unreachable!("it was made so") };
+    urls[0] = proxy.url_through(&urls[0]).expect("a URL");
+    let platform = Platform::up(&home).await;
+    proxy.blackhole(Direction::ToClient);
+    let user = json!({"name": "Ada Lovelace", "email": "ada@example.com"});
+    let sending = platform.http.post(format!("{}/users", platform.url)).json(&user).send();
+    assert!(tokio::time::timeout(Duration::from_secs(1), sending).await.is_err(), "it waits for the database");
+    let asked = Instant::now();
+    assert_eq!(platform.terminate().await, Some(0));
+    // 10 s for requests and 10 s for the roles
+    assert!(asked.elapsed() < Duration::from_secs(23), "ended after {:?}", asked.elapsed());
+}

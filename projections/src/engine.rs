@@ -1,0 +1,63 @@
+//! What runs projections.
+//!
+//! Reading order:
+//! - [`query_database`]: where generations lie; making, swapping and dropping them.
+//! - [`store`]: one generation as a follower's store. A batch is one transaction with the same number of round trips
+//!   whatever its size; `batch` is its pure half, `fan_out` what a changed reference asks for.
+//! - [`rebuild`]: the next generation beside the live one, and the swap.
+//! - [`projector`]: all of it, started and stopped.
+//! - [`table_hash`]: whether two generations hold the same.
+//! - `statements` and `transaction`: SQL from templates, on either database.
+
+mod batch;
+mod fan_out;
+pub mod projector;
+pub mod query_database;
+pub mod rebuild;
+mod running;
+mod statements;
+pub mod store;
+pub mod table_hash;
+mod transaction;
+
+use thiserror::Error;
+
+/// Why the engine cannot do something with the query database.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    #[error("query database: {context}: {cause}")]
+    Database { context: &'static str, cause: sqlx::Error },
+    #[error("query database: {context}: {cause}")]
+    Migration { context: &'static str, cause: sqlx::migrate::MigrateError },
+    #[error("query database: {context}: {cause}")]
+    File { context: &'static str, cause: std::io::Error },
+    /// A fault of SQLite before 3.51.3 can corrupt a file that two connections write.
+    #[error("SQLite {version} is older than 3.51.3, which is the first that is safe with a write-ahead log")]
+    SqliteTooOld { version: String },
+    /// Our bug, or a database that is not what we made.
+    #[error("query database: {0}")]
+    Damaged(String),
+}
+
+/// Says what was being done when the database failed.
+pub(crate) trait Doing<T> {
+    fn doing(self, context: &'static str) -> Result<T, EngineError>;
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, context: &'static str) -> Result<T, EngineError> {
+        self.map_err(|cause| EngineError::Database { context, cause })
+    }
+}
+
+impl<T> Doing<T> for Result<T, sqlx::migrate::MigrateError> {
+    fn doing(self, context: &'static str) -> Result<T, EngineError> {
+        self.map_err(|cause| EngineError::Migration { context, cause })
+    }
+}
+
+impl<T> Doing<T> for Result<T, std::io::Error> {
+    fn doing(self, context: &'static str) -> Result<T, EngineError> {
+        self.map_err(|cause| EngineError::File { context, cause })
+    }
+}

@@ -1,0 +1,179 @@
+//! The pure half of a batch: which event goes where, and what is to be written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use event_store::follower::{ApplyError, PoisonEvent, Reject, Step};
+use events::envelope::RecordedEvent;
+use serde::Serialize;
+
+use crate::projection::{Decoded, Facets, Link, Projection, References, State};
+
+/// The events of a step by the state they go to; keys in order, so that two writers lock rows in one order.
+pub(crate) struct Routed<'e> {
+    /// By facet.
+    pub facets: Vec<ByKey<'e>>,
+    /// By reference.
+    pub references: Vec<ByKey<'e>>,
+}
+
+/// Events of one state, by its key, in their order.
+pub(crate) type ByKey<'e> = BTreeMap<String, Vec<(Decoded, &'e RecordedEvent)>>;
+
+impl<'e> Routed<'e> {
+    /// Nothing to fold.
+    pub fn nothing(projection: &Projection) -> Self {
+        Self {
+            facets: projection.facets.iter().map(|_| ByKey::new()).collect(),
+            references: projection.references.iter().map(|_| ByKey::new()).collect(),
+        }
+    }
+
+    /// Understands every event of `step` that is not set aside, or says which cannot be understood.
+    pub fn of(projection: &Projection, step: &Step<'e>) -> Result<Self, ApplyError> {
+        let mut routed = Self::nothing(projection);
+        let mut poison = Vec::new();
+        'events: for event in step.folded() {
+            let facets = projection.facets.iter().zip(&mut routed.facets);
+            let references = projection.references.iter().zip(&mut routed.references);
+            for (fold, by_key) in facets.chain(references).filter(|(fold, _)| fold.source() == &**step.source) {
+                match fold.route(event) {
+                    Ok(Some((key, decoded))) => by_key.entry(key).or_default().push((decoded, event)),
+                    Ok(None) => {}
+                    Err(Reject::Poison(reason)) => {
+                        poison.push(PoisonEvent { position: event.position, reason });
+                        continue 'events;
+                    }
+                    // what stands before it decides first
+                    Err(Reject::UnknownEventType) if poison.is_empty() => {
+                        return Err(Reject::UnknownEventType.of(event));
+                    }
+                    Err(Reject::UnknownEventType) => break 'events,
+                }
+            }
+        }
+        if poison.is_empty() { Ok(routed) } else { Err(ApplyError::Poison(poison)) }
+    }
+}
+
+/// One row on its way through a batch.
+pub(crate) struct Entity {
+    pub facets: Facets,
+    links_before: BTreeSet<Link>,
+    /// `None` while nothing was folded into it.
+    links_after: Option<BTreeSet<Link>>,
+}
+
+impl Entity {
+    /// A row as it was loaded, or a new one.
+    pub fn new(projection: &Projection, facets: Facets) -> Self {
+        let links_before = (projection.links)(&facets).into_iter().collect();
+        Self { facets, links_before, links_after: None }
+    }
+
+    /// To be called when its facets have changed.
+    pub fn folded(&mut self, projection: &Projection) {
+        self.links_after = Some((projection.links)(&self.facets).into_iter().collect());
+    }
+
+    /// What it refers to now.
+    pub fn links(&self) -> &BTreeSet<Link> {
+        self.links_after.as_ref().unwrap_or(&self.links_before)
+    }
+
+    /// Links that it did not have, and links that it has no more.
+    pub fn link_changes(&self) -> (impl Iterator<Item = &Link>, impl Iterator<Item = &Link>) {
+        let after = self.links();
+        (after.difference(&self.links_before), self.links_before.difference(after))
+    }
+
+    /// The row as a JSON object by column.
+    pub fn row(&self, projection: &Projection, key: &str, references: &References) -> String {
+        let derived = (projection.derive)(&self.facets, references);
+        let mut row = String::with_capacity(512);
+        row.push('{');
+        push_field(&mut row, projection.template.key, &json(key));
+        push_field(&mut row, read_side::template::Template::SERVED, if derived.is_some() { "true" } else { "false" });
+        for ((column, fold), state) in projection.template.facets.iter().zip(&projection.facets).zip(&self.facets.0) {
+            if let Some(state) = state {
+                push_field(&mut row, column, &fold.write(state));
+            }
+        }
+        if let Some(derived) = &derived {
+            push_fields(&mut row, derived);
+        }
+        row.push('}');
+        row
+    }
+}
+
+/// The row of a reference as a JSON object by column; `state` is its serialized state.
+pub(crate) fn reference_row(key_column: &str, key: &str, state: &str) -> String {
+    let mut row = String::with_capacity(state.len() + 64);
+    row.push('{');
+    push_field(&mut row, key_column, &json(key));
+    push_fields(&mut row, state);
+    row.push('}');
+    row
+}
+
+fn push_field(row: &mut String, name: &str, value: &str) {
+    if row.len() > 1 {
+        row.push(',');
+    }
+    row.push('"');
+    row.push_str(name);
+    row.push_str("\":");
+    row.push_str(value);
+}
+
+/// Adds the fields of `object`, JSON text of an object.
+fn push_fields(row: &mut String, object: &str) {
+    let fields = object.strip_prefix('{').and_then(|object| object.strip_suffix('}')).expect("a state is an object");
+    if !fields.is_empty() {
+        row.push(',');
+        row.push_str(fields);
+    }
+}
+
+/// Folds a state's events into it, one after the other. An event that cannot be folded ends it: those behind it are of
+/// the same stream and wait with it.
+pub(crate) fn fold(
+    fold: &dyn crate::projection::Folding,
+    mut state: Option<State>,
+    events: Vec<(Decoded, &RecordedEvent)>,
+    poison: &mut Vec<PoisonEvent>,
+) -> Option<State> {
+    for (decoded, event) in events {
+        match fold.fold(state.clone(), decoded, event) {
+            Ok(after) => state = Some(after),
+            Err(reject) => {
+                poison.push(PoisonEvent { position: event.position, reason: reject.to_string() });
+                break;
+            }
+        }
+    }
+    state
+}
+
+/// Texts of JSON values as one JSON array.
+pub(crate) fn array<'j>(values: impl IntoIterator<Item = &'j String>) -> String {
+    let mut array = String::from("[");
+    for value in values {
+        if array.len() > 1 {
+            array.push(',');
+        }
+        array.push_str(value);
+    }
+    array.push(']');
+    array
+}
+
+/// Anything plain as JSON.
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("names and numbers become JSON")
+}
+
+/// The six bytes that tell each event from another at its place, one after the other.
+pub(crate) fn anchors(events: &[RecordedEvent]) -> Vec<u8> {
+    events.iter().flat_map(|event| *events::consistency::ShortId::from(event.event_id).as_bytes()).collect()
+}

@@ -1,0 +1,103 @@
+//! One generation being followed into: a follower, and the task that advances its fan-outs when no events come.
+
+use std::{sync::Arc, time::Duration};
+
+use event_store::{
+    feed::Feed,
+    follower::{ApplyError, Follower, FollowerHandle, FollowerOptions, FollowerStore, Status, StopReason},
+};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::store::GenerationStore;
+
+/// What is followed into now, for whoever replaces it and for whoever looks at it meanwhile.
+#[derive(Default)]
+pub(crate) struct Live {
+    /// `None` while the live generation is of another version, which this program cannot write.
+    pub running: Mutex<Option<Running>>,
+    /// Generation and status of what was last put there: to be seen without waiting for a rebuild that compares.
+    shown: std::sync::Mutex<Option<(i64, watch::Receiver<Status>)>>,
+}
+
+impl Live {
+    /// Says what is followed from now on.
+    pub fn show(&self, running: &Running) {
+        let shown = (running.store.generation(), running.follower.watch());
+        *self.shown.lock().expect("no panic while held") = Some(shown);
+    }
+
+    pub fn shown(&self) -> Option<(i64, Status)> {
+        let shown = self.shown.lock().expect("no panic while held");
+        shown.as_ref().map(|(generation, status)| (*generation, status.borrow().clone()))
+    }
+}
+
+/// Between tries when the database is away.
+const FAN_OUT_RETRY: Duration = Duration::from_millis(500);
+
+pub(crate) struct Running {
+    pub store: Arc<GenerationStore>,
+    pub follower: FollowerHandle,
+    fan_outs: Option<JoinHandle<()>>,
+    cancel: CancellationToken,
+}
+
+impl Running {
+    pub fn start(store: Arc<GenerationStore>, feeds: &[Arc<dyn Feed>], options: FollowerOptions) -> Self {
+        let sources = store.projection().sources();
+        let feeds = feeds.iter().filter(|feed| sources.contains(&&**feed.source())).cloned().collect();
+        let name = store.projection().template.table(store.generation());
+        let follower = Follower::start(name, feeds, Arc::clone(&store) as Arc<dyn FollowerStore>, options);
+        let cancel = CancellationToken::new();
+        let fan_outs = tokio::spawn(advance_fan_outs(Arc::clone(&store), cancel.clone()));
+        Self { store, follower, fan_outs: Some(fan_outs), cancel }
+    }
+
+    /// Stops both, after what they are at.
+    pub async fn stop(&mut self, deadline: Duration) -> StopReason {
+        self.cancel.cancel();
+        let reason = self.follower.shutdown(deadline).await;
+        if let Some(fan_outs) = self.fan_outs.take() {
+            // it ends with the transaction it is in
+            let _ = fan_outs.await;
+        }
+        reason
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+async fn advance_fan_outs(store: Arc<GenerationStore>, cancel: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = store.fan_outs_opened() => {}
+        }
+        while !cancel.is_cancelled() {
+            match store.advance_fan_outs().await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(ApplyError::Unavailable(cause)) => {
+                    tracing::warn!(%cause, "fan-out: query database unavailable, trying again");
+                    tokio::select! {
+                        () = cancel.cancelled() => return,
+                        () = tokio::time::sleep(FAN_OUT_RETRY) => {}
+                    }
+                }
+                // the follower meets the same and says so
+                Err(error) => {
+                    tracing::error!(%error, "fan-out stopped");
+                    return;
+                }
+            }
+        }
+    }
+}

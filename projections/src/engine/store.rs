@@ -1,0 +1,475 @@
+//! One generation of a projection, as the store of a follower.
+//!
+//! A batch is one transaction: load what its events touch, fold in memory, write back, move the checkpoint. Each of
+//! these is one statement per table, so the number of round trips does not depend on the size of the batch.
+
+mod rows;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use event_store::{
+    clock::{Clock, SystemClock},
+    failpoint,
+    follower::{Acquired, ApplyError, Checkpoint, FollowerStore, ParkedStream, Step, StoreError, Vector},
+};
+use events::envelope::{Name, StreamId};
+use read_side::Wake;
+use serde::Serialize;
+use tokio::sync::{Mutex, Notify};
+use uuid::Uuid;
+
+use super::{
+    batch::{self, Routed, json},
+    fan_out::{self, FanOut},
+    statements::Statements,
+    transaction::{Pool, Texts, Transaction, Value, is_passing},
+};
+use crate::projection::{Projection, References};
+
+/// Bounds of one generation's writes.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Rows that one transaction rewrites because a reference has changed. More wait for the next ones, so that a
+    /// popular product does not hold up everything else.
+    pub fan_out_rows_max: usize,
+    /// Changed references whose rows are not all rewritten: with more, the next events wait. They are held in memory.
+    pub fan_outs_open_max: usize,
+    /// How many recent events of a source have their anchor kept, to be compared with consistency tokens. A token is
+    /// used within seconds; this is minutes to hours.
+    pub anchors_kept_events: u64,
+    /// For times that are shown; nothing depends on it.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            fan_out_rows_max: 500,
+            fan_outs_open_max: 2_000,
+            anchors_kept_events: 100_000,
+            clock: SystemClock::shared(),
+        }
+    }
+}
+
+/// One generation of a projection.
+pub struct GenerationStore {
+    projection: Arc<Projection>,
+    generation: i64,
+    pool: Pool,
+    statements: Statements,
+    options: StoreOptions,
+    wake: Wake,
+    /// One writer at a time: the follower's steps, and the fan-outs between them.
+    writing: Mutex<Writing>,
+    /// Told when fan-outs are open.
+    fan_outs_open: Notify,
+}
+
+#[derive(Default)]
+struct Writing {
+    fence: u64,
+    /// As they are in the database; `None` = to be read first.
+    fan_outs: Option<Vec<FanOut>>,
+}
+
+/// Why a transaction did not come to be.
+enum Refused {
+    Database(sqlx::Error),
+    Apply(ApplyError),
+}
+
+impl From<sqlx::Error> for Refused {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<Refused> for ApplyError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Apply(error) => error,
+            Refused::Database(error) if is_passing(&error) => Self::Unavailable(Box::new(error)),
+            Refused::Database(error) => Self::Bug(error.to_string()),
+        }
+    }
+}
+
+impl From<Refused> for StoreError {
+    fn from(refused: Refused) -> Self {
+        match ApplyError::from(refused) {
+            ApplyError::Unavailable(cause) => Self::Unavailable(cause),
+            error => Self::Bug(error.to_string()),
+        }
+    }
+}
+
+#[async_trait]
+impl FollowerStore for GenerationStore {
+    async fn acquire(&self) -> Result<Acquired, StoreError> {
+        let mut writing = self.writing.lock().await;
+        let acquired = self.look(&mut writing, true).await?;
+        Ok(acquired)
+    }
+
+    async fn reload(&self) -> Result<Acquired, StoreError> {
+        let mut writing = self.writing.lock().await;
+        let acquired = self.look(&mut writing, false).await?;
+        Ok(acquired)
+    }
+
+    async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {
+        let mut writing = self.writing.lock().await;
+        let routed = Routed::of(&self.projection, step)?;
+        // backpressure: what waits is bounded, so the events that make more of it wait for it
+        while writing.fan_outs.as_ref().is_some_and(|open| open.len() > self.options.fan_outs_open_max) {
+            self.transact(&mut writing, step.fence, None, Routed::nothing(&self.projection)).await?;
+        }
+        self.transact(&mut writing, step.fence, Some(step), routed).await?;
+        Ok(())
+    }
+}
+
+impl GenerationStore {
+    pub(crate) fn new(
+        projection: Arc<Projection>,
+        generation: i64,
+        pool: Pool,
+        options: StoreOptions,
+        wake: Wake,
+    ) -> Self {
+        let statements = Statements::new(projection.template, generation, &projection.sources(), pool.is_postgres());
+        Self {
+            projection,
+            generation,
+            pool,
+            statements,
+            options,
+            wake,
+            writing: Mutex::default(),
+            fan_outs_open: Notify::new(),
+        }
+    }
+
+    pub fn generation(&self) -> i64 {
+        self.generation
+    }
+
+    pub fn projection(&self) -> &Arc<Projection> {
+        &self.projection
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn statements(&self) -> &Statements {
+        &self.statements
+    }
+
+    /// Statements sent so far by this store, begin and commit included.
+    pub fn statements_sent(&self) -> u64 {
+        self.pool.sent()
+    }
+
+    /// Waits until there may be fan-outs to advance. Cancel-safe.
+    pub async fn fan_outs_opened(&self) {
+        self.fan_outs_open.notified().await;
+    }
+
+    /// Rewrites the next rows that wait for a changed reference, in a transaction of its own, and says whether more
+    /// wait. The fence must have been acquired. Not cancel-safe.
+    pub async fn advance_fan_outs(&self) -> Result<bool, ApplyError> {
+        let mut writing = self.writing.lock().await;
+        if writing.fan_outs.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(false);
+        }
+        let fence = writing.fence;
+        self.transact(&mut writing, fence, None, Routed::nothing(&self.projection)).await?;
+        Ok(writing.fan_outs.as_ref().is_some_and(|open| !open.is_empty()))
+    }
+
+    /// Whether rows wait for a changed reference.
+    pub async fn has_open_fan_outs(&self) -> bool {
+        // unknown counts as open: whoever writes next finds out
+        !self.writing.lock().await.fan_outs.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Takes the fence, or only looks; reads vector, parked streams and open fan-outs.
+    async fn look(&self, writing: &mut Writing, take: bool) -> Result<Acquired, Refused> {
+        writing.fan_outs = None;
+        let mut transaction = self.pool.begin().await?;
+        let fence = if take { &self.statements.take_fence } else { &self.statements.hold_fence };
+        let fence = transaction.fetch(fence, &[]).await?;
+        let Some(fence) = fence.first().and_then(|row| number(row, 0)) else {
+            let reason = format!("generation {} of {} is not there", self.generation, self.projection.template.name);
+            return Err(Refused::Apply(ApplyError::Bug(reason)));
+        };
+        let checkpoints = transaction.fetch(&self.statements.load_checkpoints, &[]).await?;
+        let parked = transaction.fetch(&self.statements.load_parked, &[]).await?;
+        let fan_outs = self.load_fan_outs(&mut transaction).await?;
+        transaction.commit().await?;
+        if !fan_outs.is_empty() {
+            self.fan_outs_open.notify_one();
+        }
+        if take {
+            // only what was taken is ours: fan-outs must not go on under the fence of who has taken over
+            writing.fence = unsigned(fence);
+        }
+        writing.fan_outs = Some(fan_outs);
+        Ok(Acquired {
+            fence: unsigned(fence),
+            vector: vector(&checkpoints)?,
+            parked: parked.iter().map(parked_stream).collect::<Result<_, _>>()?,
+        })
+    }
+
+    async fn load_fan_outs(&self, transaction: &mut Transaction) -> Result<Vec<FanOut>, Refused> {
+        let rows = transaction.fetch(&self.statements.load_fan_outs, &[]).await?;
+        let fan_out = |row: &Texts| {
+            Some(FanOut {
+                reference: text(row, 0)?,
+                foreign_key: text(row, 1)?,
+                source: text(row, 2)?,
+                after_key: text(row, 3)?,
+                position: number(row, 4)?,
+            })
+        };
+        rows.iter().map(|row| fan_out(row).ok_or_else(|| unreadable("fan_outs"))).collect()
+    }
+
+    /// One transaction: a step's events, and rows that wait for changed references.
+    async fn transact(
+        &self,
+        writing: &mut Writing,
+        fence: u64,
+        step: Option<&Step<'_>>,
+        routed: Routed<'_>,
+    ) -> Result<(), Refused> {
+        // until it is known how this ends, what is in memory may not be what is in the database
+        let known = writing.fan_outs.take();
+        let mut transaction = self.pool.begin().await?;
+        match self.fill(&mut transaction, known, fence, step, routed).await {
+            Ok(open) => {
+                failpoint!("projection.before_commit", Refused::Apply(ApplyError::Unavailable("failpoint".into())));
+                transaction.commit().await?;
+                // committed, but the answer is lost: the next try finds the checkpoint moved
+                failpoint!("projection.after_commit", Refused::Apply(ApplyError::Unavailable("failpoint".into())));
+                if !open.is_empty() {
+                    self.fan_outs_open.notify_one();
+                }
+                writing.fan_outs = Some(open);
+                self.wake.committed();
+                Ok(())
+            }
+            Err(refused) => {
+                transaction.rollback().await;
+                Err(refused)
+            }
+        }
+    }
+
+    /// Everything between begin and commit; gives the fan-outs that are open behind it.
+    async fn fill(
+        &self,
+        transaction: &mut Transaction,
+        known: Option<Vec<FanOut>>,
+        fence: u64,
+        step: Option<&Step<'_>>,
+        routed: Routed<'_>,
+    ) -> Result<Vec<FanOut>, Refused> {
+        self.claim(transaction, fence, step).await?;
+        let stored = match known {
+            Some(known) => known,
+            None => self.load_fan_outs(transaction).await?,
+        };
+        let mut poison = Vec::new();
+        let mut references = References::default();
+        let mut changed = Vec::new();
+        for (place, by_key) in routed.references.into_iter().enumerate() {
+            if !by_key.is_empty() {
+                changed.extend(self.fold_reference(transaction, place, by_key, &mut references, &mut poison).await?);
+            }
+        }
+        let cursors = fan_out::merge(&stored, changed);
+        let advanced = self.find_fan_out(transaction, cursors).await?;
+        let entities = self.fold_rows(transaction, routed.facets, &advanced.keys, &mut poison).await?;
+        if !poison.is_empty() {
+            poison.sort_by_key(|event| event.position);
+            return Err(Refused::Apply(ApplyError::Poison(poison)));
+        }
+        self.load_missing_references(transaction, &entities, &mut references).await?;
+        self.write_rows(transaction, &entities, &references).await?;
+        self.write_fan_outs(transaction, &stored, &advanced).await?;
+        if let Some(step) = step {
+            self.write_anchors(transaction, step).await?;
+            self.write_parked(transaction, step).await?;
+        }
+        Ok(advanced.open)
+    }
+
+    /// Moves the checkpoint, or only holds the fence: first, so that whoever is too late does no work.
+    async fn claim(&self, transaction: &mut Transaction, fence: u64, step: Option<&Step<'_>>) -> Result<(), Refused> {
+        if let Some(step) = step {
+            let (from, to) = (Texted::of(&step.from), Texted::of(&step.to));
+            let now_us = self.options.clock.now().timestamp_micros();
+            let moved = [
+                Value::Text(step.source),
+                Value::MaybeText(to.epoch.as_deref()),
+                Value::Integer(to.position),
+                Value::MaybeText(to.event_id.as_deref()),
+                Value::MaybeInteger(step.events.last().map(|event| event.recorded_at.timestamp_micros())),
+                Value::Integer(signed(step.head.position)),
+                Value::Integer(now_us),
+                Value::Integer(from.position),
+                Value::MaybeText(from.event_id.as_deref()),
+                Value::MaybeText(from.epoch.as_deref()),
+                Value::Integer(signed(fence)),
+            ];
+            if transaction.execute(&self.statements.move_checkpoint, &moved).await? == 1 {
+                return Ok(());
+            }
+        }
+        let held = transaction.fetch(&self.statements.hold_fence, &[]).await?;
+        let held = held.first().and_then(|row| number(row, 0)).map(unsigned);
+        match (held == Some(fence), step) {
+            (false, _) => Err(Refused::Apply(ApplyError::Fenced)),
+            (true, Some(_)) => Err(Refused::Apply(ApplyError::Moved)),
+            (true, None) => Ok(()),
+        }
+    }
+
+    /// Remembers which events these were, and forgets those of long ago.
+    async fn write_anchors(&self, transaction: &mut Transaction, step: &Step<'_>) -> Result<(), Refused> {
+        let (Some(first), Some(last)) = (step.events.first(), step.events.last()) else { return Ok(()) };
+        let forget = last.position.saturating_sub(self.options.anchors_kept_events);
+        // while catching up, what is so old that it would be forgotten at the head is not written at all
+        if step.head.position.saturating_sub(last.position) < self.options.anchors_kept_events {
+            let anchors = batch::anchors(step.events);
+            let values = [
+                Value::Text(step.source),
+                Value::Integer(signed(first.position)),
+                Value::Integer(signed(last.position)),
+                Value::Bytes(&anchors),
+            ];
+            transaction.execute(&self.statements.insert_anchors, &values).await?;
+            if forget > 0 {
+                let values = [Value::Text(step.source), Value::Integer(signed(forget))];
+                transaction.execute(&self.statements.prune_anchors, &values).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes streams that are parked from here on, and events that wait with theirs.
+    async fn write_parked(&self, transaction: &mut Transaction, step: &Step<'_>) -> Result<(), Refused> {
+        #[derive(Serialize)]
+        struct Stream<'s> {
+            source: &'s str,
+            aggregate_type: &'s str,
+            aggregate_id: &'s str,
+            position: u64,
+            event_id: Uuid,
+            reason: &'s str,
+            parked_at_us: i64,
+        }
+        #[derive(Serialize)]
+        struct Event<'e> {
+            source: &'e str,
+            position: u64,
+            aggregate_type: &'e str,
+            aggregate_id: &'e str,
+        }
+        let parked_at_us = self.options.clock.now().timestamp_micros();
+        let streams: Vec<_> = step
+            .parking
+            .iter()
+            .map(|parked| Stream {
+                source: &parked.source,
+                aggregate_type: &parked.stream.aggregate_type,
+                aggregate_id: &parked.stream.aggregate_id,
+                position: parked.position,
+                event_id: parked.event_id,
+                reason: &parked.reason,
+                parked_at_us,
+            })
+            .collect();
+        if !streams.is_empty() {
+            transaction.execute(&self.statements.insert_parked_streams, &[Value::Text(&json(&streams))]).await?;
+        }
+        let events: Vec<_> = step
+            .waiting()
+            .map(|event| Event {
+                source: step.source,
+                position: event.position,
+                aggregate_type: &event.stream.aggregate_type,
+                aggregate_id: &event.stream.aggregate_id,
+            })
+            .collect();
+        if !events.is_empty() {
+            transaction.execute(&self.statements.insert_parked_events, &[Value::Text(&json(&events))]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A checkpoint as its columns.
+struct Texted {
+    epoch: Option<String>,
+    position: i64,
+    event_id: Option<String>,
+}
+
+impl Texted {
+    fn of(checkpoint: &Checkpoint) -> Self {
+        Self {
+            epoch: (!checkpoint.epoch.is_nil()).then(|| checkpoint.epoch.to_string()),
+            position: signed(checkpoint.position),
+            event_id: checkpoint.event_id.map(|id| id.to_string()),
+        }
+    }
+}
+
+fn vector(rows: &[Texts]) -> Result<Vector, Refused> {
+    let checkpoint = |row: &Texts| -> Option<(Name, Checkpoint)> {
+        let epoch = text(row, 1).map_or(Ok(Uuid::nil()), |epoch| epoch.parse()).ok()?;
+        let event_id = text(row, 3).map(|id| id.parse()).transpose().ok()?;
+        Some((text(row, 0)?.into(), Checkpoint { epoch, position: unsigned(number(row, 2)?), event_id }))
+    };
+    rows.iter().map(|row| checkpoint(row).ok_or_else(|| unreadable("checkpoints"))).collect()
+}
+
+fn parked_stream(row: &Texts) -> Result<ParkedStream, Refused> {
+    let parked = || {
+        Some(ParkedStream {
+            source: text(row, 0)?.into(),
+            stream: StreamId::new(text(row, 1)?, text(row, 2)?),
+            position: unsigned(number(row, 3)?),
+            event_id: text(row, 4)?.parse().ok()?,
+            reason: text(row, 5)?,
+        })
+    };
+    parked().ok_or_else(|| unreadable("parked_streams"))
+}
+
+fn text(row: &Texts, place: usize) -> Option<String> {
+    row.get(place)?.clone()
+}
+
+fn number(row: &Texts, place: usize) -> Option<i64> {
+    row.get(place)?.as_deref()?.parse().ok()
+}
+
+fn unreadable(table: &str) -> Refused {
+    Refused::Apply(ApplyError::Bug(format!("{table} hold something that this version does not write")))
+}
+
+/// Positions and fences count what a log holds: far below 2^63.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).expect("positions and fences are below 2^63")
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).expect("positions and fences are not negative")
+}

@@ -1,0 +1,200 @@
+//! One way to talk to either database: texts in, texts out, and how often.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use futures::TryStreamExt;
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Sqlite, SqlitePool};
+
+/// Connections to one database of either kind.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    kind: Kind,
+    /// Statements sent so far, commits included: round trips on PostgreSQL, thread hops on SQLite.
+    sent: Arc<AtomicU64>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// A parameter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'v> {
+    Text(&'v str),
+    MaybeText(Option<&'v str>),
+    Integer(i64),
+    MaybeInteger(Option<i64>),
+    Bytes(&'v [u8]),
+}
+
+/// A statement's answer: every column as text.
+pub(crate) type Texts = Vec<Option<String>>;
+
+/// A transaction; rolled back when it is dropped.
+pub(crate) struct Transaction {
+    kind: Begun,
+    sent: Arc<AtomicU64>,
+}
+
+enum Begun {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+impl Pool {
+    pub fn sqlite(pool: SqlitePool) -> Self {
+        Self { kind: Kind::Sqlite(pool), sent: Arc::default() }
+    }
+
+    pub fn postgres(pool: PgPool) -> Self {
+        Self { kind: Kind::Postgres(pool), sent: Arc::default() }
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.kind, Kind::Postgres(_))
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Begins to write. Not to be called in a future that may be dropped: a cancelled begin leaves a connection in the
+    /// pool that acknowledges writes and loses them.
+    pub async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let kind = match &self.kind {
+            // the lock now, not when the first row is written: an upgrade fails instead of waiting
+            Kind::Sqlite(pool) => Begun::Sqlite(pool.begin_with("begin immediate").await?),
+            Kind::Postgres(pool) => Begun::Postgres(pool.begin().await?),
+        };
+        Ok(Transaction { kind, sent: self.sent.clone() })
+    }
+
+    /// Begins to read: everything in it sees the same moment.
+    pub async fn begin_snapshot(&self) -> Result<Transaction, sqlx::Error> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let kind = match &self.kind {
+            Kind::Sqlite(pool) => Begun::Sqlite(pool.begin().await?),
+            Kind::Postgres(pool) => {
+                Begun::Postgres(pool.begin_with("begin isolation level repeatable read read only").await?)
+            }
+        };
+        Ok(Transaction { kind, sent: self.sent.clone() })
+    }
+
+    pub async fn close(&self) {
+        match &self.kind {
+            Kind::Sqlite(pool) => pool.close().await,
+            Kind::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+macro_rules! bound {
+    ($statement:expr, $values:expr) => {{
+        let mut query = sqlx::query(AssertSqlSafe(Arc::clone($statement)));
+        for value in $values {
+            query = match *value {
+                Value::Text(text) => query.bind(text),
+                Value::MaybeText(text) => query.bind(text),
+                Value::Integer(integer) => query.bind(integer),
+                Value::MaybeInteger(integer) => query.bind(integer),
+                Value::Bytes(bytes) => query.bind(bytes),
+            };
+        }
+        query
+    }};
+}
+
+macro_rules! texts {
+    ($rows:expr) => {
+        $rows.iter().map(|row| (0..row.len()).map(|n| row.try_get(n)).collect()).collect()
+    };
+}
+
+impl Transaction {
+    /// Rows changed.
+    pub async fn execute(&mut self, statement: &Arc<str>, values: &[Value<'_>]) -> Result<u64, sqlx::Error> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        match &mut self.kind {
+            Begun::Sqlite(begun) => Ok(bound!(statement, values).execute(&mut **begun).await?.rows_affected()),
+            Begun::Postgres(begun) => Ok(bound!(statement, values).execute(&mut **begun).await?.rows_affected()),
+        }
+    }
+
+    /// Rows of text columns.
+    pub async fn fetch(&mut self, statement: &Arc<str>, values: &[Value<'_>]) -> Result<Vec<Texts>, sqlx::Error> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        match &mut self.kind {
+            Begun::Sqlite(begun) => texts!(bound!(statement, values).fetch_all(&mut **begun).await?),
+            Begun::Postgres(begun) => texts!(bound!(statement, values).fetch_all(&mut **begun).await?),
+        }
+    }
+
+    /// Rows of text columns, one after the other, without holding them all.
+    pub async fn for_each(
+        &mut self,
+        statement: &Arc<str>,
+        mut take: impl FnMut(Texts) -> Result<(), sqlx::Error>,
+    ) -> Result<(), sqlx::Error> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let statement = AssertSqlSafe(Arc::clone(statement));
+        macro_rules! each {
+            ($begun:expr) => {{
+                let mut rows = sqlx::query(statement).fetch(&mut **$begun);
+                while let Some(row) = rows.try_next().await? {
+                    take((0..row.len()).map(|n| row.try_get(n)).collect::<Result<_, _>>()?)?;
+                }
+            }};
+        }
+        match &mut self.kind {
+            Begun::Sqlite(begun) => each!(begun),
+            Begun::Postgres(begun) => each!(begun),
+        }
+        Ok(())
+    }
+
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        match self.kind {
+            Begun::Sqlite(begun) => begun.commit().await,
+            Begun::Postgres(begun) => begun.commit().await,
+        }
+    }
+
+    /// Ends it without effect. Dropping does the same, later.
+    pub async fn rollback(self) {
+        // a connection that cannot roll back is closed, which rolls back
+        let _ = match self.kind {
+            Begun::Sqlite(begun) => begun.rollback().await,
+            Begun::Postgres(begun) => begun.rollback().await,
+        };
+    }
+}
+
+/// Whether the same may succeed later: the database is away, busy or full. Anything else is a fault of ours.
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            // PostgreSQL: connection, resources, operator's intervention, rollback (deadlock), lock not available
+            Some(code) if code.len() == 5 => {
+                ["08", "53", "57", "40", "55", "58"].iter().any(|class| code.starts_with(class))
+            }
+            // SQLite: busy, locked, out of memory, interrupted, disk full, cannot open, and input/output, in their low byte
+            Some(code) => matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(5 | 6 | 7 | 9 | 10 | 13 | 14)),
+            None => false,
+        },
+        _ => false,
+    }
+}

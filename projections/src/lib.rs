@@ -1,0 +1,24 @@
+//! From events to rows: N feeds into one row, exactly once, in any interleaving.
+//!
+//! Reading order:
+//! - [`order_details`]: one projection. Which events go to which row, and the folds. As boring as it gets.
+//! - [`projection`]: what a projection is made of, and why that converges.
+//! - [`engine`]: what runs it. Batches, checkpoints, fan-outs, generations, rebuilds.
+//! - [`Projector`]: the engine on all projections, for the platform.
+//!
+//! What does not live here: rows, their `derive` and their queries (read-side), commands, aggregates, and any IO in a
+//! projection.
+
+pub mod engine;
+pub mod order_details;
+pub mod projection;
+
+pub use engine::{
+    projector::{Projector, ProjectorHandle, ProjectorOptions},
+    query_database::QueryDatabase,
+};
+
+/// Every projection there is: the one list to add to.
+pub fn all() -> Vec<projection::Projection> {
+    vec![order_details::projection()]
+}

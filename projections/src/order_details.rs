@@ -1,0 +1,193 @@
+//! Order details: the orders service is the root of a row; users and catalog fill what it refers to.
+
+use events::{
+    catalog::{self, ProductEvent},
+    envelope::RecordedEvent,
+    ids::{CustomerId, ProductId},
+    money::{Currency, sum_minor},
+    orders::{self, OrderEvent, OrderLine, OrderStatus},
+    users::{self, UserEvent},
+};
+use read_side::order_details::{CUSTOMER, Customer, OrderFacet, OrderLineRow, PRODUCT, ProductRow, TEMPLATE, derive};
+
+use crate::projection::{Facets, Fold, Link, Projection, References};
+
+/// Of the folds below and of `derive` in read-side: whoever changes what they give counts on.
+pub const VERSION: u32 = 1;
+
+pub fn projection() -> Projection {
+    Projection::new(&TEMPLATE, VERSION)
+        .facet::<OrderFold>()
+        .reference::<CustomerFold>()
+        .reference::<ProductFold>()
+        .links(links)
+        .derive(row)
+}
+
+/// The root facet.
+struct OrderFold;
+
+impl Fold for OrderFold {
+    type Event = OrderEvent;
+    type State = OrderFacet;
+    const SOURCE: &'static str = orders::SOURCE;
+
+    fn key(event: &OrderEvent) -> Option<String> {
+        Some(match event {
+            OrderEvent::OrderPlaced(event) => event.order_id.to_string(),
+            OrderEvent::OrderImported(event) => event.order_id.to_string(),
+            OrderEvent::OrderCancelled(event) => event.order_id.to_string(),
+            OrderEvent::OrderReturned(event) => event.order_id.to_string(),
+        })
+    }
+
+    fn fold(state: Option<OrderFacet>, event: OrderEvent, recorded: &RecordedEvent) -> Result<OrderFacet, String> {
+        let updated_at_us = recorded.recorded_at.timestamp_micros();
+        let order = match event {
+            OrderEvent::OrderPlaced(event) => {
+                let (lines, total_minor, currency) = lines(&event.lines)?;
+                OrderFacet {
+                    external_ref: event.external_ref,
+                    customer_id: event.customer_id,
+                    status: OrderStatus::Pending,
+                    placed_at_us: event.placed_at.timestamp_micros(),
+                    shipped_at_us: None,
+                    lines,
+                    total_minor,
+                    currency,
+                    updated_at_us,
+                }
+            }
+            OrderEvent::OrderImported(event) => {
+                let (lines, total_minor, currency) = lines(&event.lines)?;
+                OrderFacet {
+                    external_ref: Some(event.external_ref),
+                    customer_id: event.customer_id,
+                    status: event.status,
+                    placed_at_us: event.placed_at.timestamp_micros(),
+                    shipped_at_us: event.shipped_at.map(|shipped_at| shipped_at.timestamp_micros()),
+                    lines,
+                    total_minor,
+                    currency,
+                    updated_at_us,
+                }
+            }
+            OrderEvent::OrderCancelled(_) => {
+                OrderFacet { status: OrderStatus::Cancelled, updated_at_us, ..begun(state)? }
+            }
+            OrderEvent::OrderReturned(event) => {
+                let order = begun(state)?;
+                let status = if event.complete { OrderStatus::Returned } else { order.status };
+                OrderFacet { status, updated_at_us, ..order }
+            }
+        };
+        Ok(order)
+    }
+}
+
+fn begun<S>(state: Option<S>) -> Result<S, String> {
+    state.ok_or_else(|| "the stream does not begin with what it begins with".to_owned())
+}
+
+/// The lines as ordered, their sum, and its currency.
+fn lines(lines: &[OrderLine]) -> Result<(Vec<OrderLineRow>, i64, Currency), String> {
+    let currency = lines.first().ok_or("an order without lines")?.unit_price.currency;
+    let mut rows = Vec::with_capacity(lines.len());
+    for line in lines {
+        if line.unit_price.currency != currency {
+            return Err(format!("an order in {currency} and {}", line.unit_price.currency));
+        }
+        rows.push(OrderLineRow {
+            product_id: line.product_id,
+            product_name: line.product_name.clone(),
+            quantity: line.quantity,
+            unit_price_minor: line.unit_price.amount_minor,
+            currency,
+            discount_bp: line.discount_bp,
+            total_minor: line.total_minor().map_err(|error| error.to_string())?,
+            product: None,
+        });
+    }
+    let total_minor = sum_minor(rows.iter().map(|line| line.total_minor)).map_err(|error| error.to_string())?;
+    Ok((rows, total_minor, currency))
+}
+
+/// The customer as the users service knows them.
+struct CustomerFold;
+
+impl Fold for CustomerFold {
+    type Event = UserEvent;
+    type State = Customer;
+    const SOURCE: &'static str = users::SOURCE;
+
+    fn key(event: &UserEvent) -> Option<String> {
+        let user_id: CustomerId = match event {
+            UserEvent::UserRegistered(event) => event.user_id,
+            UserEvent::UserRenamed(event) => event.user_id,
+            UserEvent::EmailChanged(event) => event.user_id,
+            // no row shows it
+            UserEvent::AddressChanged(_) => return None,
+            UserEvent::UserErased(event) => event.user_id,
+        };
+        Some(user_id.to_string())
+    }
+
+    fn fold(state: Option<Customer>, event: UserEvent, _: &RecordedEvent) -> Result<Customer, String> {
+        let customer = match event {
+            UserEvent::UserRegistered(event) => {
+                Customer { name: Some(event.name), email: Some(event.email), erased: false }
+            }
+            UserEvent::UserRenamed(event) => Customer { name: Some(event.name), ..begun(state)? },
+            UserEvent::EmailChanged(event) => Customer { email: Some(event.email), ..begun(state)? },
+            UserEvent::AddressChanged(_) => begun(state)?,
+            UserEvent::UserErased(_) => Customer { name: None, email: None, erased: true },
+        };
+        Ok(customer)
+    }
+}
+
+/// The product as the catalog knows it.
+struct ProductFold;
+
+impl Fold for ProductFold {
+    type Event = ProductEvent;
+    type State = ProductRow;
+    const SOURCE: &'static str = catalog::SOURCE;
+
+    fn key(event: &ProductEvent) -> Option<String> {
+        let product_id: ProductId = match event {
+            ProductEvent::ProductAdded(event) => event.product_id,
+            ProductEvent::ProductRenamed(event) => event.product_id,
+            // an order keeps the price it was placed at
+            ProductEvent::PriceChanged(_) => return None,
+            ProductEvent::ProductDiscontinued(event) => event.product_id,
+        };
+        Some(product_id.to_string())
+    }
+
+    fn fold(state: Option<ProductRow>, event: ProductEvent, _: &RecordedEvent) -> Result<ProductRow, String> {
+        let product = match event {
+            ProductEvent::ProductAdded(event) => ProductRow { sku: event.sku, name: event.name, discontinued: false },
+            ProductEvent::ProductRenamed(event) => ProductRow { name: event.name, ..begun(state)? },
+            ProductEvent::PriceChanged(_) => begun(state)?,
+            ProductEvent::ProductDiscontinued(_) => ProductRow { discontinued: true, ..begun(state)? },
+        };
+        Ok(product)
+    }
+}
+
+const ORDER: usize = 0;
+
+fn links(facets: &Facets) -> Vec<Link> {
+    let Some(order) = facets.get::<OrderFacet>(ORDER) else { return Vec::new() };
+    let customer = Link { reference: CUSTOMER, foreign_key: order.customer_id.to_string() };
+    let products = order.lines.iter().map(|line| Link { reference: PRODUCT, foreign_key: line.product_id.to_string() });
+    std::iter::once(customer).chain(products).collect()
+}
+
+fn row(facets: &Facets, references: &References) -> Option<String> {
+    let order = facets.get::<OrderFacet>(ORDER)?;
+    let customer = references.get(CUSTOMER, &order.customer_id.to_string());
+    let derived = derive(order, customer, |product_id| references.get(PRODUCT, &product_id.to_string()));
+    Some(serde_json::to_string(&derived).expect("a row is plain data"))
+}

@@ -1,0 +1,480 @@
+//! Scripted feeds, a query database on either engine, and given/when/then for projections.
+#![allow(dead_code, reason = "each test file uses what it needs")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use cqrs_es::DomainEvent;
+use event_store::{
+    feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
+    follower::{Acquired, ApplyError, Checkpoint, FollowerOptions, FollowerStore, Step},
+    log::LogHead,
+};
+use events::{
+    catalog::{ProductAdded, ProductDiscontinued, ProductEvent, ProductRenamed},
+    consistency::ConsistencyToken,
+    envelope::{Name, RecordedEvent, StreamId},
+    ids::{OrderId, ProductId, UserId},
+    money::{Currency, Money},
+    orders::{OrderCancelled, OrderEvent, OrderLine, OrderPlaced, OrderReturned},
+    users::{EmailChanged, UserErased, UserEvent, UserRegistered, UserRenamed},
+};
+use projections::{
+    Projector, ProjectorHandle, ProjectorOptions, QueryDatabase,
+    engine::{
+        store::{GenerationStore, StoreOptions},
+        table_hash::{TableHash, table_hash},
+    },
+};
+use read_side::{Consistency, ReadSide, order_details::TEMPLATE};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// A feed that says what it is told to.
+pub struct ScriptedFeed {
+    source: Name,
+    log: Mutex<(Uuid, Vec<RecordedEvent>)>,
+    news: watch::Sender<()>,
+}
+
+impl ScriptedFeed {
+    pub fn new(source: &str) -> Arc<Self> {
+        let epoch = Uuid::new_v5(&Uuid::NAMESPACE_OID, source.as_bytes());
+        Arc::new(Self { source: source.into(), log: Mutex::new((epoch, Vec::new())), news: watch::Sender::new(()) })
+    }
+
+    pub fn push(&self, aggregate_type: &str, aggregate_id: Uuid, event: &impl DomainEvent) {
+        let payload = serde_json::to_string(event).unwrap();
+        self.push_raw(aggregate_type, aggregate_id, &event.event_type(), &event.event_version(), payload);
+    }
+
+    pub fn push_raw(&self, aggregate_type: &str, id: Uuid, event_type: &str, version: &str, payload: String) {
+        let mut log = self.log.lock().unwrap();
+        let position = log.1.len() as u64 + 1;
+        let stream = StreamId::new(aggregate_type, id.to_string());
+        let sequence = log.1.iter().filter(|event| event.stream == stream).count() as u64 + 1;
+        log.1.push(RecordedEvent {
+            position,
+            event_id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}{position}{payload}", self.source).as_bytes()),
+            stream,
+            sequence,
+            event_type: event_type.into(),
+            event_version: version.into(),
+            payload,
+            metadata: "{}".to_owned(),
+            recorded_at: time(position as i64),
+        });
+        drop(log);
+        self.news.send_replace(());
+    }
+
+    pub fn events(&self) -> Vec<RecordedEvent> {
+        self.log.lock().unwrap().1.clone()
+    }
+
+    pub fn epoch(&self) -> Uuid {
+        self.log.lock().unwrap().0
+    }
+
+    /// As a log restored from an older copy: the same epoch, fewer events.
+    pub fn truncate(&self, events: usize) {
+        self.log.lock().unwrap().1.truncate(events);
+        self.news.send_replace(());
+    }
+
+    pub fn head(&self) -> LogHead {
+        let log = self.log.lock().unwrap();
+        let last = log.1.last();
+        LogHead {
+            position: last.map_or(0, |event| event.position),
+            recorded_at: last.map_or(DateTime::UNIX_EPOCH, |event| event.recorded_at),
+        }
+    }
+
+    /// The token of its last event.
+    pub fn token(&self) -> ConsistencyToken {
+        let log = self.log.lock().unwrap();
+        let last = log.1.last().expect("an event");
+        ConsistencyToken::of(&self.source, log.0, last.position, Some(last.event_id))
+    }
+
+    pub fn token_at(&self, position: usize) -> ConsistencyToken {
+        let log = self.log.lock().unwrap();
+        let event = &log.1[position - 1];
+        ConsistencyToken::of(&self.source, log.0, event.position, Some(event.event_id))
+    }
+}
+
+#[async_trait]
+impl Feed for ScriptedFeed {
+    fn source(&self) -> &Name {
+        &self.source
+    }
+
+    async fn page(&self, after: Cursor, limit: PageLimit, wait: Duration) -> Result<FeedPage, FeedError> {
+        let mut news = self.news.subscribe();
+        let _ = tokio::time::timeout(wait, news.wait_for(|()| self.head().position != after.position)).await;
+        let head = self.head();
+        let log = self.log.lock().unwrap();
+        let start = after.position as usize;
+        let anchor = start.checked_sub(1).and_then(|index| log.1.get(index)).map(|event| event.event_id);
+        if start > log.1.len() || (after.event_id.is_some() && after.event_id != anchor) {
+            return Err(FeedError::Regressed {
+                feed: self.source.clone(),
+                position: after.position,
+                head: head.position,
+            });
+        }
+        let events = log.1[start..].iter().take(limit.events_max).cloned().collect();
+        Ok(FeedPage { epoch: log.0, head, events })
+    }
+}
+
+/// The three services.
+pub struct Feeds {
+    pub users: Arc<ScriptedFeed>,
+    pub catalog: Arc<ScriptedFeed>,
+    pub orders: Arc<ScriptedFeed>,
+}
+
+impl Default for Feeds {
+    fn default() -> Self {
+        Self {
+            users: ScriptedFeed::new("users"),
+            catalog: ScriptedFeed::new("catalog"),
+            orders: ScriptedFeed::new("orders"),
+        }
+    }
+}
+
+impl Feeds {
+    pub fn all(&self) -> Vec<Arc<dyn Feed>> {
+        vec![self.users.clone(), self.catalog.clone(), self.orders.clone()]
+    }
+
+    pub fn scripted(&self) -> [&Arc<ScriptedFeed>; 3] {
+        [&self.users, &self.catalog, &self.orders]
+    }
+
+    pub fn user(&self, event: UserEvent) {
+        let id = match &event {
+            UserEvent::UserRegistered(event) => event.user_id,
+            UserEvent::UserRenamed(event) => event.user_id,
+            UserEvent::EmailChanged(event) => event.user_id,
+            UserEvent::AddressChanged(event) => event.user_id,
+            UserEvent::UserErased(event) => event.user_id,
+        };
+        self.users.push("user", id.0, &event);
+    }
+
+    pub fn product(&self, event: ProductEvent) {
+        let id = match &event {
+            ProductEvent::ProductAdded(event) => event.product_id,
+            ProductEvent::ProductRenamed(event) => event.product_id,
+            ProductEvent::PriceChanged(event) => event.product_id,
+            ProductEvent::ProductDiscontinued(event) => event.product_id,
+        };
+        self.catalog.push("product", id.0, &event);
+    }
+
+    pub fn order(&self, event: OrderEvent) {
+        let id = match &event {
+            OrderEvent::OrderPlaced(event) => event.order_id,
+            OrderEvent::OrderImported(event) => event.order_id,
+            OrderEvent::OrderCancelled(event) => event.order_id,
+            OrderEvent::OrderReturned(event) => event.order_id,
+        };
+        self.orders.push("order", id.0, &event);
+    }
+
+    /// Customers, products and orders with changes to all of them, as `random` has it.
+    pub fn history(&self, random: &mut Random, orders: u64) {
+        for n in 1..=4 {
+            self.user(registered(n, &format!("Customer {n}")));
+        }
+        for n in 1..=5 {
+            self.product(added(n, &format!("Product {n}")));
+        }
+        for n in 1..=orders {
+            let lines: Vec<_> = (0..=random.below(3)).map(|_| 1 + random.below(5)).collect();
+            self.order(placed(n, 1 + random.below(4), &lines));
+            match random.below(6) {
+                0 => self.order(cancelled(n)),
+                1 => self.order(returned(n, false)),
+                _ => {}
+            }
+            match random.below(5) {
+                0 => self.user(renamed(1 + random.below(4), &format!("Renamed {n}"))),
+                1 => self.user(email_changed(1 + random.below(4), &format!("mail{n}@example.org"))),
+                2 => self.product(product_renamed(1 + random.below(5), &format!("Renamed product {n}"))),
+                3 => self.product(discontinued(1 + random.below(5))),
+                _ => {}
+            }
+        }
+        if random.below(2) == 0 {
+            self.user(UserErased { user_id: user(4) }.into());
+        }
+    }
+}
+
+/// Numbers from a seed, always the same (splitmix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// The seeds to run: `SEED=n` repeats one, `TRIBUTARY_SOAK=1` runs a hundred times as many.
+pub fn seeds(count: u64) -> std::ops::Range<u64> {
+    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed..seed + 1,
+        None if std::env::var_os("TRIBUTARY_SOAK").is_some() => 0..count * 100,
+        None => 0..count,
+    }
+}
+
+/// The time of the event at a position: one second apart.
+pub fn time(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000, 0).unwrap() + TimeDelta::seconds(seconds)
+}
+
+pub fn user(n: u64) -> UserId {
+    UserId(Uuid::from_u128(0x1_0000 + u128::from(n)))
+}
+
+pub fn product(n: u64) -> ProductId {
+    ProductId(Uuid::from_u128(0x2_0000 + u128::from(n)))
+}
+
+pub fn order(n: u64) -> OrderId {
+    OrderId(Uuid::from_u128(0x3_0000 + u128::from(n)))
+}
+
+pub fn registered(n: u64, name: &str) -> UserEvent {
+    let email = format!("{n}@example.org");
+    UserRegistered { user_id: user(n), name: name.to_owned(), email, address: None, external_ref: None }.into()
+}
+
+pub fn renamed(n: u64, name: &str) -> UserEvent {
+    UserRenamed { user_id: user(n), name: name.to_owned() }.into()
+}
+
+pub fn email_changed(n: u64, email: &str) -> UserEvent {
+    EmailChanged { user_id: user(n), email: email.to_owned() }.into()
+}
+
+pub fn erased(n: u64) -> UserEvent {
+    UserErased { user_id: user(n) }.into()
+}
+
+pub fn added(n: u64, name: &str) -> ProductEvent {
+    let unit_price = Money::new(100 * n as i64, Currency::USD);
+    ProductAdded {
+        product_id: product(n),
+        sku: format!("sku-{n}"),
+        name: name.to_owned(),
+        unit_price,
+        external_ref: None,
+    }
+    .into()
+}
+
+pub fn product_renamed(n: u64, name: &str) -> ProductEvent {
+    ProductRenamed { product_id: product(n), name: name.to_owned() }.into()
+}
+
+pub fn discontinued(n: u64) -> ProductEvent {
+    ProductDiscontinued { product_id: product(n) }.into()
+}
+
+/// An order of one piece each of `products`; the name as ordered says so.
+pub fn placed(n: u64, customer: u64, products: &[u64]) -> OrderEvent {
+    let line = |id: &u64| OrderLine {
+        product_id: product(*id),
+        product_name: format!("Ordered \"{id}\" Ä"),
+        quantity: 2,
+        unit_price: Money::new(100 * *id as i64, Currency::USD),
+        discount_bp: 1_000,
+    };
+    OrderPlaced {
+        order_id: order(n),
+        customer_id: user(customer),
+        lines: products.iter().map(line).collect(),
+        placed_at: time(n as i64 / 3),
+        payment_method: None,
+        external_ref: n.is_multiple_of(2).then(|| format!("old-{n}")),
+    }
+    .into()
+}
+
+pub fn cancelled(n: u64) -> OrderEvent {
+    OrderCancelled { order_id: order(n), reason: "changed my mind".to_owned() }.into()
+}
+
+pub fn returned(n: u64, complete: bool) -> OrderEvent {
+    OrderReturned { order_id: order(n), lines: Vec::new(), complete }.into()
+}
+
+/// Which engine the query database is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+pub const BOTH: [Kind; 2] = [Kind::Sqlite, Kind::Postgres];
+
+/// A query database of its own for one test.
+pub struct Place {
+    pub kind: Kind,
+    directory: Arc<tempfile::TempDir>,
+    url: String,
+}
+
+impl Place {
+    pub async fn new(kind: Kind) -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let url = match kind {
+            Kind::Sqlite => String::new(),
+            Kind::Postgres => testkit::postgres::fresh_database("query").await,
+        };
+        Self { kind, directory, url }
+    }
+
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    pub async fn database(&self) -> QueryDatabase {
+        match self.kind {
+            Kind::Sqlite => QueryDatabase::open_sqlite(self.directory.path()).await.unwrap(),
+            Kind::Postgres => QueryDatabase::open_postgres(&self.url).await.unwrap(),
+        }
+    }
+
+    pub fn read(&self) -> ReadSide {
+        match self.kind {
+            Kind::Sqlite => ReadSide::connect_sqlite(self.directory.path()),
+            Kind::Postgres => ReadSide::connect_postgres(&self.url).unwrap(),
+        }
+    }
+
+    pub async fn projector(&self, feeds: &Feeds, options: ProjectorOptions) -> ProjectorHandle {
+        Projector::start(self.database().await, feeds.all(), options).await.unwrap()
+    }
+
+    /// A live generation to drive by hand.
+    pub async fn hand(&self, options: StoreOptions) -> Hand {
+        let database = self.database().await;
+        let projection = Arc::new(projections::order_details::projection());
+        let generation = match database.live(&TEMPLATE).await.unwrap() {
+            Some(live) => live.generation,
+            None => {
+                let generation = database.create(&projection).await.unwrap();
+                database.swap(&TEMPLATE, None, generation).await.unwrap();
+                generation
+            }
+        };
+        let read = self.read();
+        let store = database.store(projection, generation, options, read.wake()).await.unwrap();
+        let acquired = store.acquire().await.unwrap();
+        Hand { store, acquired, database, read, directory: self.directory.clone() }
+    }
+}
+
+/// Bounds so small that every test passes them.
+pub fn small() -> StoreOptions {
+    StoreOptions { fan_out_rows_max: 3, fan_outs_open_max: 4, anchors_kept_events: 20, ..StoreOptions::default() }
+}
+
+/// Options for a projector in tests: it looks for news often.
+pub fn quick() -> ProjectorOptions {
+    ProjectorOptions {
+        follower: FollowerOptions { poll_wait: Duration::from_millis(100), ..FollowerOptions::default() },
+        ..ProjectorOptions::default()
+    }
+}
+
+/// A store that is driven step by step, without a follower.
+pub struct Hand {
+    pub store: GenerationStore,
+    pub acquired: Acquired,
+    pub database: QueryDatabase,
+    pub read: ReadSide,
+    /// Lives as long as its files are used.
+    directory: Arc<tempfile::TempDir>,
+}
+
+impl Hand {
+    /// Applies the next `count` events of `feed`, fewer if there are fewer.
+    pub async fn step(&mut self, feed: &ScriptedFeed, count: usize) -> Result<(), ApplyError> {
+        let events = feed.events();
+        let from = self.acquired.vector.get(&feed.source);
+        let start = from.position as usize;
+        let slice = &events[start..(start + count).min(events.len())];
+        let Some(last) = slice.last() else { return Ok(()) };
+        let to = Checkpoint::at(feed.epoch(), last);
+        self.apply(feed, from, to, slice).await?;
+        self.acquired.vector.set(feed.source.clone(), to);
+        Ok(())
+    }
+
+    pub fn source(&self, feed: &ScriptedFeed) -> Name {
+        feed.source.clone()
+    }
+
+    /// Events of `feed` that are not applied.
+    pub fn behind(&self, feed: &ScriptedFeed) -> u64 {
+        feed.head().position - self.acquired.vector.get(&feed.source).position
+    }
+
+    pub async fn apply(
+        &self,
+        feed: &ScriptedFeed,
+        from: Checkpoint,
+        to: Checkpoint,
+        events: &[RecordedEvent],
+    ) -> Result<(), ApplyError> {
+        let step = Step {
+            fence: self.acquired.fence,
+            source: &feed.source,
+            from,
+            to,
+            events,
+            diverted: &[],
+            parking: &[],
+            head: &feed.head(),
+        };
+        self.store.apply(&step).await
+    }
+
+    /// Everything that is left, feed after feed, and every fan-out.
+    pub async fn finish(&mut self, feeds: &Feeds) {
+        for feed in feeds.scripted() {
+            self.step(feed, usize::MAX >> 1).await.unwrap();
+        }
+        while self.store.advance_fan_outs().await.unwrap() {}
+    }
+
+    pub async fn hash(&self) -> TableHash {
+        table_hash(&self.store).await.unwrap()
+    }
+
+    pub async fn order(&self, n: u64) -> Option<read_side::order_details::OrderDetails> {
+        self.read.order(order(n), &Consistency::any()).await.unwrap()
+    }
+}

@@ -1,0 +1,24 @@
+//! The query database, from the reader's side. Never writes: that is the projector's.
+//!
+//! Reading order:
+//! - [`order_details`]: one read model. Its row, the pure [`order_details::derive`] that makes it, its table template
+//!   and its queries.
+//! - [`consistency`]: how a reader waits for what a writer has just written.
+//! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot.
+//! - [`template`]: what a read model's tables look like; [`query_database`]: where they lie.
+//! - [`status`]: what is live, and how far it is.
+//!
+//! What does not live here: folds (projections), HTTP and GraphQL (graphql), and any statement that changes a row.
+
+pub mod consistency;
+pub mod error;
+pub mod order_details;
+pub mod query_database;
+mod read_side;
+pub mod status;
+pub mod template;
+
+pub use consistency::{Consistency, Wake};
+pub use error::ReadError;
+pub use read_side::ReadSide;
+pub use status::{ProjectionStatus, SourceStatus};

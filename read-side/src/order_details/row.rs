@@ -1,0 +1,76 @@
+//! Rows out of either database.
+
+use std::str::FromStr;
+
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
+
+use super::{CustomerRow, OrderDetails};
+
+impl<'r, R> FromRow<'r, R> for OrderDetails
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            order_id: parsed(row, "order_id")?,
+            external_ref: row.try_get("external_ref")?,
+            customer_id: parsed(row, "customer_id")?,
+            customer_name: row.try_get("customer_name")?,
+            customer_email: row.try_get("customer_email")?,
+            status: parsed(row, "status")?,
+            placed_at_us: row.try_get("placed_at_us")?,
+            shipped_at_us: row.try_get("shipped_at_us")?,
+            lines: serde_json::from_str(&row.try_get::<String, _>("lines")?)
+                .map_err(|error| undecodable("lines", error))?,
+            total_minor: row.try_get("total_minor")?,
+            currency: parsed(row, "currency")?,
+            updated_at_us: row.try_get("updated_at_us")?,
+        })
+    }
+}
+
+impl<'r, R> FromRow<'r, R> for CustomerRow
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    bool: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            customer_id: parsed(row, "customer_id")?,
+            name: row.try_get("name")?,
+            email: row.try_get("email")?,
+            erased: row.try_get("erased")?,
+        })
+    }
+}
+
+/// A text column as what it stands for.
+fn parsed<'r, R, T>(row: &'r R, column: &'static str) -> Result<T, sqlx::Error>
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    row.try_get::<String, _>(column)?.parse().map_err(|error| undecodable(column, error))
+}
+
+fn undecodable(column: &str, error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) }
+}
+
+/// Only here so that the bounds above are read as what they are: one reading for every database.
+const _: fn() = || {
+    fn either<T>()
+    where
+        T: for<'r> FromRow<'r, sqlx::sqlite::SqliteRow> + for<'r> FromRow<'r, sqlx::postgres::PgRow>,
+    {
+    }
+    either::<OrderDetails>();
+    either::<CustomerRow>();
+};

@@ -1,0 +1,410 @@
+//! The handle to the query database, and the one way it is read.
+//!
+//! Pointer, checkpoint and rows come out of one statement, so out of one snapshot. Which generation is live is
+//! remembered from the last read and put into the statement as a guess; the statement says which one it really was. A
+//! wrong guess, or a table that is gone, is read again. On SQLite the pointer lies in another file, attached to each
+//! connection.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use sqlx::{
+    AssertSqlSafe, FromRow, PgPool, Row, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
+    sqlite::{SqlitePoolOptions, SqliteRow},
+};
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::{
+    consistency::{self, Consistency, POLL_INTERVAL, Reached, Verdict, WAIT_MAX, WAITERS_MAX, Wake},
+    error::ReadError,
+    query_database,
+    template::Template,
+};
+
+/// Connections of one process to the query database.
+const CONNECTIONS_MAX: u32 = 16;
+/// SQLite connections to one file: each is a thread.
+const SQLITE_CONNECTIONS_MAX: u32 = 4;
+/// How long a read waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a wrong guess at the live generation is corrected: it is wrong once a swap, and swaps are rare.
+const GUESSES_MAX: usize = 5;
+/// Generations whose files are kept open: the live one, the one before it, and one to come.
+const OPEN_GENERATIONS_MAX: usize = 3;
+
+/// The query database, for readers. Cheap to clone.
+#[derive(Clone)]
+pub struct ReadSide {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pub(crate) database: Database,
+    /// The generation that was live at the last read, by read model.
+    live: Mutex<HashMap<&'static str, i64>>,
+    waiters: Semaphore,
+    wake: Wake,
+}
+
+pub(crate) enum Database {
+    Sqlite { directory: PathBuf, pointers: SqlitePool, generations: Mutex<Vec<((String, i64), SqlitePool)>> },
+    Postgres(PgPool),
+}
+
+/// What a query wants of a read model.
+pub(crate) struct Rows<S> {
+    /// The select on the tables of a generation, with parameters from `$1`.
+    pub select: S,
+    /// The order of the result once more, as SQL promises none for what comes through a join.
+    pub order_by: &'static str,
+    pub binds: Vec<Bind>,
+}
+
+pub(crate) enum Bind {
+    Text(String),
+    Integer(i64),
+}
+
+/// What one statement found.
+struct Snapshot<T> {
+    live_generation: Option<i64>,
+    /// Empty if there was no token.
+    reached: Vec<Reached>,
+    rows: Vec<T>,
+}
+
+impl ReadSide {
+    /// The query database in `directory`. Its files are opened when they are first read; until a projector has made
+    /// them, reads answer `Rebuilding`.
+    pub fn connect_sqlite(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
+        let pointers = SqlitePoolOptions::new()
+            .max_connections(SQLITE_CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(query_database::sqlite_reader(&query_database::pointer_file(&directory)));
+        Self::new(Database::Sqlite { directory, pointers, generations: Mutex::default() })
+    }
+
+    /// The query database at `url`, connected to when it is first read.
+    pub fn connect_postgres(url: &str) -> Result<Self, ReadError> {
+        let options: PgConnectOptions = url.parse()?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.application_name("tributary read-side"));
+        Ok(Self::new(Database::Postgres(pool)))
+    }
+
+    fn new(database: Database) -> Self {
+        let waiters = Semaphore::new(WAITERS_MAX);
+        Self { inner: Arc::new(Inner { database, live: Mutex::default(), waiters, wake: Wake::default() }) }
+    }
+
+    /// For a projector of the same process: its commits wake waiting readers at once, others are polled for.
+    pub fn wake(&self) -> Wake {
+        self.inner.wake.clone()
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.inner.database
+    }
+
+    /// Reads `rows` from a snapshot of `template` that satisfies `consistency`, waiting for one if need be.
+    ///
+    /// Safe to cancel: nothing is begun that would have to be ended.
+    pub(crate) async fn read<T, S>(
+        &self,
+        template: &'static Template,
+        consistency: &Consistency,
+        rows: Rows<S>,
+    ) -> Result<Vec<T>, ReadError>
+    where
+        T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+        S: Fn(i64) -> String,
+    {
+        let wait = consistency.wait.min(WAIT_MAX);
+        let deadline = Instant::now() + wait;
+        // subscribed before the look, so that a commit between look and wait is not missed
+        let mut commits = self.inner.wake.subscribe();
+        let mut waiting = None;
+        loop {
+            commits.mark_unchanged();
+            let snapshot: Snapshot<T> = self.snapshot(template, consistency, &rows).await?;
+            let late = match consistency::judge(template.name, &consistency.token, &snapshot.reached, wait) {
+                Verdict::Satisfied => return Ok(snapshot.rows),
+                Verdict::Never(error) => return Err(error),
+                Verdict::NotYet(error) => error,
+            };
+            if Instant::now() >= deadline {
+                return Err(late);
+            }
+            if waiting.is_none() {
+                let permit = self.inner.waiters.try_acquire();
+                waiting = Some(permit.map_err(|_| ReadError::TooManyWaiters { limit: WAITERS_MAX })?);
+            }
+            let look_again = deadline.min(Instant::now() + POLL_INTERVAL);
+            let _ = tokio::time::timeout_at(look_again, commits.changed()).await;
+        }
+    }
+
+    /// One statement's answer, from whichever generation was live in its snapshot.
+    async fn snapshot<T, S>(
+        &self,
+        template: &'static Template,
+        consistency: &Consistency,
+        rows: &Rows<S>,
+    ) -> Result<Snapshot<T>, ReadError>
+    where
+        T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+        S: Fn(i64) -> String,
+    {
+        let mut trouble = None;
+        for _ in 0..GUESSES_MAX {
+            let guess = match self.guess(template.name) {
+                Some(guess) if trouble.is_none() => guess,
+                _ => match self.pointer(template.name).await? {
+                    Some(live) => live,
+                    None => break,
+                },
+            };
+            let answer = match &self.inner.database {
+                Database::Postgres(pool) => {
+                    let statement = statement(POSTGRES, template, guess, consistency, rows);
+                    postgres_snapshot(pool, statement, consistency, rows).await
+                }
+                Database::Sqlite { .. } => {
+                    let pool = self.generation_pool(template.name, guess);
+                    let statement = statement(SQLITE, template, guess, consistency, rows);
+                    sqlite_snapshot(&pool, statement, consistency, rows).await
+                }
+            };
+            match answer {
+                Ok(snapshot) if snapshot.live_generation == Some(guess) => {
+                    self.remember(template.name, guess);
+                    return Ok(snapshot);
+                }
+                Ok(snapshot) => match snapshot.live_generation {
+                    Some(live) => self.remember(template.name, live),
+                    None => break,
+                },
+                // the guessed generation was dropped: ask which one is live before reading again
+                Err(error) if is_gone(&error) => trouble = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match trouble {
+            Some(error) => Err(error.into()),
+            None => Err(ReadError::Rebuilding { read_model: template.name }),
+        }
+    }
+
+    fn guess(&self, read_model: &str) -> Option<i64> {
+        self.inner.live.lock().expect("no panic while held").get(read_model).copied()
+    }
+
+    fn remember(&self, read_model: &'static str, generation: i64) {
+        self.inner.live.lock().expect("no panic while held").insert(read_model, generation);
+    }
+
+    /// The live generation, asked for; `None` if there is none, or no query database yet.
+    pub(crate) async fn pointer(&self, read_model: &str) -> Result<Option<i64>, ReadError> {
+        const POINTER: &str = "select live_generation from read_models where name = $1";
+        let found: Result<Option<Option<i64>>, sqlx::Error> = match &self.inner.database {
+            Database::Sqlite { pointers, .. } => {
+                sqlx::query_scalar(POINTER).bind(read_model).fetch_optional(pointers).await
+            }
+            Database::Postgres(pool) => sqlx::query_scalar(POINTER).bind(read_model).fetch_optional(pool).await,
+        };
+        match found {
+            Ok(found) => Ok(found.flatten()),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The pool of one generation's file.
+    pub(crate) fn generation_pool(&self, read_model: &str, generation: i64) -> SqlitePool {
+        let Database::Sqlite { directory, generations, .. } = &self.inner.database else {
+            unreachable!("only SQLite has a file per generation");
+        };
+        let mut open = generations.lock().expect("no panic while held");
+        if let Some((_, pool)) = open.iter().find(|((name, held), _)| name == read_model && *held == generation) {
+            return pool.clone();
+        }
+        let pointers = query_database::pointer_file(directory).to_string_lossy().into_owned();
+        let pool = SqlitePoolOptions::new()
+            .max_connections(SQLITE_CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let pointers = pointers.clone();
+                Box::pin(async move {
+                    sqlx::query("attach database $1 as pointers").bind(pointers).execute(connection).await.map(|_| ())
+                })
+            })
+            .connect_lazy_with(query_database::sqlite_reader(&query_database::generation_file(
+                directory, read_model, generation,
+            )));
+        open.push(((read_model.to_owned(), generation), pool.clone()));
+        if open.iter().filter(|((name, _), _)| name == read_model).count() > OPEN_GENERATIONS_MAX
+            && let Some(oldest) = open.iter().position(|((name, _), _)| name == read_model)
+        {
+            let (_, pool) = open.remove(oldest);
+            // ends when its last reader is done
+            tokio::spawn(async move { pool.close().await });
+        }
+        pool
+    }
+}
+
+/// What the databases spell differently.
+#[derive(Clone, Copy)]
+struct Dialect {
+    /// The table of the pointers.
+    pointers: &'static str,
+    /// The checkpoints of a generation as one JSON text: `{read_model}`, `{generation}`, and `{wanted}` = the parameter
+    /// with the token's points.
+    vector: &'static str,
+}
+
+/// What of a generation's own tables belongs to a checkpoint `c`, on both databases.
+macro_rules! progress_of {
+    ($to_hex:literal, $hex_end:literal, $wanted:literal, $position:literal, $source:literal) => {
+        concat!(
+            "'source', c.source, 'epoch', c.epoch, 'position', c.position, 'event_id', c.event_id, \
+             'fan_out', (select min(f.position) from fan_outs f where f.read_model = c.read_model \
+                 and f.generation = c.generation and f.source = c.source), \
+             'parked', (select min(p.position) from parked_events p where p.read_model = c.read_model \
+                 and p.generation = c.generation and p.source = c.source), \
+             'anchor', (select (select case when a.first_position <= ",
+            $position,
+            " then ",
+            $to_hex,
+            "substr(a.anchors, cast((",
+            $position,
+            " - a.first_position) * 6 + 1 as integer), 6)",
+            $hex_end,
+            " end from applied_anchors a where a.read_model = c.read_model and a.generation = c.generation \
+                 and a.source = c.source and a.last_position >= ",
+            $position,
+            " order by a.last_position limit 1) from ",
+            $wanted,
+            " where ",
+            $source,
+            " = c.source)"
+        )
+    };
+}
+
+const SQLITE: Dialect = Dialect {
+    pointers: "pointers.read_models",
+    vector: concat!(
+        "(select json_group_array(json_object(",
+        progress_of!("hex(", ")", "json_each({wanted}) w", "(w.value ->> 'position')", "w.value ->> 'source'"),
+        ")) from checkpoints c where c.read_model = '{read_model}' and c.generation = {generation})"
+    ),
+};
+
+const POSTGRES: Dialect = Dialect {
+    pointers: "read_models",
+    vector: concat!(
+        "(select json_agg(json_build_object(",
+        progress_of!(
+            "encode(",
+            ", 'hex')",
+            "json_to_recordset(cast({wanted} as json)) as w(source text, position bigint)",
+            "w.position",
+            "w.source"
+        ),
+        "))::text from checkpoints c where c.read_model = '{read_model}' and c.generation = {generation})"
+    ),
+};
+
+/// Pointer, vector and rows as one statement. Nothing of a request is in its text.
+fn statement<S: Fn(i64) -> String>(
+    dialect: Dialect,
+    template: &Template,
+    generation: i64,
+    consistency: &Consistency,
+    rows: &Rows<S>,
+) -> AssertSqlSafe<String> {
+    let vector = if consistency.token.is_empty() {
+        "cast(null as text)".to_owned()
+    } else {
+        dialect
+            .vector
+            .replace("{wanted}", &format!("${}", rows.binds.len() + 1))
+            .replace("{read_model}", template.name)
+            .replace("{generation}", &generation.to_string())
+    };
+    AssertSqlSafe(format!(
+        "with found as (select 1 as present, r.* from ({select}) r) \
+         select (select live_generation from {pointers} where name = '{name}') as live_generation, \
+         {vector} as vector, found.* from (select 1 as one) one left join found on 1 = 1 {order_by}",
+        select = (rows.select)(generation),
+        pointers = dialect.pointers,
+        name = template.name,
+        order_by = rows.order_by,
+    ))
+}
+
+macro_rules! snapshot_of {
+    ($name:ident, $pool:ty, $row:ty, $int:ty) => {
+        async fn $name<T, S>(
+            pool: &$pool,
+            statement: AssertSqlSafe<String>,
+            consistency: &Consistency,
+            rows: &Rows<S>,
+        ) -> Result<Snapshot<T>, sqlx::Error>
+        where
+            T: for<'r> FromRow<'r, $row>,
+        {
+            let mut query = sqlx::query(statement);
+            for bind in &rows.binds {
+                query = match bind {
+                    Bind::Text(text) => query.bind(text.as_str()),
+                    Bind::Integer(integer) => query.bind(*integer),
+                };
+            }
+            if !consistency.token.is_empty() {
+                query = query.bind(consistency::wanted_json(&consistency.token));
+            }
+            let found = query.fetch_all(pool).await?;
+            let Some(first) = found.first() else { return Err(sqlx::Error::RowNotFound) };
+            let vector: Option<String> = first.try_get("vector")?;
+            let reached = vector.as_deref().map(serde_json::from_str).transpose();
+            let reached = reached.map_err(|error| sqlx::Error::Decode(Box::new(error)))?.unwrap_or_default();
+            let live_generation = first.try_get("live_generation")?;
+            let mut rows = Vec::with_capacity(found.len());
+            for row in &found {
+                if row.try_get::<Option<$int>, _>("present")?.is_some() {
+                    rows.push(T::from_row(row)?);
+                }
+            }
+            Ok(Snapshot { live_generation, reached, rows })
+        }
+    };
+}
+
+snapshot_of!(sqlite_snapshot, SqlitePool, SqliteRow, i64);
+snapshot_of!(postgres_snapshot, PgPool, PgRow, i32);
+
+/// Whether the error says that a table or a file is not there (any more, or yet).
+pub(crate) fn is_gone(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    match error.code().as_deref() {
+        // PostgreSQL: undefined_table
+        Some("42P01") => true,
+        // SQLite: cannot open; error with "no such table"
+        Some("14") => true,
+        Some("1") => error.message().contains("no such table"),
+        _ => false,
+    }
+}

@@ -1,0 +1,131 @@
+//! What is live, and how far it is.
+
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use crate::{
+    ReadError, ReadSide, order_details,
+    read_side::{Database, is_gone},
+    template::Template,
+};
+
+/// Every read model there is.
+pub static READ_MODELS: &[&Template] = &[&order_details::TEMPLATE];
+
+/// One read model and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProjectionStatus {
+    pub name: String,
+    /// The `VERSION` of the fold that made the live generation.
+    pub version: i64,
+    pub live_generation: i64,
+    /// `live`, or `rebuilding` while another generation is built beside the live one.
+    pub state: String,
+    /// The generation that is being built.
+    pub building_generation: Option<i64>,
+    pub vector: Vec<SourceStatus>,
+    /// Rows that are served.
+    pub rows: i64,
+}
+
+/// How far a read model is in one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct SourceStatus {
+    pub source: String,
+    /// `None` until the first event.
+    pub epoch: Option<String>,
+    pub position: i64,
+    /// The source's head when the projector last saw it.
+    pub head_position: i64,
+    /// Time of the event at `position`, in microseconds of Unix time; 0 at position 0.
+    pub event_recorded_at_us: i64,
+    /// When the projector last committed something of this source, in microseconds of Unix time.
+    pub applied_at_us: i64,
+    /// Events of this source that wait for an operator.
+    pub parked: i64,
+}
+
+impl SourceStatus {
+    /// How many events of the source are not in the rows yet, as last seen.
+    pub fn lag_events(&self) -> i64 {
+        (self.head_position - self.position).max(0)
+    }
+
+    /// How old the oldest state shown is against `now_us`; 0 when nothing is behind.
+    pub fn lag_ms(&self, now_us: i64) -> i64 {
+        if self.lag_events() == 0 || self.position == 0 {
+            0
+        } else {
+            (now_us - self.event_recorded_at_us).max(0) / 1_000
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct Live {
+    live_generation: Option<i64>,
+    version: Option<i64>,
+    building_generation: Option<i64>,
+}
+
+const LIVE: &str = "select m.live_generation, g.version, \
+    (select max(b.generation) from generations b where b.read_model = m.name and b.state = 'building') \
+        as building_generation \
+    from read_models m left join generations g on g.read_model = m.name and g.generation = m.live_generation \
+    where m.name = $1";
+
+const VECTOR: &str = "select source, epoch, position, head_position, event_recorded_at_us, applied_at_us, \
+    (select count(*) from parked_events p where p.read_model = c.read_model and p.generation = c.generation \
+        and p.source = c.source) as parked \
+    from checkpoints c where read_model = $1 and generation = $2 order by source";
+
+impl ReadSide {
+    /// Every read model that has a live generation. Figures of one read model may be of moments that lie a little
+    /// apart: this is for operators, not for readers.
+    pub async fn projections(&self) -> Result<Vec<ProjectionStatus>, ReadError> {
+        let mut statuses = Vec::new();
+        for template in READ_MODELS {
+            match self.projection(template).await {
+                Ok(Some(status)) => statuses.push(status),
+                Ok(None) => {}
+                // the query database is not there yet, or the generation went while we looked
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(statuses)
+    }
+
+    async fn projection(&self, template: &Template) -> Result<Option<ProjectionStatus>, sqlx::Error> {
+        let live: Option<Live> = match self.database() {
+            Database::Sqlite { pointers, .. } => {
+                sqlx::query_as(LIVE).bind(template.name).fetch_optional(pointers).await?
+            }
+            Database::Postgres(pool) => sqlx::query_as(LIVE).bind(template.name).fetch_optional(pool).await?,
+        };
+        let Some(Live { live_generation: Some(generation), version: Some(version), building_generation }) = live else {
+            return Ok(None);
+        };
+        let count = AssertSqlSafe(format!("select count(*) from {} where served", template.table(generation)));
+        let (vector, rows): (Vec<SourceStatus>, i64) = match self.database() {
+            Database::Sqlite { .. } => {
+                let pool = self.generation_pool(template.name, generation);
+                let vector = sqlx::query_as(VECTOR).bind(template.name).bind(generation).fetch_all(&pool).await?;
+                (vector, sqlx::query_scalar(count).fetch_one(&pool).await?)
+            }
+            Database::Postgres(pool) => {
+                let vector = sqlx::query_as(VECTOR).bind(template.name).bind(generation).fetch_all(pool).await?;
+                (vector, sqlx::query_scalar(count).fetch_one(pool).await?)
+            }
+        };
+        Ok(Some(ProjectionStatus {
+            name: template.name.to_owned(),
+            version,
+            live_generation: generation,
+            state: if building_generation.is_some() { "rebuilding" } else { "live" }.to_owned(),
+            building_generation,
+            vector,
+            rows,
+        }))
+    }
+}

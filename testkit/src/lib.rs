@@ -1,0 +1,17 @@
+//! What tests need and a release does not have.
+//!
+//! Reading order:
+//! - [`log_contract`]: the laws of a log, for every adapter.
+//! - [`feed_contract`]: the laws of a feed, in process or over a transport; [`feed_server`] is one to cut and bend.
+//! - [`follower_kit`]: what a follower and its store are tested with.
+//! - [`postgres`]: throw-away PostgreSQL servers, and a fresh database per test.
+//! - [`proxy`]: a small TCP proxy that breaks connections where a test says.
+//! - [`northwind`]: a source for imports, the real one or one of its shape.
+
+pub mod feed_contract;
+pub mod feed_server;
+pub mod follower_kit;
+pub mod log_contract;
+pub mod northwind;
+pub mod postgres;
+pub mod proxy;

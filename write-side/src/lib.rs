@@ -1,0 +1,21 @@
+//! The command services: each owns its aggregates, its log and its place under HTTP, and nobody else's.
+//!
+//! Reading order:
+//! - [`users`], [`catalog`], [`orders`]: a file a service (what it takes over HTTP) and one an aggregate under it (what it
+//!   decides, purely); [`orders::replica`] is what orders know of the other two.
+//! - [`edge`]: what all of them do the same way over HTTP; every code it answers has a paragraph in `docs/errors.md`.
+//! - [`service`], [`register`]: how they are started and found.
+//!
+//! What does not live here: the log and the bus (event-store), read models and queries (read-side, graphql). No service
+//! opens another's database or names another's aggregate.
+
+pub mod catalog;
+pub mod edge;
+pub mod orders;
+pub mod register;
+pub mod service;
+pub mod users;
+
+pub use orders::replica::ReplicaHome;
+pub use register::{Entry, REGISTER};
+pub use service::{Given, Service, StartError};

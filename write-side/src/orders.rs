@@ -1,0 +1,344 @@
+//! The orders service: what customers want. Its HTTP surface; [`order`] decides, [`replica`] knows products and users.
+
+pub mod order;
+pub mod replica;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{FromRef, State},
+    http::StatusCode,
+    response::Response,
+    routing::{get, post},
+};
+use chrono::{DateTime, Utc};
+use event_store::clock::{Clock, SystemClock};
+use events::{
+    catalog,
+    ids::{CustomerId, OrderId, ProductId},
+    orders::{ORDER_LINES_MAX, OrderImported, OrderLine, OrderStatus, ReturnedLine},
+    users,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use self::{
+    order::{Customer, KnownOrder, Order, OrderCommand, Origin, PlaceOrder, WantedLine},
+    replica::{Replica, ReplicaError, known::Known},
+};
+use crate::{
+    catalog::NAME_CHARS_MAX,
+    edge::{
+        Edge, Incoming, PathId, Problem,
+        command::{Asked, consistency_lost},
+        fields::{self, Fields, basis_points, id, key, quantity, text, time, word},
+        request::ReadToken,
+    },
+    service::{Given, Service, StartError},
+};
+
+const REASON_CHARS_MAX: usize = 500;
+const PAYMENT_METHOD_CHARS_MAX: usize = 64;
+
+type Answer = Result<Response, Problem>;
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Shared {
+    orders: Edge<Order>,
+    replica: Arc<Replica>,
+    clock: Arc<dyn Clock>,
+}
+
+impl FromRef<Shared> for Edge<Order> {
+    fn from_ref(shared: &Shared) -> Self {
+        shared.orders.clone()
+    }
+}
+
+/// Starts the service on its log, and its replica on the feeds it is given.
+pub async fn start(given: Given) -> Result<Service, StartError> {
+    let replica = Arc::new(Replica::start(&given.replica, given.feeds.clone()).await?);
+    let (known, clock) = (Arc::clone(&replica), SystemClock::shared());
+    Service::start::<Order>(events::orders::SOURCE, given, "orders", Some(known), |orders| {
+        routes(Shared { orders, replica, clock })
+    })
+}
+
+fn routes(shared: Shared) -> Router {
+    Router::new()
+        .route("/orders", post(place))
+        .route("/orders/import", post(import))
+        .route("/orders/{id}", get(show))
+        .route("/orders/{id}/cancel", post(cancel))
+        .route("/orders/{id}/return", post(give_back))
+        .with_state(shared)
+}
+
+#[derive(Serialize)]
+struct Place {
+    id: Option<OrderId>,
+    customer_id: CustomerId,
+    lines: Vec<PlacedLine>,
+    payment_method: Option<String>,
+    external_ref: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PlacedLine {
+    product_id: ProductId,
+    quantity: u32,
+    discount_bp: u16,
+}
+
+impl Place {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.optional("id", id);
+        let customer_id = fields.required("customer_id", fields::id);
+        let lines = fields.list("lines", ORDER_LINES_MAX, PlacedLine::read);
+        let payment_method = fields.optional("payment_method", key(PAYMENT_METHOD_CHARS_MAX));
+        let external_ref = fields.optional("external_ref", key(fields::EXTERNAL_REF_CHARS_MAX));
+        Some(Self {
+            id: id?,
+            customer_id: customer_id?,
+            lines: lines?,
+            payment_method: payment_method?,
+            external_ref: external_ref?,
+        })
+    }
+
+    /// The command, with what is known of its customer and products.
+    fn with(&self, known: &Known, order_id: OrderId, placed_at: DateTime<Utc>) -> PlaceOrder {
+        let wanted = |line: &PlacedLine| WantedLine {
+            product_id: line.product_id,
+            quantity: line.quantity,
+            discount_bp: line.discount_bp,
+            offer: known.products.get(&line.product_id).cloned(),
+        };
+        PlaceOrder {
+            order_id,
+            customer_id: self.customer_id,
+            customer: known.customer(self.customer_id),
+            lines: self.lines.iter().map(wanted).collect(),
+            placed_at,
+            payment_method: self.payment_method.clone(),
+            external_ref: self.external_ref.clone(),
+        }
+    }
+}
+
+impl PlacedLine {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let product_id = fields.required("product_id", id);
+        let quantity = fields.required("quantity", quantity);
+        let discount_bp = fields.optional("discount_bp", basis_points);
+        Some(Self { product_id: product_id?, quantity: quantity?, discount_bp: discount_bp?.unwrap_or(0) })
+    }
+}
+
+async fn place(State(shared): State<Shared>, incoming: Incoming) -> Answer {
+    let body = incoming.fields(Place::read)?;
+    let order_id = body.id.unwrap_or_else(|| incoming.made_id(shared.orders.service()).into());
+    let placed_at = shared.now();
+    let command = match shared.filled(&body, &incoming, order_id, placed_at).await {
+        Ok(command) => command,
+        // an order that is done already is answered as it was, whatever the replica knows now
+        Err(_) if shared.is_answered(&incoming).await? => body.with(&shared.replica.known(), order_id, placed_at),
+        Err(problem) => return Err(problem),
+    };
+    let command = OrderCommand::Place(command);
+    let asked = Asked { id: order_id.0, body: &body, command, creates: true, occurred_at: None };
+    shared.orders.run(&incoming, asked).await
+}
+
+impl Shared {
+    /// To the microsecond that logs keep.
+    fn now(&self) -> DateTime<Utc> {
+        let now = self.clock.now();
+        DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
+    }
+
+    /// The order with what the replica knows, once the replica knows enough: what the token stands for, and, where a
+    /// reference is missing, everything that its service has.
+    async fn filled(
+        &self,
+        body: &Place,
+        incoming: &Incoming,
+        order_id: OrderId,
+        placed_at: DateTime<Utc>,
+    ) -> Result<PlaceOrder, Problem> {
+        let started = Instant::now();
+        let left = || incoming.wait.saturating_sub(started.elapsed());
+        self.replica.reach(&incoming.token, left()).await.map_err(|error| match error {
+            ReplicaError::Behind { source } => consistency_timeout(&source, incoming.wait),
+            ReplicaError::Lost { source } => consistency_lost(&source),
+            ReplicaError::Overloaded => overloaded(),
+        })?;
+        let look = || body.with(&self.replica.known(), order_id, placed_at);
+        let mut command = look();
+        for source in replica::FOLLOWS {
+            if !misses(&command, source) {
+                continue;
+            }
+            let caught_up = self.replica.catch_up(source, left()).await;
+            command = look();
+            match caught_up {
+                Ok(()) => {}
+                // what was missing may have come, even if not everything has
+                Err(_) if !misses(&command, source) => {}
+                Err(ReplicaError::Behind { source } | ReplicaError::Lost { source }) => {
+                    return Err(replica_behind(&source));
+                }
+                Err(ReplicaError::Overloaded) => return Err(overloaded()),
+            }
+        }
+        Ok(command)
+    }
+
+    async fn is_answered(&self, incoming: &Incoming) -> Result<bool, Problem> {
+        self.orders.is_answered(incoming).await
+    }
+}
+
+/// Whether the order names something of `source` that is not known here.
+fn misses(command: &PlaceOrder, source: &str) -> bool {
+    match source {
+        users::SOURCE => command.customer == Customer::Unknown,
+        catalog::SOURCE => command.lines.iter().any(|line| line.offer.is_none()),
+        _ => false,
+    }
+}
+
+fn consistency_timeout(source: &str, wait: Duration) -> Problem {
+    let detail =
+        format!("what the token says of {source} did not arrive here within {} ms; try again", wait.as_millis());
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "consistency_timeout", detail).with("source", source).retry_after(1)
+}
+
+fn replica_behind(source: &str) -> Problem {
+    let detail = format!(
+        "the order names something that is not known here, and the news of {source} is late; try again with the same key"
+    );
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "replica_behind", detail).with("source", source).retry_after(1)
+}
+
+fn overloaded() -> Problem {
+    Problem::overloaded("too many requests wait for the news of other services; try again")
+}
+
+/// `POST /orders/import`: an order that ended in another system, as it was there.
+#[derive(Serialize)]
+struct Import {
+    id: Option<OrderId>,
+    customer_id: CustomerId,
+    lines: Vec<OrderLine>,
+    status: OrderStatus,
+    placed_at: DateTime<Utc>,
+    shipped_at: Option<DateTime<Utc>>,
+    external_ref: String,
+}
+
+impl Import {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.optional("id", id);
+        let customer_id = fields.required("customer_id", fields::id);
+        let lines = fields.list("lines", ORDER_LINES_MAX, imported_line);
+        let status = fields.required("status", word::<OrderStatus>);
+        let placed_at = fields.required("placed_at", time);
+        let shipped_at = fields.optional("shipped_at", time);
+        let external_ref = fields.required("external_ref", key(fields::EXTERNAL_REF_CHARS_MAX));
+        if let (Some(status), Some(Some(_))) = (status, shipped_at)
+            && matches!(status, OrderStatus::Pending | OrderStatus::Confirmed)
+        {
+            fields.wrong("shipped_at", format!("an order that is {status} has not been shipped"));
+        }
+        if let (Some(placed_at), Some(Some(shipped_at))) = (placed_at, shipped_at)
+            && shipped_at < placed_at
+        {
+            fields.wrong("shipped_at", "is before placed_at");
+        }
+        Some(Self {
+            id: id?,
+            customer_id: customer_id?,
+            lines: lines?,
+            status: status?,
+            placed_at: placed_at?,
+            shipped_at: shipped_at?,
+            external_ref: external_ref?,
+        })
+    }
+}
+
+fn imported_line(fields: &mut Fields<'_>) -> Option<OrderLine> {
+    let product_id = fields.required("product_id", id);
+    let product_name = fields.required("product_name", text(NAME_CHARS_MAX));
+    let quantity = fields.required("quantity", quantity);
+    let unit_price = fields.object("unit_price", fields::money);
+    let discount_bp = fields.optional("discount_bp", basis_points);
+    Some(OrderLine {
+        product_id: product_id?,
+        product_name: product_name?,
+        quantity: quantity?,
+        unit_price: unit_price?,
+        discount_bp: discount_bp?.unwrap_or(0),
+    })
+}
+
+async fn import(State(orders): State<Edge<Order>>, incoming: Incoming) -> Answer {
+    let body = incoming.fields(Import::read)?;
+    let order_id = body.id.unwrap_or_else(|| incoming.made_id(orders.service()).into());
+    let command = OrderCommand::Import(OrderImported {
+        order_id,
+        customer_id: body.customer_id,
+        lines: body.lines.clone(),
+        status: body.status,
+        placed_at: body.placed_at,
+        shipped_at: body.shipped_at,
+        external_ref: body.external_ref.clone(),
+    });
+    let occurred_at = Some(body.placed_at);
+    orders.run(&incoming, Asked { id: order_id.0, body: &body, command, creates: true, occurred_at }).await
+}
+
+async fn cancel(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {
+    let reason = incoming.fields(|fields| fields.required("reason", text(REASON_CHARS_MAX)))?;
+    orders.change(&incoming, id, &json!({ "reason": reason }), OrderCommand::Cancel { reason }).await
+}
+
+async fn give_back(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {
+    let lines = incoming.fields(|fields| fields.optional_list("lines", ORDER_LINES_MAX, returned_line))?;
+    orders.change(&incoming, id, &json!({ "lines": lines }), OrderCommand::Return { lines }).await
+}
+
+fn returned_line(fields: &mut Fields<'_>) -> Option<ReturnedLine> {
+    let product_id = fields.required("product_id", id);
+    let quantity = fields.required("quantity", quantity);
+    Some(ReturnedLine { product_id: product_id?, quantity: quantity? })
+}
+
+async fn show(State(orders): State<Edge<Order>>, PathId(id): PathId, ReadToken(token): ReadToken) -> Answer {
+    orders.show(id, &token, view).await
+}
+
+/// An order as the world sees one.
+fn view(order: &Order) -> Option<Value> {
+    let Order::Known(order) = order else { return None };
+    let KnownOrder { lines, status, placed_at, shipped_at, payment_method, external_ref, .. } = &**order;
+    let returned: Vec<ReturnedLine> =
+        order.returned.iter().map(|(&product_id, &quantity)| ReturnedLine { product_id, quantity }).collect();
+    Some(json!({
+        "id": order.order_id,
+        "customer_id": order.customer_id,
+        "lines": **lines,
+        "status": status,
+        "placed_at": placed_at,
+        "shipped_at": shipped_at,
+        "payment_method": payment_method,
+        "external_ref": external_ref,
+        "imported": order.origin != Origin::Placed,
+        "cancelled_because": order.cancelled_because,
+        "returned": returned,
+    }))
+}

@@ -1,0 +1,126 @@
+//! What a running service is, whichever it is.
+
+use std::sync::Arc;
+
+use axum::Router;
+use event_store::{
+    bus::{BusOptions, CommandBus, Domain},
+    feed::Feed,
+    log::EventLog,
+    retention::{Retention, RetentionOptions},
+    writer::{Writer, WriterOptions},
+};
+use futures::future::BoxFuture;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    edge::{self, Edge},
+    orders::replica::{Replica, ReplicaHome},
+};
+
+/// What a service is given to start with.
+pub struct Given {
+    /// Its own log, and nobody else's.
+    pub log: Arc<dyn EventLog>,
+    /// The feeds that its entry in the register says it follows.
+    pub feeds: Vec<Arc<dyn Feed>>,
+    /// Where it keeps what it copies from them, if it does.
+    pub replica: ReplicaHome,
+    pub writer: WriterOptions,
+    pub bus: BusOptions,
+    /// How long it keeps what it answered to commands.
+    pub retention: RetentionOptions,
+}
+
+impl Given {
+    /// A log and nothing else.
+    pub fn new(log: Arc<dyn EventLog>) -> Self {
+        Self {
+            log,
+            feeds: Vec::new(),
+            replica: ReplicaHome::Memory,
+            writer: WriterOptions::default(),
+            bus: BusOptions::default(),
+            retention: RetentionOptions::default(),
+        }
+    }
+}
+
+/// A running service: routes to mount, and the tasks behind them.
+pub struct Service {
+    pub name: &'static str,
+    /// Its resource and its feed, with everything around them but a fallback.
+    pub router: Router,
+    /// Its log: the feed for followers in this process.
+    pub log: Arc<dyn EventLog>,
+    /// What it copies from others, if it does.
+    pub replica: Option<Arc<Replica>>,
+    retention: Retention,
+    closing: CancellationToken,
+    stop: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
+}
+
+impl Service {
+    /// Starts writer and bus of `A` on a log. `routes` are what the service serves besides its feed.
+    pub(crate) fn start<A: Domain<Services = ()>>(
+        name: &'static str,
+        given: Given,
+        resource: &'static str,
+        replica: Option<Arc<Replica>>,
+        routes: impl FnOnce(Edge<A>) -> Router,
+    ) -> Result<Self, StartError> {
+        let source = &given.log.identity().source;
+        if **source != *name {
+            return Err(StartError::new(name, format!("its log is that of {source}")));
+        }
+        let writer = Writer::start(Arc::clone(&given.log), given.writer);
+        let bus = CommandBus::<A>::start(writer.clone(), (), given.bus);
+        let retention = Retention::start(Arc::clone(&given.log), given.retention);
+        let closing = CancellationToken::new();
+        let feed: Arc<dyn Feed> = Arc::clone(&given.log) as Arc<dyn Feed>;
+        let router = routes(Edge::new(bus.clone(), resource)).merge(edge::feed::routes(feed, closing.clone()));
+        let stop = Box::new(move || -> BoxFuture<'static, ()> {
+            let (bus, writer) = (bus.clone(), writer.clone());
+            Box::pin(async move {
+                bus.shutdown().await;
+                writer.shutdown().await;
+            })
+        });
+        Ok(Self { name, router: edge::around(router), log: given.log, replica, retention, closing, stop })
+    }
+
+    /// The log as its followers in this process see it.
+    pub fn feed(&self) -> Arc<dyn Feed> {
+        Arc::clone(&self.log) as Arc<dyn Feed>
+    }
+
+    /// Ends long polls: call it when the server begins to drain.
+    pub fn close_feeds(&self) {
+        self.closing.cancel();
+    }
+
+    /// Answers what is under way and ends every task. Requests that come later are answered 503.
+    pub async fn shutdown(&self) {
+        self.close_feeds();
+        self.retention.shutdown().await;
+        (self.stop)().await;
+        if let Some(replica) = &self.replica {
+            replica.shutdown().await;
+        }
+    }
+}
+
+/// Why a service does not start.
+#[derive(Debug, Error)]
+#[error("start {what}: {reason}")]
+pub struct StartError {
+    pub what: &'static str,
+    pub reason: String,
+}
+
+impl StartError {
+    pub fn new(what: &'static str, reason: impl Into<String>) -> Self {
+        Self { what, reason: reason.into() }
+    }
+}

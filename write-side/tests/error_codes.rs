@@ -1,0 +1,65 @@
+//! Every code that the services answer has a paragraph in `docs/errors.md`.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use event_store::feed_http::{DAMAGED_CODE, QUERY_CODE, REGRESSED_CODE, UNAVAILABLE_CODE};
+
+/// Where a code is named in the source: as the first text behind one of these.
+const PLACES: [&str; 4] = ["Problem::new(", "Refusal::new(", " at(", "single(headers"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(folder: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+fn is_code(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+fn codes_in(source: &str) -> BTreeSet<&str> {
+    let mut codes = BTreeSet::new();
+    for place in PLACES {
+        for (at, _) in source.match_indices(place) {
+            let arguments = source[at + place.len()..].split(')').next().unwrap_or_default();
+            let text = arguments.split('"').nth(1).unwrap_or_default();
+            if is_code(text) {
+                codes.insert(text);
+            }
+        }
+    }
+    codes
+}
+
+#[test]
+fn every_code_has_a_paragraph() {
+    let docs = fs::read_to_string(root().join("docs/errors.md")).unwrap();
+    let mut found = Vec::new();
+    sources(&root().join("write-side/src"), &mut found);
+    let mut codes: BTreeSet<&str> = found.iter().flat_map(|source| codes_in(source)).collect();
+    codes.extend([DAMAGED_CODE, QUERY_CODE, REGRESSED_CODE, UNAVAILABLE_CODE]);
+    assert!(codes.len() > 40 && codes.contains("replica_behind"), "the search has lost its way: {codes:?}");
+    let missing: Vec<&str> = codes.into_iter().filter(|code| !docs.contains(&format!("### `{code}` ("))).collect();
+    assert!(missing.is_empty(), "docs/errors.md needs a paragraph on {missing:?}");
+}
+
+#[test]
+fn every_paragraph_is_about_one_code() {
+    let docs = fs::read_to_string(root().join("docs/errors.md")).unwrap();
+    let headings: Vec<&str> = docs.lines().filter(|line| line.starts_with("### ")).collect();
+    let unique: BTreeSet<&str> = headings.iter().copied().collect();
+    assert_eq!(headings.len(), unique.len(), "a code stands twice");
+}

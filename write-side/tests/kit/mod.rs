@@ -1,0 +1,158 @@
+//! The three services on logs in memory, and a client that needs no network.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, Request, StatusCode},
+};
+use event_store::{feed::Feed, log::EventLog, memory::MemoryLog};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+use uuid::Uuid;
+use write_side::{Given, ReplicaHome, Service, register};
+
+pub const ANA: &str = "0198c0de-0000-7000-8000-000000000001";
+pub const CHAI: &str = "0198c0de-0000-7000-8000-000000000011";
+pub const TEA: &str = "0198c0de-0000-7000-8000-000000000012";
+pub const NOBODY: &str = "0198c0de-0000-7000-8000-0000000000ff";
+
+pub struct Shop {
+    pub users: Arc<MemoryLog>,
+    pub catalog: Arc<MemoryLog>,
+    pub orders: Arc<MemoryLog>,
+    pub services: Vec<Service>,
+    router: Router,
+}
+
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name} on {self:?}")).to_str().unwrap()
+    }
+
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_else(|| panic!("no code in {self:?}"))
+    }
+
+    pub fn token(&self) -> String {
+        self.header("consistency-token").to_owned()
+    }
+
+    /// The pointers of the bad fields it names.
+    pub fn pointers(&self) -> Vec<&str> {
+        let errors = self.body["errors"].as_array().unwrap_or_else(|| panic!("no errors in {self:?}"));
+        errors.iter().map(|error| error["pointer"].as_str().unwrap()).collect()
+    }
+
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        self
+    }
+}
+
+impl Shop {
+    pub async fn open() -> Self {
+        Self::open_with(|feed| feed).await
+    }
+
+    /// The orders service sees the other services' feeds as `through` shows them.
+    pub async fn open_with(through: impl Fn(Arc<dyn Feed>) -> Arc<dyn Feed>) -> Self {
+        let logs = [MemoryLog::new("users"), MemoryLog::new("catalog"), MemoryLog::new("orders")];
+        Self::open_on(logs, ReplicaHome::Memory, through).await
+    }
+
+    pub async fn open_on(
+        logs: [Arc<MemoryLog>; 3],
+        replica: ReplicaHome,
+        through: impl Fn(Arc<dyn Feed>) -> Arc<dyn Feed>,
+    ) -> Self {
+        let mut services = Vec::new();
+        for log in &logs {
+            let entry = register::find(&log.identity().source).unwrap();
+            let is_followed = |other: &&Arc<MemoryLog>| entry.follows.contains(&&*other.identity().source);
+            let feeds = logs.iter().filter(is_followed).map(|other| through(other.clone() as Arc<dyn Feed>)).collect();
+            let given = Given { feeds, replica: replica.clone(), ..Given::new(log.clone() as Arc<dyn EventLog>) };
+            services.push((entry.start)(given).await.unwrap());
+        }
+        let router = services.iter().fold(Router::new(), |router, service| router.merge(service.router.clone()));
+        let [users, catalog, orders] = logs;
+        Self { users, catalog, orders, services, router }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, body, text }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.post_with(path, body, &[]).await
+    }
+
+    pub async fn post_with(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
+        self.send(post(path, body.to_string(), headers)).await
+    }
+
+    /// Ana, Chai and Tea, and the token that says so.
+    pub async fn stock_up(&self) -> String {
+        let ana =
+            self.post("/users", json!({ "id": ANA, "name": "Ana", "email": "ana@example.com" })).await.expect(201);
+        let mut tokens = vec![ana.token()];
+        for (id, sku, price) in [(CHAI, "CHAI", 1_800), (TEA, "TEA", 900)] {
+            let price = json!({ "amount_minor": price, "currency": "USD" });
+            let product = json!({ "id": id, "sku": sku, "name": sku.to_lowercase(), "unit_price": price });
+            tokens.push(self.post("/products", product).await.expect(201).token());
+        }
+        tokens.join(",")
+    }
+
+    pub async fn close(self) {
+        for service in &self.services {
+            service.shutdown().await;
+        }
+    }
+}
+
+pub fn post(path: &str, body: impl Into<Body>, headers: &[(&str, &str)]) -> Request<Body> {
+    let mut request = Request::post(path);
+    if !headers.iter().any(|(name, _)| *name == "content-type") {
+        request = request.header("content-type", "application/json");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(body.into()).unwrap()
+}
+
+pub fn order(lines: &[(&str, u32)]) -> Value {
+    let lines: Vec<Value> =
+        lines.iter().map(|(product, quantity)| json!({ "product_id": product, "quantity": quantity })).collect();
+    json!({ "customer_id": ANA, "lines": lines })
+}
+
+/// How many events a log holds.
+pub async fn count(log: &MemoryLog) -> u64 {
+    let limit = event_store::feed::PageLimit::events(1);
+    log.page(event_store::feed::Cursor::START, limit, std::time::Duration::ZERO).await.unwrap().head.position
+}
+
+pub fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}

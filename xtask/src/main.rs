@@ -1,0 +1,38 @@
+//! Chores, as `cargo xtask <chore>`.
+//!
+//! Reading order: [`run_tests`] is the second of the two commands that the README begins with; [`soak`] runs tests for
+//! much longer than anybody waits for; [`postgres`] makes sure that there is a server for both.
+
+mod postgres;
+mod run_tests;
+mod soak;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Run every test; installs PostgreSQL if there is none and the rights are there
+    Test {
+        /// Passed on to `cargo test`, such as a filter
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run a test for long; without a name, list what there is
+    Soak { name: Option<String> },
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().chore {
+        Chore::Test { arguments } => run_tests::run(&arguments),
+        Chore::Soak { name } => soak::run(name.as_deref()),
+    }
+}

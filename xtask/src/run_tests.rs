@@ -1,0 +1,34 @@
+//! `cargo xtask test`: every test of the workspace.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+
+use crate::postgres;
+
+/// The tests that kill the platform need a binary that can be told where to die. No release is built with it.
+const FEATURES: &str = "platform/failpoints,projections/failpoints";
+
+/// Documentation examples first, so that the last lines are those of the tests.
+pub fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    postgres::ensure_programs()?;
+    if arguments.is_empty() && !cargo_test(&["--doc"], &[])? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let passed = cargo_test(&["--lib", "--bins", "--tests"], arguments)?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn cargo_test(targets: &[&str], arguments: &[String]) -> anyhow::Result<bool> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        // the whole workspace, from wherever the chore was asked for
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        // all failures of a run, not only the first one
+        .args(["test", "--locked", "--workspace", "--no-fail-fast", "--features", FEATURES])
+        .args(targets)
+        .args(arguments)
+        .status()
+        .context("run cargo test")?;
+    Ok(status.success())
+}

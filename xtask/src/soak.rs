@@ -1,0 +1,82 @@
+//! `cargo xtask soak`: the same tests as every day, for much longer. Each entry of the register names a package's tests and
+//! the variables that make its tests long; the tests themselves say what they make of them.
+
+use std::{
+    io::Write,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::postgres;
+
+/// One long run.
+struct Soak {
+    name: &'static str,
+    about: &'static str,
+    package: &'static str,
+    /// Which of the package's tests: arguments of `cargo test`, a part of their names after `--`.
+    tests: &'static [&'static str],
+    variables: &'static [(&'static str, &'static str)],
+}
+
+/// `TRIBUTARY_SOAK` is for tests of our own making, `PROPTEST_CASES` for property tests.
+const REGISTER: [Soak; 4] = [
+    Soak {
+        name: "kill",
+        about: "SIGKILL at named places and at random under load: what was acknowledged is there once",
+        package: "platform",
+        tests: &["--features", "failpoints", "--test", "kill"],
+        variables: &[("TRIBUTARY_SOAK", "1")],
+    },
+    Soak {
+        name: "interleavings",
+        about: "any interleaving of the feeds, with duplicates, ends in the same table",
+        package: "projections",
+        tests: &["--test", "laws"],
+        variables: &[("TRIBUTARY_SOAK", "1")],
+    },
+    Soak {
+        name: "prices",
+        about: "every price survives being stored as a 32-bit float (5 million prices)",
+        package: "platform",
+        tests: &["--lib", "--", "import::decimal"],
+        variables: &[("PROPTEST_CASES", "5000000")],
+    },
+    Soak {
+        name: "tokens",
+        about: "a consistency token survives its text, and any text is a token or an error (1 million each)",
+        package: "events",
+        tests: &["--lib", "--", "consistency"],
+        variables: &[("PROPTEST_CASES", "1000000")],
+    },
+];
+
+pub fn run(name: Option<&str>) -> anyhow::Result<ExitCode> {
+    let Some(name) = name else {
+        for soak in &REGISTER {
+            writeln!(std::io::stdout(), "{:<14} {}", soak.name, soak.about)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(soak) = REGISTER.iter().find(|soak| soak.name == name) else {
+        bail!("no soak is named {name}; `cargo xtask soak` lists them");
+    };
+    postgres::ensure_programs()?;
+    // a filter that finds nothing would pass without a word
+    let list: &[&str] = if soak.tests.contains(&"--") { &["--list"] } else { &["--", "--list"] };
+    let tests = cargo_test(soak).args(list).output().context("run cargo test")?;
+    ensure!(tests.status.success(), "{}", String::from_utf8_lossy(&tests.stderr));
+    let named = String::from_utf8_lossy(&tests.stdout).lines().filter(|line| line.ends_with(": test")).count();
+    ensure!(named > 0, "no test of {} answers to {:?}", soak.package, soak.tests);
+    let status = cargo_test(soak).envs(soak.variables.iter().copied()).status().context("run cargo test")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// In release, because a long run is for many cases.
+fn cargo_test(soak: &Soak) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.args(["test", "--release", "--locked", "--package", soak.package]).args(soak.tests);
+    command
+}
