@@ -176,13 +176,14 @@ async fn dies_at_random(home: &Home, orders: usize, rounds: u32) {
         let delay = Duration::from_millis(20 + (delays >> 33) % 1_500);
         let hint = format!("round {round}, killed after {delay:?}; repeat with TRIBUTARY_SEED={seed}");
         let load = Load::new(orders, seed.wrapping_add(u64::from(round)));
-        let platform = Platform::up(home).await;
-        let prepared = load.prepare(&platform).await;
-        let (acknowledged, ()) = tokio::join!(load.storm(&platform, &prepared, IN_FLIGHT), async {
+        let mut doomed = Platform::up(home).await;
+        let prepared = load.prepare(&doomed).await;
+        let (acknowledged, ()) = tokio::join!(load.storm(&doomed, &prepared, IN_FLIGHT), async {
             tokio::time::sleep(delay).await;
-            kill_by_pid(platform.pid()).await;
+            kill_by_pid(doomed.pid()).await;
         });
-        drop(platform);
+        // the storm may be over before the kill: only a process that was waited for has let go of its directory
+        doomed.ended().await;
         let platform = Platform::up(home).await;
         load.check(&platform, &acknowledged, &prepared, &hint).await;
     }
