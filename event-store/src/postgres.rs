@@ -212,12 +212,19 @@ fn with_common_settings(target: PgConnectOptions, options: &PostgresOptions) -> 
         ("idle_in_transaction_session_timeout", "10s"),
         ("default_transaction_isolation", "read committed"),
         ("jit", "off"),
-        ("search_path", "public"),
+        // to the letter what append_event asks for
+        ("search_path", "public, pg_temp"),
     ])
 }
 
+/// Every plan is made once, perhaps on an empty table, and must be right when it grows.
 fn with_writer_settings(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOptions {
-    with_common_settings(target, options).options([("client_connection_check_interval", "2s")])
+    with_common_settings(target, options).options([
+        ("client_connection_check_interval", "2s"),
+        ("plan_cache_mode", "force_generic_plan"),
+        ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
+    ])
 }
 
 /// Every read is an index look-up. Its plan is made once, perhaps on an empty table, and must be right when it grows;

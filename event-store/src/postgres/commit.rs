@@ -1,4 +1,5 @@
-//! Commits batches: one call of `append_batch` each, on the one connection of this log that writes.
+//! Commits batches on the one connection of this log that writes: one call of `append_batch` each, or of `append_event`
+//! where a single event is all there is.
 
 use std::time::Duration;
 
@@ -7,11 +8,15 @@ use tokio::{sync::Mutex, time::timeout};
 use uuid::Uuid;
 
 use super::{PostgresOptions, cause};
-use crate::log::{AppendOutcome, Batch, ClaimAction, CommitError, Decision, Fingerprint, StoredOutcome};
+use crate::log::{
+    AppendItem, AppendOutcome, Batch, ClaimAction, CommitError, Decision, Fingerprint, NewEvent, StoredOutcome,
+};
 
 const APPEND_BATCH: &str = "select * from public.append_batch(\
                             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
                             $11, $12, $13, $14, $15, $16, $17, $18, $19)";
+
+const APPEND_EVENT: &str = "select public.append_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 /// What is acknowledged is on disk, whatever the server's default; its stricter settings stay.
 const DURABLE: &str = "select set_config('synchronous_commit', 'on', false) \
@@ -58,26 +63,17 @@ impl Writer {
             Some(connection) => connection,
             None => self.connect(&mut state).await?,
         };
-        let query = Arrays::of(batch).query();
         crate::failpoint!("postgres_before_commit");
-        // fetch_all returns at the end of the answer; a row alone would come before the commit
-        let answer = timeout(self.answer_timeout, query.fetch_all(&mut connection)).await;
+        let answer = timeout(self.answer_timeout, append(&mut connection, batch)).await;
         crate::failpoint!("postgres_after_commit", CommitError::Unknown("failpoint".into()));
-        match answer {
-            Err(_) => Err(CommitError::Unknown(format!("no answer within {:?}", self.answer_timeout).into())),
-            Ok(Err(error)) => {
-                let error = classify(error);
-                if !matches!(error, CommitError::Unknown(_)) {
-                    state.connection = Some(connection);
-                }
-                Err(error)
-            }
-            Ok(Ok(rows)) => {
-                state.connection = Some(connection);
-                // the server has committed something, whatever we make of its answer
-                outcomes(batch, &rows).map_err(|error| CommitError::Unknown(cause(error)))
-            }
+        let outcomes = answer.unwrap_or_else(|_| {
+            Err(CommitError::Unknown(format!("no answer within {:?}", self.answer_timeout).into()))
+        });
+        // after an unknown outcome nobody knows what the connection is still busy with
+        if !matches!(outcomes, Err(CommitError::Unknown(_))) {
+            state.connection = Some(connection);
         }
+        outcomes
     }
 
     pub(super) async fn close(&self) {
@@ -115,6 +111,57 @@ impl Writer {
             }
         }
     }
+}
+
+async fn append(connection: &mut PgConnection, batch: &Batch) -> Result<Vec<AppendOutcome>, CommitError> {
+    if let Some((item, event)) = single_event(batch) {
+        // fetch_all returns at the end of the answer; a row alone would come before the commit
+        let rows = append_event(item, event).fetch_all(&mut *connection).await.map_err(classify)?;
+        let position: Option<i64> = match &rows[..] {
+            [row] => row.try_get(0).map_err(unreadable)?,
+            _ => return Err(unreadable(sqlx::Error::RowNotFound)),
+        };
+        if let Some(position) = position {
+            return Ok(vec![AppendOutcome::Appended { version: item.version_after(), position: unsigned(position) }]);
+        }
+    }
+    let rows = Arrays::of(batch).query().fetch_all(connection).await.map_err(classify)?;
+    outcomes(batch, &rows).map_err(unreadable)
+}
+
+/// The one event of the one command that is all of `batch`.
+fn single_event(batch: &Batch) -> Option<(&AppendItem, &NewEvent)> {
+    match batch.items() {
+        [item] if item.claims.is_empty() => match item.events() {
+            [event] => Some((item, event)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn append_event<'a>(
+    item: &'a AppendItem,
+    event: &'a NewEvent,
+) -> sqlx::query::Query<'a, sqlx::Postgres, sqlx::postgres::PgArguments> {
+    sqlx::query(APPEND_EVENT)
+        .bind(&*item.stream.aggregate_type)
+        .bind(&*item.stream.aggregate_id)
+        .bind(number(item.expected_version))
+        .bind(&*item.command.scope)
+        .bind(&*item.command.key)
+        .bind(&item.command.fingerprint.0[..])
+        .bind(&*item.command.outcome)
+        .bind(event.event_id)
+        .bind(&*event.event_type)
+        .bind(&*event.event_version)
+        .bind(&*event.payload)
+        .bind(&*event.metadata)
+}
+
+/// The server has committed something, whatever we make of its answer.
+fn unreadable(error: sqlx::Error) -> CommitError {
+    CommitError::Unknown(cause(error))
 }
 
 /// What an error says about the transaction of the one statement that ran.

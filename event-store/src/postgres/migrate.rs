@@ -11,7 +11,7 @@ macro_rules! migration {
 }
 
 /// What the log consists of, in order. A released file never changes: what it made is changed by a new one.
-const MIGRATIONS: [(i32, &str, &str); 9] = [
+const MIGRATIONS: [(i32, &str, &str); 10] = [
     migration!(1, "0001_events"),
     migration!(2, "0002_log_head"),
     migration!(3, "0003_log_key"),
@@ -21,18 +21,20 @@ const MIGRATIONS: [(i32, &str, &str); 9] = [
     migration!(7, "0007_append_only"),
     migration!(8, "0008_append_batch"),
     migration!(9, "0009_forget_commands"),
+    migration!(10, "0010_append_event"),
 ];
 
 /// "tributar" as a number: whoever migrates holds this lock of the database.
 const MIGRATION_LOCK: i64 = 0x7472_6962_7574_6172;
 
 const TABLES: [&str; 7] = ["events", "log_head", "log_key", "commands", "claims", "batches", "log_migrations"];
-const FUNCTIONS: [&str; 6] = [
+const FUNCTIONS: [&str; 7] = [
     "refuse_change",
     "refuse_foreign_write",
     "refuse_foreign_delete",
     "check_head_move",
     "append_batch",
+    "append_event",
     "forget_commands",
 ];
 
@@ -114,8 +116,8 @@ pub async fn run(connection: &mut PgConnection, source: &str, service_role: Opti
     transaction.commit().await.map_err(at("commit"))
 }
 
-/// A role that nobody logs in as owns everything; the service may read, append through the one function, and forget old
-/// answers through the other.
+/// A role that nobody logs in as owns everything; the service may read, append through the two functions, and forget
+/// old answers through the third.
 async fn divide_rights(transaction: &mut PgConnection, service_role: &str) -> Result<(), MigrateError> {
     const NAMES: &str = "select quote_ident(owner), quote_ident($1), quote_ident(current_user), \
                          exists (select from pg_roles where rolname = owner) \
@@ -134,7 +136,7 @@ async fn divide_rights(transaction: &mut PgConnection, service_role: &str) -> Re
     statements.extend(FUNCTIONS.map(|function| format!("alter function {function} owner to {owner}")));
     statements.push(format!("grant usage on schema public to {service}"));
     statements.push(format!("grant select on {} to {service}", TABLES.join(", ")));
-    statements.push(format!("grant execute on function append_batch, forget_commands to {service}"));
+    statements.push(format!("grant execute on function append_batch, append_event, forget_commands to {service}"));
     for statement in statements {
         let step = at(&statement);
         raw_sql(AssertSqlSafe(statement)).execute(&mut *transaction).await.map_err(step)?;

@@ -14,6 +14,9 @@ create table log_head (
     position    bigint not null,
     -- of the last event; 1970 = none. Never runs backwards.
     recorded_at timestamptz not null,
+    -- as `batches` has them of the last batch, so that appending needs no look-up; 32 zero bytes = none
+    prev_hash   bytea not null default decode(repeat('00', 32), 'hex'),
+    hash        bytea not null default decode(repeat('00', 32), 'hex'),
     constraint log_head_pkey primary key (only_row),
     constraint log_head_only_row_check check (only_row)
 ) with (fillfactor = 10);

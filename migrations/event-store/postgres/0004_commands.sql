@@ -11,6 +11,5 @@ create table commands (
     outcome     text not null,
     position    bigint not null,
     recorded_at timestamptz not null,
-    constraint commands_pkey primary key (scope, key),
-    constraint commands_fingerprint_check check (length(fingerprint) = 32)
+    constraint commands_pkey primary key (scope, key)
 );

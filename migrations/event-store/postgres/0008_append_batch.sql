@@ -1,4 +1,5 @@
--- Commits a batch of items, and answers item by item: the one way into the log, in one round trip.
+-- Commits a batch of items, and answers item by item: the way into the log, in one round trip. append_event is its short
+-- form for a single event.
 --
 -- Why so: VOLATILE, so every statement sees what was committed before it started; the head is locked first, in a
 -- statement of its own, so everything behind sees all earlier batches. READ COMMITTED only, for the same reason.
@@ -62,8 +63,9 @@ declare
     accepted int4[];
     is_sound boolean;
     records text;
-    -- the hash that the next one follows
-    previous bytea := decode(repeat('00', 32), 'hex');
+    chained bytea;
+    -- what refuse_foreign_write asks for
+    writer text := set_config('tributary.writer', 'append', true);
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         raise exception 'append_batch needs read committed, not %', current_setting('transaction_isolation')
@@ -76,42 +78,6 @@ begin
     end if;
     recorded := greatest(clock_timestamp(), head.recorded_at);
     recorded_us := extract(epoch from recorded) * 1000000;
-
-    -- A batch of one command that appends one event: what there is while little goes on, when a caller waits for every
-    -- microsecond. The same as below without the arrays, in three quarters of the time. Anything unusual goes on below:
-    -- nothing is written yet.
-    if items = 1 and item_chains[1] = 1 and event_counts[1] = 1 and cardinality(event_items) = 1
-        and cardinality(claim_items) = 0
-    then
-        select events.sequence into version
-        from events
-        where events.aggregate_type = aggregate_types[1] and events.aggregate_id = aggregate_ids[1]
-        order by events.sequence desc
-        limit 1;
-        perform from commands where commands.scope = scopes[1] and commands.key = keys[1];
-        if not found and bases[1] = coalesce(version, 0) then
-            statuses := array[0::int2];
-            versions := array[bases[1] + 1];
-            positions := array[head.position + 1];
-            insert into events (position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,
-                payload, metadata, recorded_at)
-            values (positions[1], event_ids[1], aggregate_types[1], aggregate_ids[1], versions[1], event_types[1],
-                event_versions[1], payloads[1]::json, metadatas[1]::json, recorded);
-            if head.position > 0 then
-                select batches.hash into strict previous from batches where batches.last = head.position;
-            end if;
-            records := concat_ws(
-                e'\x1f', positions[1], event_ids[1], aggregate_types[1], aggregate_ids[1], versions[1],
-                event_types[1], event_versions[1], payloads[1], metadatas[1], recorded_us
-            );
-            insert into batches (first, last, prev_hash, hash)
-            values (positions[1], positions[1], previous, sha256(previous || convert_to(records, 'UTF8')));
-            update log_head set position = positions[1], recorded_at = recorded;
-            insert into commands (scope, key, fingerprint, outcome, position, recorded_at)
-            values (scopes[1], keys[1], fingerprints[1], outcomes[1], positions[1], recorded);
-            return;
-        end if;
-    end if;
 
     select array_agg(coalesce(latest.sequence, 0)), array_agg(coalesce(latest.position, 0))
     into actuals, last_positions
@@ -223,13 +189,11 @@ begin
             raise exception 'append_batch: the counts of events are not those of the items' using errcode = '22023';
         end if;
 
-        if head.position > 0 then
-            select batches.hash into strict previous from batches where batches.last = head.position;
-        end if;
+        chained := sha256(head.hash || convert_to(records, 'UTF8'));
         insert into batches (first, last, prev_hash, hash)
-        values (head.position + 1, head.position + appended, previous,
-            sha256(previous || convert_to(records, 'UTF8')));
-        update log_head set position = head.position + appended, recorded_at = recorded;
+        values (head.position + 1, head.position + appended, head.hash, chained);
+        update log_head
+        set position = head.position + appended, recorded_at = recorded, prev_hash = head.hash, hash = chained;
     end if;
 
     if applied > 0 then
@@ -254,6 +218,7 @@ begin
             on conflict do nothing;
         end if;
     end if;
+    writer := set_config('tributary.writer', '', true);
 end
 $$;
 
