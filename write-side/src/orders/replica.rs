@@ -86,7 +86,8 @@ impl Replica {
         forget_lost_histories(&*rows, &feeds).await.map_err(failed)?;
         let known = Arc::new(RwLock::new(Known::default()));
         let store = Arc::new(store::ReplicaStore::new(rows, Arc::clone(&known)));
-        // see `known::refuse_parking`
+        // a product with an unreadable price must not be sold at an older one's: its source halts
+        // (`progress::refuse_parking`), and what is not known is not sold
         let options = FollowerOptions { parked_streams_max: 0, ..FollowerOptions::default() };
         let follower = Follower::start("orders-replica", feeds.clone(), store, options);
         let (waiters, probes) = (Semaphore::new(WAITERS_MAX), Semaphore::new(PROBES_MAX));

@@ -105,15 +105,3 @@ fn decode<E: Published>(event: &RecordedEvent) -> Result<E, Reject> {
         DecodeError::Payload { .. } => Reject::Poison(error.to_string()),
     })
 }
-
-/// A replica parks nothing: a product with an unreadable price must not be sold at an older one's, so its source halts,
-/// and what is not known is not sold. Nor does it divert anything.
-pub fn refuse_parking(step: &Step<'_>) -> Result<(), ApplyError> {
-    match step.parking.first() {
-        None if step.diverted.is_empty() => Ok(()),
-        None => Err(ApplyError::Moved),
-        Some(parked) => {
-            Err(ApplyError::Bug(format!("the replica parks nothing, not even the event at {}", parked.position)))
-        }
-    }
-}

@@ -5,12 +5,12 @@ use std::sync::{Arc, RwLock};
 use async_trait::async_trait;
 use event_store::{
     failpoint,
-    follower::{Acquired, ApplyError, Checkpoint, FollowerStore, Step, StoreError, Vector},
+    follower::{Acquired, ApplyError, FollowerStore, Step, StoreError, Vector},
 };
 use events::{catalog, users};
-use uuid::Uuid;
 
-use super::known::{Changes, Known, refuse_parking};
+use super::known::{Changes, Known};
+use crate::progress::{Moved, refuse_parking};
 
 /// Where the rows are.
 #[async_trait]
@@ -43,15 +43,6 @@ pub struct Stored {
     pub fence: u64,
     pub vector: Vector,
     pub known: Known,
-}
-
-/// A checkpoint's move by compare-and-set.
-#[derive(Debug, Clone)]
-pub struct Moved {
-    pub fence: u64,
-    pub source: String,
-    pub from: Checkpoint,
-    pub to: Checkpoint,
 }
 
 /// Rows in a database, and what they say in memory for whoever looks things up.
@@ -94,27 +85,11 @@ impl FollowerStore for ReplicaStore {
     async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {
         refuse_parking(step)?;
         let changes = self.known.read().expect(NEVER_POISONED).fold(step)?;
-        let moved = Moved { fence: step.fence, source: step.source.to_string(), from: step.from, to: step.to };
+        let moved = Moved::by(step);
         failpoint!("replica.before_commit", ApplyError::Unavailable("failpoint".into()));
         self.rows.write(moved, &changes).await?;
         failpoint!("replica.after_commit", ApplyError::Unavailable("failpoint".into()));
         self.known.write().expect(NEVER_POISONED).apply(changes);
         Ok(())
     }
-}
-
-/// A checkpoint as both databases keep it.
-pub fn checkpoint(epoch: &str, position: i64, event_id: Option<&str>) -> Result<Checkpoint, StoreError> {
-    let id = |text: &str| Uuid::parse_str(text).map_err(|_| damaged(format!("{text} is not an id")));
-    let position = u64::try_from(position).map_err(|_| damaged(format!("{position} is not a position")))?;
-    Ok(Checkpoint { epoch: id(epoch)?, position, event_id: event_id.map(id).transpose()? })
-}
-
-/// A position as both databases keep it.
-pub fn position(position: u64) -> Result<i64, ApplyError> {
-    i64::try_from(position).map_err(|_| ApplyError::Bug(format!("position {position} is beyond what a log counts")))
-}
-
-pub fn damaged(reason: String) -> StoreError {
-    StoreError::Bug(format!("the replica's rows are not what we wrote: {reason}"))
 }

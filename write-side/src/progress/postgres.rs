@@ -1,0 +1,169 @@
+//! A schema of a follower's own in its service's PostgreSQL database.
+//!
+//! Every transaction runs in a task of its own: a future that is dropped half-way would leave it open on a pooled
+//! connection.
+
+use std::time::Duration;
+
+use event_store::follower::{ApplyError, Checkpoint, StoreError, Vector};
+use futures::future::BoxFuture;
+use sqlx::{AssertSqlSafe, PgPool, PgTransaction, Row, postgres::PgPoolOptions, raw_sql};
+
+use super::{Moved, checkpoint, signed, unsigned};
+
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What a schema is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema {
+    /// Goes into SQL text.
+    pub name: &'static str,
+    /// Whoever migrates it holds this lock of the database.
+    pub lock: i64,
+    /// In order; a released one never changes. The first makes the schema.
+    pub migrations: &'static [&'static str],
+}
+
+/// An open schema.
+#[derive(Clone)]
+pub struct PostgresSchema {
+    pool: PgPool,
+    name: &'static str,
+}
+
+impl PostgresSchema {
+    /// Connects, and makes the schema if it is missing (the role may create one in its database, or an administrator
+    /// has run the migrations).
+    pub async fn connect(url: &str, schema: Schema, connections_max: u32) -> Result<Self, sqlx::Error> {
+        let pool = PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(CONNECT_WAIT_MAX)
+            .test_before_acquire(false)
+            .connect(url)
+            .await?;
+        let migrating = pool.clone();
+        let migrated = tokio::spawn(async move { migrate(&migrating, schema).await }).await;
+        migrated.unwrap_or_else(|error| Err(sqlx::Error::Io(std::io::Error::other(error))))?;
+        Ok(Self { pool, name: schema.name })
+    }
+
+    /// `text` with the schema's name in place of `{schema}`.
+    pub fn sql(&self, text: &str) -> AssertSqlSafe<String> {
+        sql(self.name, text)
+    }
+
+    /// Runs `work` in a transaction, which is rolled back if it fails.
+    pub async fn transact<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        work: impl for<'t> FnOnce(&'t Self, &'t mut PgTransaction<'static>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
+        let schema = self.clone();
+        let done = tokio::spawn(async move {
+            let mut transaction = schema.pool.begin().await.map_err(unavailable)?;
+            let value = work(&schema, &mut transaction).await?;
+            transaction.commit().await.map_err(unavailable)?;
+            Ok(value)
+        });
+        done.await.unwrap_or_else(|error| Err(StoreError::Bug(format!("database task: {error}")).into()))
+    }
+
+    /// The fence as it is now.
+    pub async fn fence(&self) -> Result<u64, StoreError> {
+        let (pool, select) = (self.pool.clone(), self.sql("select fence from {schema}.fence"));
+        let read = tokio::spawn(async move { sqlx::query_scalar(select).fetch_one(&pool).await });
+        let read = read.await.map_err(|error| StoreError::Bug(format!("database task: {error}")))?;
+        unsigned("fence", read.map_err(unavailable)?)
+    }
+
+    /// Takes the fence, or locks it as it is. Either keeps every writer out until the transaction ends.
+    pub async fn lock_fence(&self, transaction: &mut PgTransaction<'_>, take: bool) -> Result<u64, StoreError> {
+        let fence = if take {
+            "update {schema}.fence set fence = fence + 1 returning fence"
+        } else {
+            "select fence from {schema}.fence for update"
+        };
+        let fence = sqlx::query_scalar(self.sql(fence)).fetch_one(&mut **transaction).await.map_err(unavailable)?;
+        unsigned("fence", fence)
+    }
+
+    /// Refuses whoever does not hold the fence, and keeps it from being taken until the transaction ends.
+    pub async fn check_fence(&self, transaction: &mut PgTransaction<'_>, held: u64) -> Result<(), ApplyError> {
+        let select = self.sql("select fence from {schema}.fence for share");
+        let fence = sqlx::query_scalar(select).fetch_one(&mut **transaction).await.map_err(unavailable)?;
+        if unsigned("fence", fence)? == held { Ok(()) } else { Err(ApplyError::Fenced) }
+    }
+
+    /// Every source's checkpoint.
+    pub async fn vector(&self, transaction: &mut PgTransaction<'_>) -> Result<Vector, StoreError> {
+        let select = self.sql("select source, epoch, position, event_id from {schema}.checkpoint");
+        let rows = sqlx::query(select).fetch_all(&mut **transaction).await.map_err(unavailable)?;
+        let mut vector = Vector::new();
+        for row in rows {
+            let (source, epoch): (String, String) = (row.get(0), row.get(1));
+            let event_id: Option<String> = row.get(3);
+            vector.set(source.into(), checkpoint(&epoch, row.get(2), event_id.as_deref())?);
+        }
+        Ok(vector)
+    }
+
+    /// Moves a checkpoint, if fence and place are as the follower thinks.
+    pub async fn move_checkpoint(&self, transaction: &mut PgTransaction<'_>, moved: &Moved) -> Result<(), ApplyError> {
+        let Moved { fence, source, from, to } = moved;
+        self.check_fence(transaction, *fence).await?;
+        let select = self.sql("select epoch, position, event_id from {schema}.checkpoint where source = $1 for update");
+        let stored: Option<(String, i64, Option<String>)> =
+            sqlx::query_as(select).bind(source).fetch_optional(&mut **transaction).await.map_err(unavailable)?;
+        let stored = match stored {
+            Some((epoch, position, event_id)) => checkpoint(&epoch, position, event_id.as_deref())?,
+            None => Checkpoint::START,
+        };
+        if stored != *from {
+            return Err(ApplyError::Moved);
+        }
+        let upsert = "insert into {schema}.checkpoint (source, epoch, position, event_id) values ($1, $2, $3, $4) \
+                      on conflict (source) do update set epoch = excluded.epoch, position = excluded.position, \
+                      event_id = excluded.event_id";
+        sqlx::query(self.sql(upsert))
+            .bind(source)
+            .bind(to.epoch.to_string())
+            .bind(signed(to.position)?)
+            .bind(to.event_id.map(|id| id.to_string()))
+            .execute(&mut **transaction)
+            .await
+            .map_err(unavailable)?;
+        Ok(())
+    }
+}
+
+/// Names of schemas are constants of ours.
+fn sql(schema: &'static str, text: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(text.replace("{schema}", schema))
+}
+
+/// All that is missing in one transaction. Migrations only add, so that the previous release goes on working.
+async fn migrate(pool: &PgPool, schema: Schema) -> Result<(), sqlx::Error> {
+    let Schema { name, lock, migrations } = schema;
+    let done = format!("select to_regclass('{name}.migrations') is not null");
+    let mut transaction = pool.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(lock).execute(&mut *transaction).await?;
+    let run: i64 = if sqlx::query_scalar(AssertSqlSafe(done)).fetch_one(&mut *transaction).await? {
+        sqlx::query_scalar(sql(name, "select count(*) from {schema}.migrations")).fetch_one(&mut *transaction).await?
+    } else {
+        0
+    };
+    for (n, migration) in migrations.iter().enumerate().skip(usize::try_from(run).unwrap_or(usize::MAX)) {
+        raw_sql(*migration).execute(&mut *transaction).await?;
+        let table = "create table if not exists {schema}.migrations (version int4 primary key)";
+        raw_sql(sql(name, table)).execute(&mut *transaction).await?;
+        let version = i32::try_from(n + 1).expect("there are few migrations");
+        sqlx::query(sql(name, "insert into {schema}.migrations (version) values ($1)"))
+            .bind(version)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await
+}
+
+pub fn unavailable(error: sqlx::Error) -> StoreError {
+    StoreError::Unavailable(error.into())
+}
