@@ -46,6 +46,14 @@ id!(
     /// An order.
     OrderId
 );
+id!(
+    /// A payment: one authorization, and what becomes of it.
+    PaymentId
+);
+id!(
+    /// One refund of a payment.
+    RefundId
+);
 
 /// A customer is a user seen from ordering: the same identity under the word that ordering uses.
 pub type CustomerId = UserId;

@@ -4,7 +4,7 @@
 //! - [`envelope`]: what wraps every event (position, stream, metadata) and its CloudEvents form on the wire.
 //! - [`consistency`]: the `Consistency-Token` that lets a reader wait for what a writer has just written.
 //! - [`ids`], [`money`]: the words all services share.
-//! - [`users`], [`catalog`], [`orders`]: one file a service, one type an event.
+//! - [`users`], [`catalog`], [`orders`], [`payments`]: one file a service, one type an event.
 //!
 //! What does not live here: decisions (write-side), folds into rows (projections), and any IO. Golden samples of
 //! every published version lie in `golden/`; a test reads each of them back.
@@ -20,6 +20,8 @@ pub mod ids;
 pub mod money;
 #[cfg(feature = "domain")]
 pub mod orders;
+#[cfg(feature = "domain")]
+pub mod payments;
 #[cfg(feature = "domain")]
 mod published;
 #[cfg(feature = "domain")]

@@ -18,6 +18,7 @@ use events::{
     catalog,
     ids::{CustomerId, OrderId, ProductId},
     orders::{ORDER_LINES_MAX, OrderImported, OrderLine, OrderStatus, ReturnedLine},
+    payments::PaymentMethod,
     users,
 };
 use serde::Serialize;
@@ -33,14 +34,11 @@ use crate::{
     edge::{
         Edge, Incoming, PathId, Problem,
         command::{Asked, consistency_lost},
-        fields::{self, Fields, basis_points, id, key, quantity, text, time, word},
+        fields::{self, Fields, basis_points, id, key, quantity, reason, text, time, word},
         request::ReadToken,
     },
     service::{Given, Service, StartError},
 };
-
-const REASON_CHARS_MAX: usize = 500;
-const PAYMENT_METHOD_CHARS_MAX: usize = 64;
 
 type Answer = Result<Response, Problem>;
 
@@ -82,7 +80,7 @@ struct Place {
     id: Option<OrderId>,
     customer_id: CustomerId,
     lines: Vec<PlacedLine>,
-    payment_method: Option<String>,
+    payment_method: Option<PaymentMethod>,
     external_ref: Option<String>,
 }
 
@@ -98,7 +96,7 @@ impl Place {
         let id = fields.optional("id", id);
         let customer_id = fields.required("customer_id", fields::id);
         let lines = fields.list("lines", ORDER_LINES_MAX, PlacedLine::read);
-        let payment_method = fields.optional("payment_method", key(PAYMENT_METHOD_CHARS_MAX));
+        let payment_method = fields.optional("payment_method", word::<PaymentMethod>);
         let external_ref = fields.optional("external_ref", key(fields::EXTERNAL_REF_CHARS_MAX));
         Some(Self {
             id: id?,
@@ -123,7 +121,7 @@ impl Place {
             customer: known.customer(self.customer_id),
             lines: self.lines.iter().map(wanted).collect(),
             placed_at,
-            payment_method: self.payment_method.clone(),
+            payment_method: self.payment_method.clone().map(String::from),
             external_ref: self.external_ref.clone(),
         }
     }
@@ -303,7 +301,7 @@ async fn import(State(orders): State<Edge<Order>>, incoming: Incoming) -> Answer
 }
 
 async fn cancel(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let reason = incoming.fields(|fields| fields.required("reason", text(REASON_CHARS_MAX)))?;
+    let reason = incoming.fields(|fields| fields.required("reason", reason))?;
     orders.change(&incoming, id, &json!({ "reason": reason }), OrderCommand::Cancel { reason }).await
 }
 

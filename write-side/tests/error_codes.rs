@@ -9,7 +9,7 @@ use std::{
 use event_store::feed_http::{DAMAGED_CODE, QUERY_CODE, REGRESSED_CODE, UNAVAILABLE_CODE};
 
 /// Where a code is named in the source: as the first text behind one of these.
-const PLACES: [&str; 4] = ["Problem::new(", "Refusal::new(", " at(", "single(headers"];
+const PLACES: [&str; 5] = ["Problem::new(", "Refusal::new(", " at(", " of(", "single(headers"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")

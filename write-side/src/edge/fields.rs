@@ -7,6 +7,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use events::{
     money::{AMOUNT_MINOR_MAX, BASIS_POINTS, Currency, Money},
+    payments::holds_card_number,
     users::Address,
 };
 use serde_json::{Map, Value};
@@ -192,6 +193,16 @@ fn bounded_text(value: &Value, chars_max: usize, breaks: bool) -> Reading<String
     Ok(text.clone())
 }
 
+/// Why somebody does something, in their own words. Free text is where card numbers end up, and a log forgets nothing.
+pub fn reason(value: &Value) -> Reading<String> {
+    const CHARS_MAX: usize = 500;
+    let reason = bounded_text(value, CHARS_MAX, false)?;
+    if holds_card_number(&reason) {
+        return Err("holds what looks like a card number, which must not be sent here".to_owned());
+    }
+    Ok(reason)
+}
+
 /// A text without white space around it, such as a sku or a key of another system.
 pub fn key(chars_max: usize) -> impl Fn(&Value) -> Reading<String> {
     move |value| {
@@ -322,6 +333,13 @@ mod tests {
         }
         assert_eq!(lines(9)(&json!("a\nb")), Ok("a\nb".to_owned()));
         assert!(key(9)(&json!(" a")).is_err());
+    }
+
+    #[test]
+    fn a_reason_holds_no_card_number() {
+        assert_eq!(reason(&json!("line 2 of order 10248 broke")), Ok("line 2 of order 10248 broke".to_owned()));
+        let refused = reason(&json!("refund to 4242 4242-4242 4242 please")).unwrap_err();
+        assert!(!refused.contains("4242"), "{refused}");
     }
 
     #[test]
