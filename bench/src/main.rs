@@ -42,6 +42,10 @@ use crate::{
     workload::Streams,
 };
 
+/// What the binary has, too, and the peer.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "bench", about = "Ratios against a limit or a peer, measured in the same run")]
 struct Cli {

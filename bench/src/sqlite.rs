@@ -17,16 +17,20 @@ pub async fn run(scale: &Scale) -> anyhow::Result<Report> {
     let title = "Commands through the bus on SQLite, against the same rows written 500 per transaction";
     let mut report = Report::new("sqlite", title, scale.pairs);
     let most = scale.tasks.iter().copied().max().unwrap_or(1);
-    for &tasks in &scale.tasks {
-        eprintln!("sqlite: {tasks} tasks");
+    // new streams where it is compared: few tasks tell nothing new
+    let cases = scale.tasks.iter().map(|tasks| (Streams::Hot, *tasks)).chain([(Streams::Fresh, most)]);
+    for (streams, tasks) in cases {
+        let case = format!("{}, {tasks} tasks", streams.as_str());
+        eprintln!("sqlite: {case}");
+        let plan = plan(scale, streams, tasks);
         let mut runs = Vec::new();
         let (mut checked, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..scale.pairs {
             let folder = tempfile::tempdir().context("a temporary directory")?;
             let path = folder.path().join("ours.db");
-            runs.push(ours(scale, tasks, &path).await?);
+            runs.push(ours(plan, &path).await?);
             if tasks == most {
-                let prepared = usize::try_from(scale.prepared * PREPARED_EVENTS)?;
+                let prepared = usize::try_from(plan.prepared * PREPARED_EVENTS)?;
                 let rates = tokio::task::spawn_blocking(move || {
                     let rows = Rows::read(&path)?;
                     let rate = |name, with_triggers| raw(&rows, prepared, &folder.path().join(name), with_triggers);
@@ -37,7 +41,6 @@ pub async fn run(scale: &Scale) -> anyhow::Result<Report> {
                 bare.push(without);
             }
         }
-        let case = format!("hot, {tasks} tasks");
         report.rows.push(Row::of_commands(&case, "tributary", &runs));
         if tasks == most {
             raw_rows(&mut report, &case, &runs, &checked, &bare);
@@ -66,16 +69,14 @@ fn raw_rows(report: &mut Report, case: &str, ours: &[Measured], checked: &[f64],
     }
 }
 
-async fn ours(scale: &Scale, tasks: u64, path: &Path) -> anyhow::Result<Measured> {
-    let plan = Plan {
-        streams: Streams::Hot,
-        tasks,
-        prepared: scale.prepared,
-        first: 0,
-        warm_up: scale.warm_up,
-        duration: scale.duration,
-    };
-    let ours = Ours::start(stores::sqlite_log(path)?, usize::try_from(plan.prepared * 2)?);
+fn plan(scale: &Scale, streams: Streams, tasks: u64) -> Plan {
+    let prepared = if streams == Streams::Fresh { 0 } else { scale.prepared };
+    Plan { streams, tasks, prepared, first: 0, warm_up: scale.warm_up, duration: scale.duration }
+}
+
+async fn ours(plan: Plan, path: &Path) -> anyhow::Result<Measured> {
+    let hot_aggregates_max = usize::try_from(plan.prepared * 2)?.max(1);
+    let ours = Ours::start(stores::sqlite_log(path)?, hot_aggregates_max);
     ours.prepare(plan).await?;
     let measured = ours.measure(plan).await?;
     ours.shutdown().await;

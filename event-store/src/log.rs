@@ -3,7 +3,7 @@
 //! One log per service. Its events have gapless positions in commit order, its clock never runs backwards, and what it
 //! acknowledged is there once. `testkit::log_contract` is the same list as tests; every adapter runs it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -285,7 +285,7 @@ pub struct Batch {
     items: Vec<AppendItem>,
     /// Where each chain starts, in `items`.
     chain_starts: Vec<usize>,
-    seen: std::collections::HashSet<Seen>,
+    seen: HashSet<Seen, foldhash::fast::RandomState>,
     bytes: usize,
 }
 
@@ -372,7 +372,7 @@ fn names_of_item(item: &AppendItem) -> impl Iterator<Item = Seen> {
 pub fn check_chain(chain: &[AppendItem], limits: &Limits) -> Result<(), BatchError> {
     let Some(head) = chain.first() else { return Err(BatchError::Empty) };
     let mut version = head.expected_version;
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for item in chain {
         limits.check(item)?;
         if item.stream != head.stream || item.expected_version != version {

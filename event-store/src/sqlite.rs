@@ -2,9 +2,11 @@
 //!
 //! Reading order:
 //! - [`SqliteLog`]: the adapter. Commits go to its thread, reads to the pool for blocking work.
-//! - `connection`: version, settings, schema. `writer`: a batch as one transaction. `reader`: pages and streams.
+//! - `connection`: version, settings, schema. `writer`: a batch as one transaction. `checkpoint`: the WAL, copied into the
+//!   file beside it. `reader`: pages and streams.
 //! - [`DataDirLock`]: one process per data directory. Within a process a file may be opened more than once.
 
+mod checkpoint;
 mod connection;
 mod lock;
 mod reader;
@@ -26,7 +28,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::writer::{Forget, Job, LogWriter};
+use self::{
+    checkpoint::Checkpoints,
+    writer::{Forget, Job, LogWriter},
+};
 pub use self::{
     connection::OpenError,
     lock::{DataDirLock, LockError},
@@ -52,11 +57,14 @@ pub struct SqliteOptions {
     pub clock: Arc<dyn Clock>,
     /// Connections that read at the same time; further reads wait.
     pub readers_max: usize,
+    /// Pages of 8 KiB in the WAL at which copying them into the file begins, beside the commits: rarely enough to copy hot
+    /// pages once, often enough to keep the WAL small. At four times as many, commits wait for it.
+    pub checkpoint_pages: u16,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { clock: SystemClock::shared(), readers_max: 4 }
+        Self { clock: SystemClock::shared(), readers_max: 4, checkpoint_pages: 4_096 }
     }
 }
 
@@ -65,7 +73,8 @@ pub struct SqliteLog {
     identity: LogIdentity,
     clock: Arc<dyn Clock>,
     jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    /// The writer's, and the checkpointer's, which ends behind it.
+    threads: Vec<JoinHandle<()>>,
     readers: Arc<Readers>,
     news: Arc<watch::Sender<u64>>,
 }
@@ -79,9 +88,12 @@ impl SqliteLog {
         let path = path.canonicalize().map_err(failed)?;
         let news = news_of(&path);
         let (jobs, received) = mpsc::channel(JOBS_MAX);
+        let (checkpoints, checkpointer) =
+            Checkpoints::start(path.clone(), source, options.checkpoint_pages).map_err(failed)?;
         let writer = LogWriter {
             path: path.clone(),
             connection: Some(connection),
+            checkpoints,
             clock: Arc::clone(&options.clock),
             news: Arc::clone(&news),
         };
@@ -90,8 +102,9 @@ impl SqliteLog {
             .spawn(move || writer.run(received))
             .map_err(failed)?;
         let readers = Readers { path, idle: Mutex::default(), permits: Arc::new(Semaphore::new(options.readers_max)) };
-        let (clock, jobs, thread, readers) = (options.clock, Some(jobs), Some(thread), Arc::new(readers));
-        Ok(Arc::new(Self { identity, clock, jobs, thread, readers, news }))
+        let (clock, jobs, threads, readers) =
+            (options.clock, Some(jobs), vec![thread, checkpointer], Arc::new(readers));
+        Ok(Arc::new(Self { identity, clock, jobs, threads, readers, news }))
     }
 
     async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> T + Send + 'static) -> Result<T, Source> {
@@ -113,10 +126,11 @@ impl Drop for SqliteLog {
     /// Waits for batches under way, so that the file is at rest when its last handle is gone.
     fn drop(&mut self) {
         drop(self.jobs.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!(source = %self.identity.source, "the log's writer thread ended badly");
+        for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                tracing::error!(source = %self.identity.source, name, "a thread of the log ended badly");
+            }
         }
     }
 }

@@ -76,7 +76,6 @@ enum Message {
 }
 
 struct Submission {
-    ticket: u64,
     chain: Vec<AppendItem>,
     reply: mpsc::UnboundedSender<Vec<Settled>>,
     _room: [OwnedSemaphorePermit; 2],
@@ -85,8 +84,6 @@ struct Submission {
 /// What became of a submitted chain: one outcome an item, in order.
 #[derive(Debug)]
 pub struct Settled {
-    /// The number that the chain was submitted with.
-    pub ticket: u64,
     pub chain: Vec<AppendItem>,
     pub result: Result<Vec<AppendOutcome>, WriteError>,
 }
@@ -137,11 +134,10 @@ impl Writer {
         &self.inner.options.limits
     }
 
-    /// Puts a chain into the queue, waiting while the queue is full. `reply` gets a [`Settled`] with this `ticket`.
+    /// Puts a chain into the queue, waiting while the queue is full. `reply` gets what became of it.
     /// Cancelling the wait leaves nothing behind.
     pub async fn submit(
         &self,
-        ticket: u64,
         chain: Vec<AppendItem>,
         reply: mpsc::UnboundedSender<Vec<Settled>>,
     ) -> Result<(), WriteError> {
@@ -153,14 +149,14 @@ impl Writer {
             Arc::clone(&self.inner.chains).acquire_owned().await.map_err(stopped)?,
             Arc::clone(&self.inner.bytes).acquire_many_owned(bytes).await.map_err(stopped)?,
         ];
-        let submission = Submission { ticket, chain, reply, _room: room };
+        let submission = Submission { chain, reply, _room: room };
         self.inner.queue.send(Message::Append(submission)).map_err(|_| WriteError::Stopped)
     }
 
     /// Appends one chain and waits for its outcomes. If the caller goes away, the chain is committed all the same.
     pub async fn append(&self, chain: Vec<AppendItem>) -> Result<Vec<AppendOutcome>, WriteError> {
         let (reply, mut settled) = mpsc::unbounded_channel();
-        self.submit(0, chain, reply).await?;
+        self.submit(chain, reply).await?;
         let settled = settled.recv().await.and_then(|mut settled| settled.pop()).ok_or(WriteError::Stopped)?;
         settled.result
     }
@@ -184,17 +180,20 @@ async fn drain(log: Arc<dyn EventLog>, options: WriterOptions, mut queue: mpsc::
     // what could not share the last batch, in order of arrival
     let mut deferred: Vec<Submission> = Vec::new();
     let mut received = Vec::new();
+    let mut committed: Option<Committed> = None;
     loop {
-        if deferred.is_empty() {
-            // nothing comes any more once the queue is closed and empty: who was in it is answered before that
+        while received.len() < options.batch_items_max
+            && let Ok(message) = queue.try_recv()
+        {
+            received.push(message);
+        }
+        if received.is_empty() && deferred.is_empty() {
+            if let Some(committed) = committed.take() {
+                committed.answer();
+            }
+            // nothing comes any more once the queue is closed and empty
             if queue.recv_many(&mut received, options.batch_items_max).await == 0 {
                 return;
-            }
-        } else {
-            while received.len() < options.batch_items_max
-                && let Ok(message) = queue.try_recv()
-            {
-                received.push(message);
             }
         }
         for message in received.drain(..) {
@@ -208,13 +207,25 @@ async fn drain(log: Arc<dyn EventLog>, options: WriterOptions, mut queue: mpsc::
         }
         let (batch, members) = assemble(&mut deferred, &options);
         let batch = Arc::new(batch);
-        let result = commit_settled(&*log, &batch, &options).await;
-        answer(batch, members, result);
+        let answering = async {
+            if let Some(committed) = committed.take() {
+                committed.answer();
+            }
+        };
+        // the log is at work on this batch while those of the last one are answered
+        let (result, ()) = tokio::join!(biased; commit_settled(&*log, &batch, &options), answering);
+        committed = Some(Committed { batch, members, result });
     }
 }
 
+/// A batch whose outcomes are known, and those who wait for them.
+struct Committed {
+    batch: Arc<Batch>,
+    members: Vec<Member>,
+    result: Result<Vec<AppendOutcome>, WriteError>,
+}
+
 struct Member {
-    ticket: u64,
     reply: mpsc::UnboundedSender<Vec<Settled>>,
     _room: [OwnedSemaphorePermit; 2],
 }
@@ -225,13 +236,13 @@ fn assemble(waiting: &mut Vec<Submission>, options: &WriterOptions) -> (Batch, V
     let mut members = Vec::with_capacity(waiting.len());
     let mut left = Vec::new();
     for submission in waiting.drain(..) {
-        let Submission { ticket, chain, reply, _room } = submission;
+        let Submission { chain, reply, _room } = submission;
         let full = !batch.is_empty()
             && (batch.len() + chain.len() > options.batch_items_max || batch.bytes() >= options.batch_bytes_max);
         let pushed = if full { Err(chain) } else { batch.push(chain) };
         match pushed {
-            Ok(()) => members.push(Member { ticket, reply, _room }),
-            Err(chain) => left.push(Submission { ticket, chain, reply, _room }),
+            Ok(()) => members.push(Member { reply, _room }),
+            Err(chain) => left.push(Submission { chain, reply, _room }),
         }
     }
     *waiting = left;
@@ -299,34 +310,36 @@ fn recognize(batch: &Batch, outcomes: Vec<AppendOutcome>) -> Vec<AppendOutcome> 
     batch.items().iter().zip(outcomes).map(settle).collect()
 }
 
-/// Hands every chain its outcomes: one message for neighbours with the same reply channel.
-fn answer(batch: Arc<Batch>, members: Vec<Member>, result: Result<Vec<AppendOutcome>, WriteError>) {
-    let sizes: Vec<usize> = (0..batch.chain_count()).map(|n| batch.chain_range(n).len()).collect();
-    let mut items = match Arc::try_unwrap(batch) {
-        Ok(batch) => batch.into_items(),
-        Err(shared) => shared.items().to_vec(),
-    }
-    .into_iter();
-    let mut result = result.map(Vec::into_iter);
-    let mut together: Vec<Settled> = Vec::new();
-    let mut channel: Option<mpsc::UnboundedSender<Vec<Settled>>> = None;
-    for (member, size) in members.into_iter().zip(sizes) {
-        let settled = Settled {
-            ticket: member.ticket,
-            chain: items.by_ref().take(size).collect(),
-            result: match &mut result {
-                Ok(outcomes) => Ok(outcomes.by_ref().take(size).collect()),
-                Err(error) => Err(error.clone()),
-            },
-        };
-        if let Some(last) = channel.take_if(|last| !last.same_channel(&member.reply)) {
-            // a receiver that is gone does not want to know
-            let _ = last.send(std::mem::take(&mut together));
+impl Committed {
+    /// Hands every chain its outcomes: one message for neighbours with the same reply channel.
+    fn answer(self) {
+        let Self { batch, members, result } = self;
+        let sizes: Vec<usize> = (0..batch.chain_count()).map(|n| batch.chain_range(n).len()).collect();
+        let mut items = match Arc::try_unwrap(batch) {
+            Ok(batch) => batch.into_items(),
+            Err(shared) => shared.items().to_vec(),
         }
-        channel = Some(member.reply);
-        together.push(settled);
-    }
-    if let Some(last) = channel {
-        let _ = last.send(together);
+        .into_iter();
+        let mut result = result.map(Vec::into_iter);
+        let mut together: Vec<Settled> = Vec::new();
+        let mut channel: Option<mpsc::UnboundedSender<Vec<Settled>>> = None;
+        for (member, size) in members.into_iter().zip(sizes) {
+            let settled = Settled {
+                chain: items.by_ref().take(size).collect(),
+                result: match &mut result {
+                    Ok(outcomes) => Ok(outcomes.by_ref().take(size).collect()),
+                    Err(error) => Err(error.clone()),
+                },
+            };
+            if let Some(last) = channel.take_if(|last| !last.same_channel(&member.reply)) {
+                // a receiver that is gone does not want to know
+                let _ = last.send(std::mem::take(&mut together));
+            }
+            channel = Some(member.reply);
+            together.push(settled);
+        }
+        if let Some(last) = channel {
+            let _ = last.send(together);
+        }
     }
 }

@@ -21,6 +21,9 @@ use workload::{Account, Deposit, PREPARED_EVENTS, Plan, Streams, measure, prepar
 /// Rows of one statement while streams are prepared: bounds the memory of its arrays.
 const PREPARE_ROWS_MAX: usize = 10_000;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(about = "Measures cqrs-es 0.5 with postgres-es 0.5 on PostgreSQL")]
 struct Cli {

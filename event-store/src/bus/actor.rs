@@ -12,6 +12,7 @@ use std::{
 };
 
 use events::envelope::{Name, StreamId};
+use foldhash::fast::RandomState;
 use futures::FutureExt;
 use lru::LruCache;
 use tokio::{
@@ -44,12 +45,10 @@ pub(super) struct Actor<A: Domain> {
     loads_room: Arc<Semaphore>,
     /// Commands that run on their own: those with IO, and those that ask the log about a key.
     asides: JoinSet<(Pending<A>, Answer)>,
-    hot: LruCache<Name, Loaded<A>>,
-    streams: HashMap<Name, Stream<A>>,
-    keys: HashMap<(Name, Name), Twins>,
-    /// Which stream a chain at the writer belongs to.
-    tickets: HashMap<u64, Name>,
-    next_ticket: u64,
+    hot: LruCache<Name, Loaded<A>, RandomState>,
+    /// Those that something is going on with.
+    streams: HashMap<Name, Stream<A>, RandomState>,
+    keys: HashMap<(Name, Name), Twins, RandomState>,
 }
 
 /// A stream that something is going on with.
@@ -94,11 +93,9 @@ impl<A: Domain> Actor<A> {
             loads: JoinSet::new(),
             loads_room: Arc::new(Semaphore::new(options.loads_max)),
             asides: JoinSet::new(),
-            hot: LruCache::new(hot_max),
-            streams: HashMap::new(),
-            keys: HashMap::new(),
-            tickets: HashMap::new(),
-            next_ticket: 0,
+            hot: LruCache::with_hasher(hot_max, RandomState::default()),
+            streams: HashMap::default(),
+            keys: HashMap::default(),
             options,
         }
     }
@@ -111,8 +108,9 @@ impl<A: Domain> Actor<A> {
             let mut ready = Vec::new();
             tokio::select! {
                 Some(settled) = self.settled.recv() => {
-                    for settled in settled {
-                        self.on_settled(settled, &mut ready);
+                    for Settled { chain, result } in settled {
+                        let id = chain[0].stream.aggregate_id.clone();
+                        self.on_settled(id, chain, result, &mut ready);
                     }
                 }
                 Some(loaded) = self.loads.join_next() => match loaded {
@@ -291,21 +289,24 @@ impl<A: Domain> Actor<A> {
             return;
         }
         stream.base = Some(base);
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
         stream.chain = Some(Chain { members, state: changed.then_some(speculative.state) });
-        self.tickets.insert(ticket, id.clone());
-        self.streams.insert(id, stream);
-        if let Err(error) = self.writer.submit(ticket, items, self.settled_sender.clone()).await {
-            self.on_settled(Settled { ticket, chain: Vec::new(), result: Err(error) }, &mut Vec::new());
+        self.streams.insert(id.clone(), stream);
+        if let Err(error) = self.writer.submit(items, self.settled_sender.clone()).await {
+            self.on_settled(id, Vec::new(), Err(error), &mut Vec::new());
         }
     }
 
-    fn on_settled(&mut self, settled: Settled, ready: &mut Vec<Name>) {
-        let id = self.tickets.remove(&settled.ticket).expect("the writer answers what it was given, once");
+    /// What became of the chain of a stream: it has one at a time.
+    fn on_settled(
+        &mut self,
+        id: Name,
+        items: Vec<AppendItem>,
+        result: Result<Vec<AppendOutcome>, WriteError>,
+        ready: &mut Vec<Name>,
+    ) {
         let mut stream = self.streams.remove(&id).expect("a stream stays while its chain is under way");
         let chain = stream.chain.take().expect("a settled chain was under way");
-        let outcomes = match settled.result {
+        let outcomes = match result {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 for (pending, _) in chain.members {
@@ -322,7 +323,7 @@ impl<A: Domain> Actor<A> {
         let mut applied = true;
         let version_before = base.version;
         let mut regressed = false;
-        let decided = chain.members.into_iter().zip(outcomes).zip(settled.chain);
+        let decided = chain.members.into_iter().zip(outcomes).zip(items);
         for (((mut pending, refusal), outcome), item) in decided {
             let first_failure = applied && !outcome.is_applied();
             applied &= outcome.is_applied();

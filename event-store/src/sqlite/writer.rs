@@ -9,7 +9,7 @@ use std::{
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{connection::connect_writer, reader};
+use super::{checkpoint::Checkpoints, connection::connect_writer, reader};
 use crate::{
     batch_hash::{BatchHasher, GENESIS, HashedEvent},
     clock::Clock,
@@ -37,6 +37,7 @@ pub(super) struct LogWriter {
     pub path: PathBuf,
     /// `None` after an error that left the connection in doubt: the next batch gets a new one.
     pub connection: Option<Connection>,
+    pub checkpoints: Checkpoints,
     pub clock: Arc<dyn Clock>,
     pub news: Arc<watch::Sender<u64>>,
 }
@@ -52,6 +53,9 @@ impl LogWriter {
                     let panicked = |_| Err(CommitError::Unknown("the commit panicked".into()));
                     // the caller may be gone; its batch is not
                     let _ = reply.send(committed.unwrap_or_else(panicked));
+                    if let Some(connection) = &self.connection {
+                        self.checkpoints.committed(connection);
+                    }
                 }
                 Job::Forget(Forget { keys, before_us, reply }) => {
                     let _ = reply.send(self.forget(&keys, before_us).map_err(reader::log_error));
