@@ -54,6 +54,10 @@ id!(
     /// One refund of a payment.
     RefundId
 );
+id!(
+    /// One message to one user.
+    NotificationId
+);
 
 /// A customer is a user seen from ordering: the same identity under the word that ordering uses.
 pub type CustomerId = UserId;

@@ -4,7 +4,7 @@
 //! - [`envelope`]: what wraps every event (position, stream, metadata) and its CloudEvents form on the wire.
 //! - [`consistency`]: the `Consistency-Token` that lets a reader wait for what a writer has just written.
 //! - [`ids`], [`money`]: the words all services share.
-//! - [`users`], [`catalog`], [`orders`], [`payments`]: one file a service, one type an event.
+//! - [`users`], [`catalog`], [`orders`], [`payments`], [`notifications`]: one file a service, one type an event.
 //!
 //! What does not live here: decisions (write-side), folds into rows (projections), and any IO. Golden samples of
 //! every published version lie in `golden/`; a test reads each of them back.
@@ -18,6 +18,8 @@ pub mod catalog;
 pub mod ids;
 #[cfg(feature = "domain")]
 pub mod money;
+#[cfg(feature = "domain")]
+pub mod notifications;
 #[cfg(feature = "domain")]
 pub mod orders;
 #[cfg(feature = "domain")]

@@ -5,7 +5,10 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use cqrs_es::DomainEvent;
-use events::{Published, catalog::ProductEvent, orders::OrderEvent, payments::PaymentEvent, users::UserEvent};
+use events::{
+    Published, catalog::ProductEvent, notifications::NotificationEvent, orders::OrderEvent, payments::PaymentEvent,
+    users::UserEvent,
+};
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
@@ -30,7 +33,13 @@ fn check<E: Published + DomainEvent>() -> BTreeSet<String> {
 
 #[test]
 fn every_published_version_has_a_sample_that_reads_back() {
-    let used = [check::<UserEvent>(), check::<ProductEvent>(), check::<OrderEvent>(), check::<PaymentEvent>()];
+    let used = [
+        check::<UserEvent>(),
+        check::<ProductEvent>(),
+        check::<OrderEvent>(),
+        check::<PaymentEvent>(),
+        check::<NotificationEvent>(),
+    ];
     let used: BTreeSet<String> = used.into_iter().flatten().collect();
     let there: BTreeSet<String> = std::fs::read_dir(golden())
         .unwrap()

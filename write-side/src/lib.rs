@@ -1,10 +1,11 @@
 //! The command services: each owns its aggregates, its log and its place under HTTP, and nobody else's.
 //!
 //! Reading order:
-//! - [`users`], [`catalog`], [`orders`], [`payments`]: a file a service (what it takes over HTTP) and one an aggregate under it (what it
+//! - [`users`], [`catalog`], [`orders`], [`payments`], [`notifications`]: a file a service (what it takes over HTTP) and one an aggregate under it (what it
 //!   decides, purely); [`orders::replica`] is what orders know of the other two.
 //! - [`edge`]: what all of them do the same way over HTTP; every code it answers has a paragraph in `docs/errors.md`.
 //! - [`reactor`]: what acts on events outside the database; [`progress`]: where followers keep how far they are.
+//! - [`peer`]: how one asks another.
 //! - [`service`], [`register`]: how they are started and found.
 //!
 //! What does not live here: the log and the bus (event-store), read models and queries (read-side, graphql). No service
@@ -12,8 +13,10 @@
 
 pub mod catalog;
 pub mod edge;
+pub mod notifications;
 pub mod orders;
 pub mod payments;
+pub mod peer;
 pub mod progress;
 pub mod reactor;
 pub mod register;

@@ -20,12 +20,15 @@ use event_store::clock::{Clock, SystemClock};
 use events::{
     ids::{OrderId, PaymentId, RefundId},
     money::Money,
-    payments::{AuthorizationRequested, PaymentMethod},
+    payments::{AuthorizationRequested, PaymentMethod, SOURCE},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::payment::{Payment, PaymentCommand};
+use self::{
+    payment::{Payment, PaymentCommand},
+    settling::Settling,
+};
 use crate::{
     edge::{
         Edge, Incoming, PathId, Problem,
@@ -33,6 +36,7 @@ use crate::{
         fields::{self, Fields, id, reason, word},
         request::ReadToken,
     },
+    reactor::{self, Reactor, ReactorOptions},
     service::{Given, Service, StartError},
 };
 
@@ -55,12 +59,22 @@ impl FromRef<Shared> for Edge<Payment> {
     }
 }
 
-/// Starts the service on its log.
+/// Starts the service on its log, and the reactor that speaks to the gateway.
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let clock = SystemClock::shared();
-    Service::start::<Payment>(events::payments::SOURCE, given, "payments", None, |payments| {
+    let (gateway, own) = (Arc::clone(&given.gateway), given.log.identity().clone());
+    let feeds = vec![Arc::clone(&given.log) as _];
+    let duties = reactor::open(SOURCE, &given.replica).await?;
+    let mut bus = None;
+    let mut service = Service::start::<Payment>(SOURCE, given, "payments", None, |payments| {
+        bus = Some(payments.bus().clone());
         routes(Shared { payments, clock })
-    })
+    })?;
+    let bus = bus.ok_or_else(|| StartError::new(SOURCE, "it has no routes"))?;
+    let settling = Arc::new(Settling { bus, gateway });
+    let reactor = Reactor::start(settling, duties, (&own.source, own.epoch), feeds, ReactorOptions::default()).await?;
+    service.reactor = Some(Arc::new(reactor));
+    Ok(service)
 }
 
 fn routes(shared: Shared) -> Router {

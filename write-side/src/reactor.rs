@@ -17,7 +17,7 @@ pub mod duty;
 pub mod postgres;
 mod runner;
 pub mod sqlite;
-mod store;
+pub mod store;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

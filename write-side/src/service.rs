@@ -1,6 +1,6 @@
 //! What a running service is, whichever it is.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::Router;
 use event_store::{
@@ -16,7 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     edge::{self, Edge},
+    notifications::Post,
     orders::replica::{Replica, ReplicaHome},
+    payments::gateway::{Gateway, SimulatedGateway},
+    peer::Peer,
+    reactor::Reactor,
 };
 
 /// What a service is given to start with.
@@ -31,6 +35,12 @@ pub struct Given {
     pub bus: BusOptions,
     /// How long it keeps what it answered to commands.
     pub retention: RetentionOptions,
+    /// Other services that it may ask, by name.
+    pub peers: BTreeMap<&'static str, Peer>,
+    /// What moves money, for who takes payments.
+    pub gateway: Arc<dyn Gateway>,
+    /// How messages leave the house, for who sends any.
+    pub post: Option<Post>,
 }
 
 impl Given {
@@ -43,6 +53,9 @@ impl Given {
             writer: WriterOptions::default(),
             bus: BusOptions::default(),
             retention: RetentionOptions::default(),
+            peers: BTreeMap::new(),
+            gateway: Arc::new(SimulatedGateway::default()),
+            post: None,
         }
     }
 }
@@ -56,6 +69,8 @@ pub struct Service {
     pub log: Arc<dyn EventLog>,
     /// What it copies from others, if it does.
     pub replica: Option<Arc<Replica>>,
+    /// What acts on events outside of it, if anything does.
+    pub reactor: Option<Arc<Reactor>>,
     retention: Retention,
     closing: CancellationToken,
     stop: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
@@ -87,7 +102,16 @@ impl Service {
                 writer.shutdown().await;
             })
         });
-        Ok(Self { name, router: edge::around(router), log: given.log, replica, retention, closing, stop })
+        Ok(Self {
+            name,
+            router: edge::around(router),
+            log: given.log,
+            replica,
+            reactor: None,
+            retention,
+            closing,
+            stop,
+        })
     }
 
     /// The log as its followers in this process see it.
@@ -103,6 +127,10 @@ impl Service {
     /// Answers what is under way and ends every task. Requests that come later are answered 503.
     pub async fn shutdown(&self) {
         self.close_feeds();
+        // while the bus still takes what became of its duties
+        if let Some(reactor) = &self.reactor {
+            reactor.shutdown().await;
+        }
         self.retention.shutdown().await;
         (self.stop)().await;
         if let Some(replica) = &self.replica {
