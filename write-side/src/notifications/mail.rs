@@ -60,12 +60,14 @@ impl Mail {
         // the parts come from others, and what is wrong with them is not repeated
         let refused = |what: &str| MailError::Refused(format!("{what} cannot stand in a message"));
         let address = self.to_email.parse().map_err(|_| refused("the recipient's address"))?;
+        // a header is one line, and lettre panics at a name that is not
+        let name = self.to_name.replace(char::is_control, " ");
         let Sender(from) = &self.from;
         Message::builder()
             .message_id(Some(format!("<{}@{}>", self.id, from.email.domain())))
             .date(self.date.into())
             .from(from.clone())
-            .to(Mailbox::new(Some(self.to_name.clone()), address))
+            .to(Mailbox::new(Some(name), address))
             .subject(&self.subject)
             .header(ContentType::TEXT_PLAIN)
             .body(self.text.clone())

@@ -17,7 +17,7 @@ use event_store::{
 use events::{
     envelope::{RecordedEvent, StreamId},
     ids::RefundId,
-    payments::{AuthorizationRequested, PAYMENT, PaymentEvent, RefundRequested, SOURCE},
+    payments::{AuthorizationRequested, DeclineReason, PAYMENT, PaymentEvent, RefundRequested, SOURCE},
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -121,10 +121,13 @@ impl Settling {
                 Ok(Settlement::Authorized { gateway_reference: reference, expires_at })
             }
             Ok(Verdict::Declined(reason)) => Ok(Settlement::Declined { reason }),
-            Err(GatewayError::Unanswered(_)) if due.attempt >= AUTHORIZE_ATTEMPTS_MAX => Ok(Settlement::Unanswered),
-            Err(error @ (GatewayError::Unanswered(_) | GatewayError::Refused(_))) => {
-                Err(Acted::Failed(error.to_string()))
+            // nothing is held, and it is not for the customer to know why
+            Err(GatewayError::Refused(reason)) => {
+                tracing::warn!(payment = %due.event.stream, reason, "the gateway refuses an authorization");
+                Ok(Settlement::Declined { reason: DeclineReason::Declined })
             }
+            Err(GatewayError::Unanswered(_)) if due.attempt >= AUTHORIZE_ATTEMPTS_MAX => Ok(Settlement::Unanswered),
+            Err(error @ GatewayError::Unanswered(_)) => Err(Acted::Failed(error.to_string())),
         }
     }
 

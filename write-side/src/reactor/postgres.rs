@@ -27,8 +27,8 @@ const MIGRATIONS: [&str; 4] = [
 /// "trib_rea" as a number is the lock.
 const SCHEMA: Schema = Schema { name: "reactor", lock: 0x7472_6962_5f72_6561, migrations: &MIGRATIONS };
 
-/// The follower, the runner, and two for duties that end at once.
-const CONNECTIONS_MAX: u32 = 4;
+/// The follower and the runner; duties that end at once take turns.
+const CONNECTIONS_MAX: u32 = 2;
 
 pub struct PostgresDuties {
     schema: PostgresSchema,

@@ -302,6 +302,18 @@ async fn what_the_gateway_refuses_is_recorded_and_may_be_asked_for_again() {
 }
 
 #[tokio::test]
+async fn an_authorization_that_the_gateway_refuses_is_declined() {
+    let world = World::new(Home::sqlite()).await;
+    let till = Arc::new(Till { refuses: Mutex::new(Some("authorize")), ..Till::default() });
+    let reactor = world.reactor(&till, options()).await;
+    world.ask(authorize("pm_approve")).await;
+    world.reaches("declined", |payment| payment.declined_because == Some(DeclineReason::Declined)).await;
+    idle(&world.duties).await;
+    assert_eq!(till.calls(), 1);
+    reactor.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_authorization_expires_at_its_time_and_over_a_restart() {
     let world = World::new(Home::sqlite()).await;
     let clock = Arc::new(ManualClock::at(DateTime::UNIX_EPOCH + TimeDelta::days(365 * 90)));
