@@ -229,11 +229,21 @@ pub trait Domain:
     /// A refusal as it is stored and answered.
     fn refusal(error: &Self::Error) -> Refusal;
 
+    /// What the answer to a command that was not refused says besides its version, read off the state behind it: for
+    /// commands whose outcome is more than done. It is stored under the key, so a retry is told the same.
+    fn report(&self, command: &Self::Command) -> Option<Report> {
+        let _ = command;
+        None
+    }
+
     /// The refusal when another stream holds a name.
     fn taken(claim: &Claim) -> Refusal {
         Refusal::new(format!("{}_taken", claim.name), format!("this {} is taken", claim.name))
     }
 }
+
+/// What an answer says in the domain's own words.
+pub type Report = Box<serde_json::Map<String, serde_json::Value>>;
 
 /// A domain's no, in the form that is stored with the command's key and answered again on a retry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -286,6 +296,8 @@ pub struct Executed {
     pub event_id: Option<Uuid>,
     /// The answer of an earlier run with the same key.
     pub replayed: bool,
+    /// What the domain says of it ([`Domain::report`]).
+    pub report: Option<Report>,
 }
 
 /// Why a command has no effect, or none that is known.

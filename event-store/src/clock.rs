@@ -15,6 +15,11 @@ use chrono::{DateTime, Utc};
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Now, by this clock. It may jump in either direction.
     fn now(&self) -> DateTime<Utc>;
+
+    /// Now, to the microsecond that logs keep: what is written and read back is the same.
+    fn now_as_kept(&self) -> DateTime<Utc> {
+        time_of_us(self.now().timestamp_micros())
+    }
 }
 
 /// The machine's clock: the one place that asks for it.

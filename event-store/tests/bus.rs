@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use event_store::{
-    bus::{BusOptions, CommandBus, CommandError, CommandRequest, Domain, Executed, Refusal},
+    bus::{BusOptions, CommandBus, CommandError, CommandRequest, Domain, Executed, Refusal, Report},
     log::{Claim, ClaimAction, Decision, EventLog, Fingerprint},
     memory::{Fault, MemoryLog},
     writer::{Writer, WriterOptions},
@@ -127,6 +127,15 @@ impl Domain for Account {
         matches!(command, AccountCommand::Open(_))
     }
 
+    fn report(&self, command: &AccountCommand) -> Option<Report> {
+        match command {
+            AccountCommand::Withdraw(_) => {
+                Some(Box::new(FromIterator::from_iter([("balance".to_owned(), self.balance.into())])))
+            }
+            _ => None,
+        }
+    }
+
     fn refusal(error: &AccountError) -> Refusal {
         match error {
             AccountError::Unknown => Refusal::new("account_not_found", error.to_string()),
@@ -185,6 +194,20 @@ async fn a_command_is_stored_and_answers_with_version_and_position() {
     let loaded = bank.bus.load("a").await.unwrap().unwrap();
     assert_eq!((loaded.state.balance, loaded.version, loaded.event_id), (5, 2, paid.event_id));
     assert!(bank.bus.load("nobody").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_the_domain_says_of_a_command_is_told_again_to_the_same_key() {
+    let bank = Bank::open();
+    bank.run("a", "1", AccountCommand::Open("ada")).await.unwrap();
+    bank.run("a", "2", AccountCommand::Deposit(5)).await.unwrap();
+    let first = bank.run("a", "3", AccountCommand::Withdraw(2)).await.unwrap();
+    assert_eq!(first.report.as_ref().unwrap()["balance"], 3);
+    bank.run("a", "4", AccountCommand::Withdraw(2)).await.unwrap();
+    let again = bank.run("a", "3", AccountCommand::Withdraw(2)).await.unwrap();
+    assert_eq!((again.replayed, again.report), (true, first.report));
+    let opened = bank.run("a", "1", AccountCommand::Open("ada")).await.unwrap();
+    assert_eq!(opened.report, None);
 }
 
 #[tokio::test]

@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    Answer, BusOptions, CommandError, Domain, Executed, Loaded, Message, Pending, Refusal, Reply,
-    decide::{self, Decided},
+    Answer, BusOptions, CommandError, Domain, Executed, Loaded, Message, Pending, Reply, Report,
+    decide::{self, Decided, Said},
     load,
 };
 use crate::{
@@ -63,7 +63,7 @@ struct Stream<A: Domain> {
 
 /// What is with the writer.
 struct Chain<A: Domain> {
-    members: Vec<(Pending<A>, Option<Refusal>)>,
+    members: Vec<(Pending<A>, Said)>,
     /// The state it leads to, if every item is applied.
     state: Option<A>,
 }
@@ -261,7 +261,7 @@ impl<A: Domain> Actor<A> {
                 Some(refusal) => Ok(decide::refuse(&speculative, &pending.request, refusal)),
                 None => decide::decide(&speculative, &pending.request, &self.services),
             };
-            let Decided { item, state, refusal } = match decided.and_then(|d| self.within_limits(d)) {
+            let Decided { item, state, said } = match decided.and_then(|d| self.within_limits(d)) {
                 Ok(decided) => decided,
                 Err(error) => {
                     self.answer(pending, Err(error));
@@ -278,7 +278,7 @@ impl<A: Domain> Actor<A> {
                 changed = true;
             }
             items.push(item);
-            members.push((pending, refusal));
+            members.push((pending, said));
         }
         if items.is_empty() {
             if stream.waiting.is_empty() {
@@ -324,7 +324,7 @@ impl<A: Domain> Actor<A> {
         let version_before = base.version;
         let mut regressed = false;
         let decided = chain.members.into_iter().zip(outcomes).zip(items);
-        for (((mut pending, refusal), outcome), item) in decided {
+        for (((mut pending, said), outcome), item) in decided {
             let first_failure = applied && !outcome.is_applied();
             applied &= outcome.is_applied();
             match outcome {
@@ -332,12 +332,12 @@ impl<A: Domain> Actor<A> {
                     base.version = version;
                     base.position = position;
                     base.event_id = item.events().last().map(|event| event.event_id);
-                    self.answer(pending, Ok(done(&base, true)));
+                    self.answer(pending, Ok(done(&base, true, said.report)));
                 }
-                AppendOutcome::Unchanged { .. } => self.answer(pending, Ok(done(&base, false))),
+                AppendOutcome::Unchanged { .. } => self.answer(pending, Ok(done(&base, false, said.report))),
                 AppendOutcome::Refused { .. } => {
-                    let refusal = refusal.expect("a refused item was decided as a refusal");
-                    self.answer(pending, Err(CommandError::Refused(refusal, done(&base, false))));
+                    let refusal = said.refusal.expect("a refused item was decided as a refusal");
+                    self.answer(pending, Err(CommandError::Refused(refusal, done(&base, false, said.report))));
                 }
                 AppendOutcome::Duplicate(stored) => {
                     let answer = decide::replay(&stored, pending.request.fingerprint);
@@ -429,8 +429,9 @@ fn check_item(item: &AppendItem, limits: &Limits) -> Result<(), CommandError> {
     }
 }
 
-fn done<A>(base: &Loaded<A>, changed: bool) -> Executed {
-    Executed { changed, version: base.version, position: base.position, event_id: base.event_id, replayed: false }
+fn done<A>(base: &Loaded<A>, changed: bool, report: Option<Report>) -> Executed {
+    let Loaded { version, position, event_id, .. } = *base;
+    Executed { changed, version, position, event_id, replayed: false, report }
 }
 
 fn unacknowledged(error: &WriteError, key: &Name) -> CommandError {
@@ -461,12 +462,14 @@ async fn run_alone<A: Domain>(writer: &Writer, services: &A::Services, pending: 
         check_item(&decided.item, writer.limits())?;
         let event_id = decided.item.events().last().map(|event| event.event_id).or(base.event_id);
         let outcomes = writer.append(vec![decided.item]).await.map_err(|e| unacknowledged(&e, &request.key))?;
-        let executed = |changed, version, position| Executed { changed, version, position, event_id, replayed: false };
+        let Said { refusal, report } = decided.said;
+        let executed =
+            |changed, version, position| Executed { changed, version, position, event_id, replayed: false, report };
         return match outcomes.into_iter().next() {
             Some(AppendOutcome::Appended { version, position }) => Ok(executed(true, version, position)),
             Some(AppendOutcome::Unchanged { version, position }) => Ok(executed(false, version, position)),
             Some(AppendOutcome::Refused { version, position }) => {
-                let refusal = decided.refusal.expect("a refused item was decided as a refusal");
+                let refusal = refusal.expect("a refused item was decided as a refusal");
                 Err(CommandError::Refused(refusal, executed(false, version, position)))
             }
             Some(AppendOutcome::Duplicate(stored)) => decide::replay(&stored, request.fingerprint),

@@ -10,7 +10,7 @@ use tokio::task::unconstrained;
 use uuid::Uuid;
 
 use crate::{
-    bus::{CommandError, CommandRequest, Domain, Executed, Loaded, Refusal},
+    bus::{CommandError, CommandRequest, Domain, Executed, Loaded, Refusal, Report},
     log::{AppendItem, CommandRecord, Decision, NewEvent, StoredOutcome},
 };
 
@@ -18,9 +18,20 @@ use crate::{
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 enum Remembered {
-    Appended { version: u64 },
-    Unchanged { version: u64 },
-    Refused { version: u64, refusal: Refusal },
+    Appended {
+        version: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        report: Option<Report>,
+    },
+    Unchanged {
+        version: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        report: Option<Report>,
+    },
+    Refused {
+        version: u64,
+        refusal: Refusal,
+    },
 }
 
 /// A decision, and the state it leads to.
@@ -28,7 +39,15 @@ pub(super) struct Decided<A> {
     pub item: AppendItem,
     /// `None` when nothing changes.
     pub state: Option<A>,
+    pub said: Said,
+}
+
+/// What the domain says to whoever asked.
+#[derive(Default)]
+pub(super) struct Said {
     pub refusal: Option<Refusal>,
+    /// None on a refusal, which carries its own data.
+    pub report: Option<Report>,
 }
 
 /// Runs `handle` once on a copy of the state. It must not wait for anything: it is run again after a conflict.
@@ -77,7 +96,7 @@ pub(super) fn refuse<A: Domain>(
 ) -> Decided<A> {
     let remembered = Remembered::Refused { version: base.version, refusal: refusal.clone() };
     let item = item(base, request, Decision::Refused, Vec::new(), &remembered);
-    Decided { item, state: None, refusal: Some(refusal) }
+    Decided { item, state: None, said: Said { refusal: Some(refusal), ..Said::default() } }
 }
 
 fn record<A: Domain>(
@@ -89,10 +108,12 @@ fn record<A: Domain>(
         Ok(handled) => handled,
         Err(error) => return Ok(refuse(base, request, A::refusal(&error))),
     };
+    let report = state.report(&request.command);
+    let said = Said { report: report.clone(), ..Said::default() };
     if events.is_empty() {
-        let remembered = Remembered::Unchanged { version: base.version };
+        let remembered = Remembered::Unchanged { version: base.version, report };
         let item = item(base, request, Decision::Unchanged, Vec::new(), &remembered);
-        return Ok(Decided { item, state: None, refusal: None });
+        return Ok(Decided { item, state: None, said });
     }
     let metadata = serde_json::to_string(&request.metadata).map_err(|error| internal::<A>("metadata", &error))?;
     let mut claims = Vec::new();
@@ -112,9 +133,9 @@ fn record<A: Domain>(
             before.get_or_insert_with(|| base.state.clone()).apply(event);
         }
     }
-    let remembered = Remembered::Appended { version: base.version + new_events.len() as u64 };
+    let remembered = Remembered::Appended { version: base.version + new_events.len() as u64, report };
     let item = item(base, request, Decision::Append(new_events), claims, &remembered);
-    Ok(Decided { item, state: Some(state), refusal: None })
+    Ok(Decided { item, state: Some(state), said })
 }
 
 fn internal<A: Domain>(what: &str, error: &serde_json::Error) -> CommandError {
@@ -156,17 +177,18 @@ pub(super) fn replay(
     }
     let remembered = serde_json::from_str(&stored.outcome)
         .map_err(|error| CommandError::Internal(format!("a stored outcome cannot be read: {error}")))?;
-    let done = |changed, version| Executed {
+    let done = |changed, version, report| Executed {
         changed,
         version,
         position: stored.position,
         event_id: stored.event_id,
         replayed: true,
+        report,
     };
     match remembered {
-        Remembered::Appended { version } => Ok(done(true, version)),
-        Remembered::Unchanged { version } => Ok(done(false, version)),
-        Remembered::Refused { version, refusal } => Err(CommandError::Refused(refusal, done(false, version))),
+        Remembered::Appended { version, report } => Ok(done(true, version, report)),
+        Remembered::Unchanged { version, report } => Ok(done(false, version, report)),
+        Remembered::Refused { version, refusal } => Err(CommandError::Refused(refusal, done(false, version, None))),
     }
 }
 

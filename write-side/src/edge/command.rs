@@ -114,7 +114,10 @@ impl<A: Domain> Edge<A> {
     }
 
     fn done(&self, id: Uuid, done: &Executed, creates: bool) -> Response {
-        let body = json!({ "id": id, "version": done.version, "changed": done.changed });
+        let mut body = done.report.as_deref().cloned().unwrap_or_default();
+        for (name, value) in [("id", json!(id)), ("version", json!(done.version)), ("changed", json!(done.changed))] {
+            body.insert(name.to_owned(), value);
+        }
         let status = if creates && done.changed { StatusCode::CREATED } else { StatusCode::OK };
         let mut response = (status, axum::Json(body)).into_response();
         self.mark(response.headers_mut(), done);
@@ -181,7 +184,10 @@ impl<A: Domain> Edge<A> {
         let Some(Loaded { state, version, position, event_id }) = loaded else { return Err(self.not_found()) };
         let Some(body) = view(&state) else { return Err(self.not_found()) };
         let mut response = axum::Json(body).into_response();
-        self.mark(response.headers_mut(), &Executed { changed: false, version, position, event_id, replayed: false });
+        self.mark(
+            response.headers_mut(),
+            &Executed { changed: false, version, position, event_id, replayed: false, report: None },
+        );
         Ok(response)
     }
 
