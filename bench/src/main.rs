@@ -246,7 +246,7 @@ async fn visible(scale: &Scale, url: Option<&str>, binary: &Binary) -> anyhow::R
     report.rows.extend(visible_with(scale, &tributary, "SQLite", &[]).await?);
     let postgres = server().await?;
     let mut databases = Vec::new();
-    for database in ["users", "catalog", "orders", "query"] {
+    for database in write_side::REGISTER.iter().map(|entry| entry.name).chain(["query"]) {
         databases.push(format!("--{database}-database-url={}", postgres.create_database(database).await?));
     }
     report.rows.extend(visible_with(scale, &tributary, "PostgreSQL", &databases).await?);

@@ -26,9 +26,11 @@ alter role :"name" set idle_in_transaction_session_timeout = '60s';
 SQL
 }
 
-# Connections: together within the 97 that a server has by default, so that one service that leaks them starves no other.
-# A service holds 8 at most, the query side 24; the rest is for a second process beside the first while it is replaced.
+# Connections: together within the server's max_connections, of which it keeps 3 (docker-compose.yml sets 200; by default it
+# is 100), so that one service that leaks them starves no other. A service holds 8 at most, the query side 24; the rest is for
+# a second process beside the first while it is replaced.
 create users "${TRIBUTARY_USERS_PASSWORD:?}" 16
 create catalog "${TRIBUTARY_CATALOG_PASSWORD:?}" 16
+create inventory "${TRIBUTARY_INVENTORY_PASSWORD:?}" 16
 create orders "${TRIBUTARY_ORDERS_PASSWORD:?}" 16
 create query "${TRIBUTARY_QUERY_PASSWORD:?}" 49

@@ -4,7 +4,8 @@
 //! - [`envelope`]: what wraps every event (position, stream, metadata) and its CloudEvents form on the wire.
 //! - [`consistency`]: the `Consistency-Token` that lets a reader wait for what a writer has just written.
 //! - [`ids`], [`money`]: the words all services share.
-//! - [`users`], [`catalog`], [`orders`], [`payments`], [`notifications`]: one file a service, one type an event.
+//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`notifications`]: one file a service, one type an
+//!   event.
 //!
 //! What does not live here: decisions (write-side), folds into rows (projections), and any IO. Golden samples of
 //! every published version lie in `golden/`; a test reads each of them back.
@@ -16,6 +17,8 @@ pub mod envelope;
 pub mod catalog;
 #[cfg(feature = "domain")]
 pub mod ids;
+#[cfg(feature = "domain")]
+pub mod inventory;
 #[cfg(feature = "domain")]
 pub mod money;
 #[cfg(feature = "domain")]

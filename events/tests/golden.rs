@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use cqrs_es::DomainEvent;
 use events::{
-    Published, catalog::ProductEvent, notifications::NotificationEvent, orders::OrderEvent, payments::PaymentEvent,
-    users::UserEvent,
+    Published, catalog::ProductEvent, inventory::StockEvent, notifications::NotificationEvent, orders::OrderEvent,
+    payments::PaymentEvent, users::UserEvent,
 };
 
 fn golden() -> PathBuf {
@@ -36,6 +36,7 @@ fn every_published_version_has_a_sample_that_reads_back() {
     let used = [
         check::<UserEvent>(),
         check::<ProductEvent>(),
+        check::<StockEvent>(),
         check::<OrderEvent>(),
         check::<PaymentEvent>(),
         check::<NotificationEvent>(),

@@ -80,7 +80,7 @@ pub struct DemoArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum DemoVerb {
-    /// Users, products and orders, the same every time; entering them twice adds nothing
+    /// Users, products, stock and orders, the same every time; entering them twice adds nothing
     Seed {
         #[command(flatten)]
         target: Target,
@@ -134,7 +134,7 @@ pub struct StreamArgs {
 pub enum StreamVerb {
     /// Print the events of one aggregate, in order
     Show {
-        /// users, catalog or orders
+        /// Whose stream it is: a service, such as users or orders
         #[arg(long)]
         service: String,
         /// The aggregate's id

@@ -1,11 +1,20 @@
 //! What `tributary up` can be told.
 
-use std::{collections::HashSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
-use clap::{ArgAction, Args, builder::BoolishValueParser, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, builder::BoolishValueParser, value_parser};
 use event_store::retention::RetentionOptions;
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
+use write_side::REGISTER;
+
+/// The database of the read models, among those of the services.
+const QUERY: &str = "query";
 
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
@@ -34,21 +43,52 @@ pub struct UpArgs {
     pub databases: DatabaseUrls,
 }
 
-/// PostgreSQL instead of SQLite: one database a service, and one for queries. All four, or none.
-#[derive(Clone, Args)]
+/// PostgreSQL instead of SQLite: one database a service, and one for queries. All of them, or none.
+#[derive(Clone)]
 pub struct DatabaseUrls {
-    /// PostgreSQL database of the users service
-    #[arg(long, env = "TRIBUTARY_USERS_DATABASE_URL", hide_env_values = true)]
-    pub users_database_url: Option<String>,
-    /// PostgreSQL database of the catalog service
-    #[arg(long, env = "TRIBUTARY_CATALOG_DATABASE_URL", hide_env_values = true)]
-    pub catalog_database_url: Option<String>,
-    /// PostgreSQL database of the orders service
-    #[arg(long, env = "TRIBUTARY_ORDERS_DATABASE_URL", hide_env_values = true)]
-    pub orders_database_url: Option<String>,
-    /// PostgreSQL database of the read models
-    #[arg(long, env = "TRIBUTARY_QUERY_DATABASE_URL", hide_env_values = true)]
-    pub query_database_url: Option<String>,
+    /// What was given, by the name of the database.
+    given: BTreeMap<&'static str, String>,
+}
+
+/// Every database there is to be: the flags and variables follow from the register.
+fn databases() -> impl Iterator<Item = &'static str> {
+    REGISTER.iter().map(|entry| entry.name).chain([QUERY])
+}
+
+/// `users-database-url`
+fn flag(database: &str) -> String {
+    format!("{database}-database-url")
+}
+
+impl Args for DatabaseUrls {
+    fn augment_args(command: Command) -> Command {
+        command.args(databases().map(|database| {
+            let help = match database {
+                QUERY => "PostgreSQL database of the read models".to_owned(),
+                service => format!("PostgreSQL database of the {service} service"),
+            };
+            let flag = flag(database);
+            let variable = format!("TRIBUTARY_{}", flag.replace('-', "_").to_uppercase());
+            Arg::new(flag.clone()).long(flag).env(variable).hide_env_values(true).value_name("URL").help(help)
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for DatabaseUrls {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let url = |database| Some((database, matches.get_one::<String>(&flag(database))?.clone()));
+        // an empty variable is one that is not set
+        Ok(Self { given: databases().filter_map(url).filter(|(_, url)| !url.is_empty()).collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for DatabaseUrls {
@@ -61,8 +101,14 @@ impl std::fmt::Debug for DatabaseUrls {
 /// Where everything is kept.
 #[derive(Clone)]
 pub enum Storage {
-    Sqlite { data_dir: PathBuf },
-    Postgres { users: String, catalog: String, orders: String, query: String },
+    Sqlite {
+        data_dir: PathBuf,
+    },
+    /// URLs of the services' databases by the services' names, and of the read models'.
+    Postgres {
+        services: BTreeMap<&'static str, String>,
+        query: String,
+    },
 }
 
 #[derive(Debug, Error)]
@@ -74,10 +120,10 @@ pub enum ConfigError {
     )]
     OffLoopback(SocketAddr),
     #[error(
-        "{given} of 4 database URLs are given: PostgreSQL needs one database a service (--users-database-url, \
-         --catalog-database-url, --orders-database-url) and one for queries (--query-database-url)"
+        "{given} of {all} database URLs are given: PostgreSQL needs one database a service and one for queries; give \
+         {missing} too"
     )]
-    SomeDatabases { given: usize },
+    SomeDatabases { given: usize, all: usize, missing: String },
     #[error("--{name}-database-url is not a URL of a PostgreSQL database: postgres://user:password@host:port/database")]
     NotPostgres { name: &'static str },
     #[error("two of the database URLs name the same database: every service needs one of its own, and queries too")]
@@ -113,27 +159,29 @@ impl UpArgs {
         if !self.listen.ip().is_loopback() {
             return Err(ConfigError::OffLoopback(self.listen));
         }
-        let urls = &self.databases;
-        let urls =
-            [&urls.users_database_url, &urls.catalog_database_url, &urls.orders_database_url, &urls.query_database_url];
-        match urls.map(|url| url.as_deref().filter(|url| !url.is_empty())) {
-            [None, None, None, None] => Ok(Storage::Sqlite { data_dir: self.data_dir.clone() }),
-            [Some(users), Some(catalog), Some(orders), Some(query)] => {
-                if self.reset {
-                    return Err(ConfigError::ResetPostgres);
-                }
-                let all = [users, catalog, orders, query];
-                let mut seen = HashSet::new();
-                for (name, url) in ["users", "catalog", "orders", "query"].into_iter().zip(all) {
-                    if !seen.insert(database_of(url).ok_or(ConfigError::NotPostgres { name })?) {
-                        return Err(ConfigError::SharedDatabase);
-                    }
-                }
-                let [users, catalog, orders, query] = all.map(str::to_owned);
-                Ok(Storage::Postgres { users, catalog, orders, query })
-            }
-            some => Err(ConfigError::SomeDatabases { given: some.iter().flatten().count() }),
+        let mut urls = self.databases.given.clone();
+        if urls.is_empty() {
+            return Ok(Storage::Sqlite { data_dir: self.data_dir.clone() });
         }
+        let missing: Vec<String> = databases()
+            .filter(|database| !urls.contains_key(database))
+            .map(|database| format!("--{}", flag(database)))
+            .collect();
+        if !missing.is_empty() {
+            let all = databases().count();
+            return Err(ConfigError::SomeDatabases { given: urls.len(), all, missing: missing.join(", ") });
+        }
+        if self.reset {
+            return Err(ConfigError::ResetPostgres);
+        }
+        let mut seen = HashSet::new();
+        for (&name, url) in &urls {
+            if !seen.insert(database_of(url).ok_or(ConfigError::NotPostgres { name })?) {
+                return Err(ConfigError::SharedDatabase);
+            }
+        }
+        let query = urls.remove(QUERY).expect("no database is missing");
+        Ok(Storage::Postgres { services: urls, query })
     }
 }
 
@@ -181,10 +229,12 @@ mod tests {
     fn some_of_the_databases_are_not_enough_and_none_serves_two() {
         let url = |name: &str| format!("--{name}-database-url=postgres://localhost/{name}");
         let error = storage(&[&url("users"), &url("query")]).err().expect("refused");
-        assert!(error.starts_with("2 of 4"), "{error}");
+        assert!(error.starts_with(&format!("2 of {}", REGISTER.len() + 1)), "{error}");
+        assert!(error.contains("--catalog-database-url") && !error.contains("--query"), "{error}");
         let with_query = |query: &str| {
-            let urls = ["users", "catalog", "orders"].map(url);
-            storage(&[&*urls[0], &*urls[1], &*urls[2], &*format!("--query-database-url={query}")])
+            let mut urls: Vec<String> = REGISTER.iter().map(|entry| url(entry.name)).collect();
+            urls.push(format!("--query-database-url={query}"));
+            storage(&urls.iter().map(String::as_str).collect::<Vec<_>>())
         };
         assert!(matches!(with_query("postgres://localhost/query"), Ok(Storage::Postgres { .. })));
         for users in ["postgres://localhost/users", "postgresql://ana:secret@127.0.0.1:5432/users?sslmode=disable"] {
@@ -193,6 +243,15 @@ mod tests {
         for wrong in ["mysql://ana:secret@localhost/query", "query", "postgres://ana:secret@localhost:no/query"] {
             let error = with_query(wrong).err().expect("refused");
             assert!(error.contains("--query-database-url") && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_service_of_the_register_has_its_flag_and_its_variable() {
+        let help = <Up as clap::CommandFactory>::command().render_long_help().to_string();
+        for database in databases() {
+            let variable = format!("TRIBUTARY_{}_DATABASE_URL", database.to_uppercase());
+            assert!(help.contains(&format!("--{database}-database-url")) && help.contains(&variable), "{help}");
         }
     }
 }

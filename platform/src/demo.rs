@@ -1,4 +1,4 @@
-//! Demo data: the same users, products and orders every time, entered as anyone would enter them.
+//! Demo data: the same users, products, stock and orders every time, entered as anyone would enter them.
 //!
 //! Every id is derived from a name and every command has a fixed key, so entering the data twice, or again after it was
 //! cut off, adds nothing.
@@ -21,6 +21,9 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x7472_6962_7574_6172_792d_6465_6d6f_000
 const SENDS_MAX: u32 = 8;
 
 const ORDERS: u32 = 120;
+
+/// Pieces of each product: enough for every order of the demo, and for some more.
+const STOCK_EACH: u32 = 200;
 
 const PEOPLE: [&str; 20] = [
     "Ada Lovelace",
@@ -106,6 +109,9 @@ pub async fn seed(url: &str) -> Result<Seeded> {
         batch.push((format!("demo-product-{n}"), "/products".into(), body));
     }
     known.merge(&entry.all(batch, &known).await?);
+    for n in 0..PRODUCTS.len() {
+        known.merge(&entry.stock(n).await?);
+    }
     let orders = (0..ORDERS).map(|n| (format!("demo-order-{n}"), "/orders".to_owned(), order_body(n))).collect();
     known.merge(&entry.all(orders, &known).await?);
     let cancelled = (0..ORDERS).filter(|n| n % 10 == 7).map(|n| {
@@ -169,6 +175,17 @@ impl Entry {
         Ok(all)
     }
 
+    /// Receives pieces of a product unless there are some: receipts add up once their key is forgotten.
+    async fn stock(&self, n: usize) -> Result<ConsistencyToken> {
+        let path = format!("/stock/{}", product(n));
+        let item = self.http.get(format!("{}{path}", self.url)).send().await.with_context(|| format!("read {path}"))?;
+        if item.status().is_success() {
+            return token_of(&item);
+        }
+        let (key, path) = (format!("demo-stock-{n}"), format!("{path}/receive"));
+        self.one(key, path, json!({"quantity": STOCK_EACH}), String::new()).await
+    }
+
     async fn one(&self, key: String, path: String, body: Value, known: String) -> Result<ConsistencyToken> {
         for send in 1..=SENDS_MAX {
             let request = self.http.post(format!("{}{path}", self.url)).header("idempotency-key", &key);
@@ -176,9 +193,7 @@ impl Entry {
             let answer = request.send().await.with_context(|| format!("send {key}"))?;
             let status = answer.status();
             if status.is_success() {
-                let token = answer.headers().get(TOKEN_HEADER).and_then(|token| token.to_str().ok());
-                let token = token.with_context(|| format!("the answer to {key} has no token"))?;
-                return Ok(token.parse()?);
+                return token_of(&answer);
             }
             if !status.is_server_error() || send == SENDS_MAX {
                 bail!("{key} was answered {status}: {}", answer.text().await.unwrap_or_default());
@@ -187,4 +202,9 @@ impl Entry {
         }
         unreachable!("the last sending returns")
     }
+}
+
+fn token_of(answer: &reqwest::Response) -> Result<ConsistencyToken> {
+    let token = answer.headers().get(TOKEN_HEADER).and_then(|token| token.to_str().ok());
+    Ok(token.with_context(|| format!("{} answered without a token", answer.url()))?.parse()?)
 }

@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context, Result};
 use axum::{Router, http::StatusCode, middleware::from_fn, response::IntoResponse, routing::get};
-use event_store::{feed::Feed, retention::RetentionOptions};
-use events::{catalog, orders, users};
+use event_store::{feed::Feed, log::EventLog, retention::RetentionOptions};
 use graphql::GraphqlOptions;
 use projections::{Projector, ProjectorHandle, ProjectorOptions, QueryDatabase};
 use read_side::ReadSide;
@@ -28,13 +27,17 @@ pub struct Roles {
 impl Roles {
     /// Opens every store, making what is missing, and starts every role on them.
     pub async fn start(storage: &Storage, retention: &RetentionOptions) -> Result<Self> {
+        // all logs first: services may follow each other in a circle
+        let mut logs: Vec<Arc<dyn EventLog>> = Vec::new();
+        for entry in REGISTER {
+            logs.push(stores::open_log(storage, entry.name).await?);
+        }
         let mut services: Vec<Service> = Vec::new();
-        for entry in &REGISTER {
-            let log = stores::open_log(storage, entry.name).await?;
-            let followed = services.iter().filter(|service| entry.follows.contains(&service.name));
-            let feeds = followed.map(Service::feed).collect();
+        for (entry, log) in REGISTER.iter().zip(&logs) {
+            let followed = logs.iter().filter(|log| entry.follows.contains(&&*log.identity().source));
+            let feeds = followed.map(|log| Arc::clone(log) as Arc<dyn Feed>).collect();
             let (replica, retention) = (replica_home(storage, entry.name), retention.clone());
-            let given = Given { feeds, replica, retention, ..Given::new(log) };
+            let given = Given { feeds, replica, retention, ..Given::new(Arc::clone(log)) };
             services.push((entry.start)(given).await?);
         }
         let feeds: Vec<Arc<dyn Feed>> = services.iter().map(Service::feed).collect();
@@ -49,7 +52,7 @@ impl Roles {
         let logs = self
             .services
             .iter()
-            .map(|service| (service.name.to_owned(), (Arc::clone(&service.log), aggregate_type(service.name))));
+            .map(|service| (service.name.to_owned(), (Arc::clone(&service.log), service.aggregate_type)));
         let admin = Admin {
             read: self.read.clone(),
             projector: Arc::clone(&self.projector),
@@ -70,6 +73,11 @@ impl Roles {
             .layer(from_fn(edge::trace::around))
     }
 
+    /// The services that run, in the order of the register.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
     /// Ends long polls, so that a server can drain.
     pub fn close_feeds(&self) {
         self.services.iter().for_each(Service::close_feeds);
@@ -87,7 +95,7 @@ impl Roles {
 fn replica_home(storage: &Storage, service: &str) -> ReplicaHome {
     match storage {
         Storage::Sqlite { data_dir } => ReplicaHome::Sqlite(data_dir.join(format!("{service}-replica.db"))),
-        Storage::Postgres { orders, .. } => ReplicaHome::Postgres { url: orders.clone() },
+        Storage::Postgres { services, .. } => ReplicaHome::Postgres { url: services[service].clone() },
     }
 }
 
@@ -103,15 +111,6 @@ async fn open_query_database(storage: &Storage) -> Result<(QueryDatabase, ReadSi
                 QueryDatabase::open_postgres(query).await.context("open the query database in PostgreSQL")?;
             Ok((database, ReadSide::connect_postgres(query).context("read the query database")?))
         }
-    }
-}
-
-fn aggregate_type(service: &str) -> &'static str {
-    match service {
-        users::SOURCE => users::USER,
-        catalog::SOURCE => catalog::PRODUCT,
-        orders::SOURCE => orders::ORDER,
-        other => unreachable!("{other} is not in the register"),
     }
 }
 

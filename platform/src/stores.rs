@@ -5,14 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use event_store::{log::EventLog, postgres::PostgresLog, sqlite::SqliteLog};
-use events::{catalog, orders, users};
+use write_side::register;
 
 use crate::config::Storage;
-
-/// Every service that has a log.
-pub const SERVICES: [&str; 3] = [users::SOURCE, catalog::SOURCE, orders::SOURCE];
 
 /// The file of a service's log.
 pub fn log_file(data_dir: &Path, service: &str) -> PathBuf {
@@ -27,13 +24,8 @@ pub async fn open_log(storage: &Storage, service: &str) -> Result<Arc<dyn EventL
             let opened = SqliteLog::open(&file, service, Default::default());
             opened.with_context(|| format!("open the log of {service} in {}", file.display()))?
         }
-        Storage::Postgres { users, catalog, orders, .. } => {
-            let url = match service {
-                users::SOURCE => users,
-                catalog::SOURCE => catalog,
-                orders::SOURCE => orders,
-                other => bail!("there is no service {other}"),
-            };
+        Storage::Postgres { services, .. } => {
+            let url = services.get(service).with_context(|| format!("there is no service {service}"))?;
             let opened = PostgresLog::connect(url, service, Default::default()).await;
             opened.with_context(|| format!("open the log of {service} in PostgreSQL"))?
         }
@@ -63,7 +55,7 @@ pub fn reset(data_dir: &Path) -> Result<()> {
 fn is_database(name: &str) -> bool {
     let name = name.trim_end_matches("-wal").trim_end_matches("-shm");
     let Some(stem) = name.strip_suffix(".db") else { return false };
-    stem == "query" || SERVICES.contains(&stem.trim_end_matches("-replica"))
+    stem == "query" || register::find(stem.trim_end_matches("-replica")).is_some()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use axum::Router;
 use event_store::sqlite::DataDirLock;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use write_side::Service;
 
 use crate::{
     config::{Storage, UpArgs},
@@ -32,7 +33,7 @@ pub async fn run(args: Box<UpArgs>) -> Result<ExitCode> {
     let stop = CancellationToken::new();
     let server = serve(listener, roles.router(), stop.clone());
 
-    greet(&url, &storage);
+    greet(&url, &storage, roles.services());
     let mut seeding = args.demo.then(|| {
         let url = url.clone();
         tokio::spawn(async move { demo::seed(&url).await })
@@ -123,7 +124,7 @@ async fn end_asked_for() {
     }
 }
 
-fn greet(url: &str, storage: &Storage) {
+fn greet(url: &str, storage: &Storage, services: &[Service]) {
     let kept = match storage {
         Storage::Sqlite { data_dir } => format!("SQLite, one file a service, in {}", data_dir.display()),
         Storage::Postgres { .. } => "PostgreSQL, one database a service".to_owned(),
@@ -131,8 +132,10 @@ fn greet(url: &str, storage: &Storage) {
     output::line(format!("Tributary is up ({kept})."));
     output::line("");
     output::line(format!("  GraphQL playground   {url}/graphql"));
-    output::line(format!("  Commands             {url}/users  {url}/products  {url}/orders"));
-    output::line(format!("  Feeds                {url}/users/feed  {url}/catalog/feed  {url}/orders/feed"));
+    // in the form that curl and shells expand
+    let each = |of: fn(&Service) -> &'static str| services.iter().map(of).collect::<Vec<_>>().join(",");
+    output::line(format!("  Commands             {url}/{{{}}}", each(|service| service.resource)));
+    output::line(format!("  Feeds                {url}/{{{}}}/feed", each(|service| service.name)));
     output::line("  Read models          tributary projection status");
     output::line("");
 }

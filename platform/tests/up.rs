@@ -167,7 +167,7 @@ async fn a_reset_starts_from_nothing() {
 async fn wrong_settings_are_refused_with_the_way_out() {
     for (arguments, sentence, code) in [
         (vec!["up", "--listen", "0.0.0.0:0"], "loopback", 2),
-        (vec!["up", "--users-database-url", "postgres://localhost/users"], "1 of 4", 2),
+        (vec!["up", "--users-database-url", "postgres://localhost/users"], "--query-database-url", 2),
         (vec!["projection", "ls", "--url", "http://127.0.0.1:1"], "tributary up", 1),
         (vec!["projection", "ls", "--url", "somewhere"], "http://", 1),
     ] {
@@ -223,7 +223,8 @@ async fn a_database_that_answers_nothing_does_not_keep_the_platform_from_ending(
     let proxy = FaultProxy::start(("127.0.0.1", server.port())).await.expect("a proxy");
     let mut home = Home::postgres(server).await;
     let Home::Postgres { urls } = &mut home else { unreachable!("it was made so") };
-    urls[0] = proxy.url_through(&urls[0]).expect("a URL");
+    let users = urls.get_mut("users").expect("a database of the users service");
+    *users = proxy.url_through(users).expect("a URL");
     let platform = Platform::up(&home).await;
     proxy.blackhole(Direction::ToClient);
     let user = json!({"name": "Ada Lovelace", "email": "ada@example.com"});

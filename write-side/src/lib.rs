@@ -1,8 +1,8 @@
 //! The command services: each owns its aggregates, its log and its place under HTTP, and nobody else's.
 //!
 //! Reading order:
-//! - [`users`], [`catalog`], [`orders`], [`payments`], [`notifications`]: a file a service (what it takes over HTTP) and one an aggregate under it (what it
-//!   decides, purely); [`orders::replica`] is what orders know of the other two.
+//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`notifications`]: a file a service (what it takes over
+//!   HTTP) and one an aggregate under it (what it decides, purely); [`orders::replica`] is what orders know of the other two.
 //! - [`edge`]: what all of them do the same way over HTTP; every code it answers has a paragraph in `docs/errors.md`.
 //! - [`reactor`]: what acts on events outside the database; [`progress`]: where followers keep how far they are.
 //! - [`peer`]: how one asks another.
@@ -13,6 +13,7 @@
 
 pub mod catalog;
 pub mod edge;
+pub mod inventory;
 pub mod notifications;
 pub mod orders;
 pub mod payments;

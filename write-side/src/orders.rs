@@ -13,7 +13,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
-use event_store::clock::{Clock, SystemClock};
+use event_store::clock::Clock;
 use events::{
     catalog,
     ids::{CustomerId, OrderId, ProductId},
@@ -59,7 +59,7 @@ impl FromRef<Shared> for Edge<Order> {
 /// Starts the service on its log, and its replica on the feeds it is given.
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let replica = Arc::new(Replica::start(&given.replica, given.feeds.clone()).await?);
-    let (known, clock) = (Arc::clone(&replica), SystemClock::shared());
+    let (known, clock) = (Arc::clone(&replica), Arc::clone(&given.clock));
     Service::start::<Order>(events::orders::SOURCE, given, "orders", Some(known), |orders| {
         routes(Shared { orders, replica, clock })
     })
@@ -139,7 +139,7 @@ impl PlacedLine {
 async fn place(State(shared): State<Shared>, incoming: Incoming) -> Answer {
     let body = incoming.fields(Place::read)?;
     let order_id = body.id.unwrap_or_else(|| incoming.made_id(shared.orders.service()).into());
-    let placed_at = shared.now();
+    let placed_at = shared.clock.now_as_kept();
     let command = match shared.filled(&body, &incoming, order_id, placed_at).await {
         Ok(command) => command,
         // an order that is done already is answered as it was, whatever the replica knows now
@@ -152,12 +152,6 @@ async fn place(State(shared): State<Shared>, incoming: Incoming) -> Answer {
 }
 
 impl Shared {
-    /// To the microsecond that logs keep.
-    fn now(&self) -> DateTime<Utc> {
-        let now = self.clock.now();
-        DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
-    }
-
     /// The order with what the replica knows, once the replica knows enough: what the token stands for, and, where a
     /// reference is missing, everything that its service has.
     async fn filled(

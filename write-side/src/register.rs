@@ -3,24 +3,25 @@
 use futures::future::BoxFuture;
 
 use crate::{
-    catalog, orders,
+    catalog, inventory, orders,
     service::{Given, Service, StartError},
     users,
 };
 
 /// A service and how it is started.
 pub struct Entry {
-    /// Its source in vectors and tokens, and its place in URLs.
+    /// Its source in vectors and tokens, its place in URLs, and the name of its database.
     pub name: &'static str,
     /// The services whose feeds it needs.
     pub follows: &'static [&'static str],
     pub start: fn(Given) -> BoxFuture<'static, Result<Service, StartError>>,
 }
 
-/// In an order in which each finds the feeds it follows.
-pub const REGISTER: [Entry; 3] = [
+/// A line here is all that the platform needs to know of a service: flags, files and databases follow from its name.
+pub static REGISTER: &[Entry] = &[
     Entry { name: events::users::SOURCE, follows: &[], start: |given| Box::pin(users::start(given)) },
     Entry { name: events::catalog::SOURCE, follows: &[], start: |given| Box::pin(catalog::start(given)) },
+    Entry { name: events::inventory::SOURCE, follows: &[], start: |given| Box::pin(inventory::start(given)) },
     Entry {
         name: events::orders::SOURCE,
         follows: &orders::replica::FOLLOWS,
@@ -30,6 +31,5 @@ pub const REGISTER: [Entry; 3] = [
 
 /// The entry of a service by its name.
 pub fn find(name: &str) -> Option<&'static Entry> {
-    const REGISTERED: &[Entry] = &REGISTER;
-    REGISTERED.iter().find(|entry| entry.name == name)
+    REGISTER.iter().find(|entry| entry.name == name)
 }

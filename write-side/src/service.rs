@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::Router;
 use event_store::{
     bus::{BusOptions, CommandBus, Domain},
+    clock::{Clock, SystemClock},
     feed::Feed,
     log::EventLog,
     retention::{Retention, RetentionOptions},
@@ -12,7 +13,7 @@ use event_store::{
 };
 use futures::future::BoxFuture;
 use thiserror::Error;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     edge::{self, Edge},
@@ -41,6 +42,7 @@ pub struct Given {
     pub gateway: Arc<dyn Gateway>,
     /// How messages leave the house, for who sends any.
     pub post: Option<Post>,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Given {
@@ -56,6 +58,7 @@ impl Given {
             peers: BTreeMap::new(),
             gateway: Arc::new(SimulatedGateway::default()),
             post: None,
+            clock: SystemClock::shared(),
         }
     }
 }
@@ -63,6 +66,10 @@ impl Given {
 /// A running service: routes to mount, and the tasks behind them.
 pub struct Service {
     pub name: &'static str,
+    /// The collection that its commands are posted to: `/<resource>`.
+    pub resource: &'static str,
+    /// The aggregate type of its streams.
+    pub aggregate_type: &'static str,
     /// Its resource and its feed, with everything around them but a fallback.
     pub router: Router,
     /// Its log: the feed for followers in this process.
@@ -73,6 +80,7 @@ pub struct Service {
     pub reactor: Option<Arc<Reactor>>,
     retention: Retention,
     closing: CancellationToken,
+    tasks: TaskTracker,
     stop: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
@@ -104,14 +112,26 @@ impl Service {
         });
         Ok(Self {
             name,
+            resource,
+            aggregate_type: A::TYPE,
             router: edge::around(router),
             log: given.log,
             replica,
             reactor: None,
             retention,
             closing,
+            tasks: TaskTracker::new(),
             stop,
         })
+    }
+
+    /// Runs `work` beside the service, until what it is given is cancelled: then it ends by itself, while the bus still
+    /// answers.
+    pub(crate) fn spawn<F>(&self, work: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(work(self.closing.clone()));
     }
 
     /// The log as its followers in this process see it.
@@ -119,7 +139,7 @@ impl Service {
         Arc::clone(&self.log) as Arc<dyn Feed>
     }
 
-    /// Ends long polls: call it when the server begins to drain.
+    /// Ends long polls, and what runs beside the service: call it when the server begins to drain.
     pub fn close_feeds(&self) {
         self.closing.cancel();
     }
@@ -131,6 +151,8 @@ impl Service {
         if let Some(reactor) = &self.reactor {
             reactor.shutdown().await;
         }
+        self.tasks.close();
+        self.tasks.wait().await;
         self.retention.shutdown().await;
         (self.stop)().await;
         if let Some(replica) = &self.replica {

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use event_store::sqlite::DataDirLock;
+use write_side::REGISTER;
 
 use crate::{
     admin::{Check, Verdict, check_log},
     cli::{DoctorArgs, Output},
     client::Client,
     config::Storage,
-    output,
-    stores::{self, SERVICES},
+    output, stores,
 };
 
 pub async fn run(args: DoctorArgs, output: Output) -> Result<ExitCode> {
@@ -52,7 +52,7 @@ async fn of_files(data_dir: &std::path::Path) -> Vec<Check> {
     };
     let storage = Storage::Sqlite { data_dir: data_dir.to_owned() };
     let mut checks = vec![Check::good(name, "not in use")];
-    for service in SERVICES {
+    for service in REGISTER.iter().map(|entry| entry.name) {
         let file = stores::log_file(data_dir, service);
         if !file.exists() {
             checks.push(Check::doubtful(format!("log {service}"), "does not exist yet"));

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::{Duration, Instant},
@@ -18,10 +19,18 @@ use tokio::{
 /// How long the platform may take to be up: a debug build on a busy machine.
 const UP_WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// Every database of a platform on PostgreSQL: one a service, and the read models'.
+pub fn databases() -> impl Iterator<Item = &'static str> {
+    write_side::REGISTER.iter().map(|entry| entry.name).chain(["query"])
+}
+
 /// Where a platform keeps its data; outlives the processes that use it.
 pub enum Home {
     Sqlite(tempfile::TempDir),
-    Postgres { urls: [String; 4] },
+    /// URLs by the name of the database.
+    Postgres {
+        urls: BTreeMap<&'static str, String>,
+    },
 }
 
 impl Home {
@@ -30,21 +39,17 @@ impl Home {
     }
 
     pub async fn postgres(server: &ThrowAwayPostgres) -> Self {
-        let mut urls = Vec::new();
-        for name in ["users", "catalog", "orders", "query"] {
-            urls.push(server.create_database(name).await.expect("a fresh database"));
+        let mut urls = BTreeMap::new();
+        for name in databases() {
+            urls.insert(name, server.create_database(name).await.expect("a fresh database"));
         }
-        Self::Postgres { urls: urls.try_into().expect("four databases") }
+        Self::Postgres { urls }
     }
 
     pub fn arguments(&self) -> Vec<String> {
         match self {
             Self::Sqlite(dir) => vec!["--data-dir".into(), dir.path().display().to_string()],
-            Self::Postgres { urls } => ["users", "catalog", "orders", "query"]
-                .iter()
-                .zip(urls)
-                .map(|(name, url)| format!("--{name}-database-url={url}"))
-                .collect(),
+            Self::Postgres { urls } => urls.iter().map(|(name, url)| format!("--{name}-database-url={url}")).collect(),
         }
     }
 

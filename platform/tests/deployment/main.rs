@@ -14,7 +14,10 @@ use testkit::postgres::ThrowAwayPostgres;
 /// compose-spec.json of the Compose Specification (github.com/compose-spec/compose-spec, Apache-2.0), unchanged.
 const SPECIFICATION: &str = include_str!("compose-spec.json");
 
-const SERVICES: [&str; 4] = ["users", "catalog", "orders", "query"];
+/// Every service has a database and a role, and so has the query side.
+fn databases() -> impl Iterator<Item = &'static str> {
+    write_side::REGISTER.iter().map(|entry| entry.name).chain(["query"])
+}
 
 fn repository() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -82,7 +85,7 @@ fn the_binary_knows_every_variable_that_the_files_set() {
     for name in set.map(String::as_str).chain(["TRIBUTARY_LOG_FORMAT", "TRIBUTARY_DATA_DIR"]) {
         assert!(known(name), "{name} is no variable of `tributary up`:\n{help}");
     }
-    for service in SERVICES {
+    for service in databases() {
         assert!(
             compose["services"]["platform"]["environment"]
                 .get(format!("TRIBUTARY_{}_DATABASE_URL", service.to_uppercase()))
@@ -119,14 +122,14 @@ async fn the_script_gives_every_service_a_database_that_no_other_can_open() {
     script.env("POSTGRES_USER", superuser.get_username());
     let path = std::env::var("PATH").unwrap_or_default();
     script.env("PATH", format!("{}:{path}", server.bin().display()));
-    for service in SERVICES {
+    for service in databases() {
         // a quote, so that a password is never part of the SQL's text
         script.env(format!("TRIBUTARY_{}_PASSWORD", service.to_uppercase()), format!("it's {service}"));
     }
     let done = script.output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 
-    for service in SERVICES {
+    for service in databases() {
         let role = format!("tributary_{service}");
         let url = server.url_as(&role, &role);
         let mut own = PgConnection::connect(&url).await.unwrap();
@@ -138,9 +141,23 @@ async fn the_script_gives_every_service_a_database_that_no_other_can_open() {
             }
         }
         assert!(sqlx::raw_sql("create database other").execute(&mut own).await.is_err());
-        for other in SERVICES.into_iter().filter(|other| *other != service) {
+        for other in databases().filter(|other| *other != service) {
             let error = PgConnection::connect(&server.url_as(&role, &format!("tributary_{other}"))).await.unwrap_err();
             assert!(error.to_string().contains("permission denied"), "{service} opens {other}: {error}");
         }
     }
+}
+
+/// A role may hold what the script says, and all of them together what the server takes, less the superuser's three.
+#[test]
+fn the_roles_together_may_hold_no_more_connections_than_the_server_takes() {
+    let script = text("deploy/postgres/10-services.sh");
+    let limits = script.lines().filter(|line| line.starts_with("create ") && line.contains("PASSWORD"));
+    let limits: Vec<u32> = limits.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(limits.len(), databases().count(), "a database each");
+    let compose = compose();
+    let command = compose["services"]["postgres"]["command"].as_array().unwrap();
+    let setting = command.iter().find_map(|word| word.as_str().unwrap().strip_prefix("max_connections="));
+    let server: u32 = setting.expect("the compose file sets max_connections").parse().unwrap();
+    assert!(limits.iter().sum::<u32>() + 3 <= server, "{limits:?} do not fit into {server}");
 }

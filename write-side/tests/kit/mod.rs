@@ -1,15 +1,20 @@
-//! The three services on logs in memory, and a client that needs no network.
+//! Services on logs in memory, and a client that needs no network.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::{HeaderMap, Request, StatusCode},
 };
-use event_store::{feed::Feed, log::EventLog, memory::MemoryLog};
+use event_store::{
+    clock::{Clock, SystemClock},
+    feed::Feed,
+    log::EventLog,
+    memory::MemoryLog,
+};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use uuid::Uuid;
@@ -25,6 +30,18 @@ pub struct Shop {
     pub catalog: Arc<MemoryLog>,
     pub orders: Arc<MemoryLog>,
     pub services: Vec<Service>,
+    client: Client,
+}
+
+/// One service by itself, on any log.
+pub struct Alone {
+    pub service: Service,
+    client: Client,
+}
+
+/// Sends requests to routes, without a network.
+#[derive(Clone)]
+pub struct Client {
     router: Router,
 }
 
@@ -87,27 +104,7 @@ impl Shop {
         }
         let router = services.iter().fold(Router::new(), |router, service| router.merge(service.router.clone()));
         let [users, catalog, orders] = logs;
-        Self { users, catalog, orders, services, router }
-    }
-
-    pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, body, text }
-    }
-
-    pub async fn get(&self, path: &str) -> Answer {
-        self.send(Request::get(path).body(Body::empty()).unwrap()).await
-    }
-
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
-        self.post_with(path, body, &[]).await
-    }
-
-    pub async fn post_with(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
-        self.send(post(path, body.to_string(), headers)).await
+        Self { users, catalog, orders, services, client: Client { router } }
     }
 
     /// Ana, Chai and Tea, and the token that says so.
@@ -127,6 +124,59 @@ impl Shop {
         for service in &self.services {
             service.shutdown().await;
         }
+    }
+}
+
+impl Deref for Shop {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Alone {
+    /// Starts the service whose log it is.
+    pub async fn open(log: Arc<dyn EventLog>) -> Self {
+        Self::open_at(log, SystemClock::shared()).await
+    }
+
+    /// As [`Self::open`], where it is as late as `clock` says.
+    pub async fn open_at(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>) -> Self {
+        let entry = register::find(&log.identity().source).unwrap();
+        let service = (entry.start)(Given { clock, ..Given::new(log) }).await.unwrap();
+        let client = Client { router: service.router.clone() };
+        Self { service, client }
+    }
+}
+
+impl Deref for Alone {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Client {
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, body, text }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.post_with(path, body, &[]).await
+    }
+
+    pub async fn post_with(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
+        self.send(post(path, body.to_string(), headers)).await
     }
 }
 
