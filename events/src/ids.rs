@@ -47,6 +47,10 @@ id!(
     OrderId
 );
 id!(
+    /// A shipment of an order.
+    ShipmentId
+);
+id!(
     /// A payment: one authorization, and what becomes of it.
     PaymentId
 );

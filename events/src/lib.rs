@@ -4,8 +4,8 @@
 //! - [`envelope`]: what wraps every event (position, stream, metadata) and its CloudEvents form on the wire.
 //! - [`consistency`]: the `Consistency-Token` that lets a reader wait for what a writer has just written.
 //! - [`ids`], [`money`]: the words all services share.
-//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`notifications`]: one file a service, one type an
-//!   event.
+//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`]: one file a service,
+//!   one type an event.
 //!
 //! What does not live here: decisions (write-side), folds into rows (projections), and any IO. Golden samples of
 //! every published version lie in `golden/`; a test reads each of them back.
@@ -29,6 +29,8 @@ pub mod orders;
 pub mod payments;
 #[cfg(feature = "domain")]
 mod published;
+#[cfg(feature = "domain")]
+pub mod shipping;
 #[cfg(feature = "domain")]
 pub mod users;
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use cqrs_es::DomainEvent;
 use events::{
     Published, catalog::ProductEvent, inventory::StockEvent, notifications::NotificationEvent, orders::OrderEvent,
-    payments::PaymentEvent, users::UserEvent,
+    payments::PaymentEvent, shipping::ShipmentEvent, users::UserEvent,
 };
 
 fn golden() -> PathBuf {
@@ -39,6 +39,7 @@ fn every_published_version_has_a_sample_that_reads_back() {
         check::<StockEvent>(),
         check::<OrderEvent>(),
         check::<PaymentEvent>(),
+        check::<ShipmentEvent>(),
         check::<NotificationEvent>(),
     ];
     let used: BTreeSet<String> = used.into_iter().flatten().collect();

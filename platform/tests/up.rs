@@ -94,6 +94,9 @@ async fn the_demo_data_is_entered_once_however_often_it_is_asked_for() {
     let head = |checks: &Value| {
         checks.as_array().expect("checks").iter().map(|check| check["finding"].clone()).collect::<Vec<_>>()
     };
+    let stock = feed.as_array().expect("checks").iter().find(|check| check["name"] == "log inventory");
+    let stock = stock.expect("a log of the inventory service")["finding"].as_str().unwrap_or_default().to_owned();
+    assert!(stock.starts_with("head 12,"), "stock of every product was received: {stock}");
     let before = head(&feed);
     let again = tributary(&["demo", "seed", "--url", &platform.url]).await;
     assert!(again.status.success(), "{}", text(&again));

@@ -1,7 +1,8 @@
 //! The inventory service: how many pieces there are, and for whom. Its HTTP surface; [`stock_item`] decides.
 //!
 //! A stock item has the id of its product. It needs no creation: what was never received has no pieces, and a
-//! reservation of it is rejected like any other that finds too few.
+//! reservation of it is rejected like any other that finds too few. What nobody confirms in time is let go by [`expirer`],
+//! a task of the service; `POST /stock/{product_id}/expire` does the same at once.
 
 mod expirer;
 pub mod reservations;
@@ -34,9 +35,11 @@ use crate::{
         fields::{Fields, Reading, id, integer, quantity, reason},
         request::ReadToken,
     },
-    orders::order::QUANTITY_MAX,
     service::{Given, Service, StartError},
 };
+
+/// The most pieces that one adjustment adds or takes away.
+const ADJUSTMENT_MAX: u32 = 1_000_000;
 
 /// How long pieces are held for an order that nobody confirms, unless the reservation says otherwise: longer than any
 /// checkout that is still alive takes.
@@ -191,10 +194,9 @@ fn pieces(value: &Value) -> Reading<NonZeroU32> {
 }
 
 fn more_or_fewer(value: &Value) -> Reading<NonZeroI64> {
-    let bound = i64::from(QUANTITY_MAX);
-    let number = value.as_i64().filter(|number| number.unsigned_abs() <= bound.unsigned_abs());
+    let number = value.as_i64().filter(|number| number.unsigned_abs() <= u64::from(ADJUSTMENT_MAX));
     let number = number.and_then(|number| NonZeroI64::try_from(number).ok());
-    number.ok_or_else(|| format!("must be a whole number from -{bound} to {bound}, and not 0"))
+    number.ok_or_else(|| format!("must be a whole number from -{ADJUSTMENT_MAX} to {ADJUSTMENT_MAX}, and not 0"))
 }
 
 fn hold_seconds(value: &Value) -> Reading<u64> {

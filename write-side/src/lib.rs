@@ -1,7 +1,7 @@
 //! The command services: each owns its aggregates, its log and its place under HTTP, and nobody else's.
 //!
 //! Reading order:
-//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`notifications`]: a file a service (what it takes over
+//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`]: a file a service (what it takes over
 //!   HTTP) and one an aggregate under it (what it decides, purely); [`orders::replica`] is what orders know of the other two.
 //! - [`edge`]: what all of them do the same way over HTTP; every code it answers has a paragraph in `docs/errors.md`.
 //! - [`reactor`]: what acts on events outside the database; [`progress`]: where followers keep how far they are.
@@ -22,6 +22,7 @@ pub mod progress;
 pub mod reactor;
 pub mod register;
 pub mod service;
+pub mod shipping;
 pub mod users;
 
 pub use orders::replica::ReplicaHome;

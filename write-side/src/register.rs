@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use crate::{
     catalog, inventory, orders,
     service::{Given, Service, StartError},
-    users,
+    shipping, users,
 };
 
 /// A service and how it is started.
@@ -27,6 +27,7 @@ pub static REGISTER: &[Entry] = &[
         follows: &orders::replica::FOLLOWS,
         start: |given| Box::pin(orders::start(given)),
     },
+    Entry { name: events::shipping::SOURCE, follows: &[], start: |given| Box::pin(shipping::start(given)) },
 ];
 
 /// The entry of a service by its name.

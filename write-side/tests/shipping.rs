@@ -1,0 +1,155 @@
+//! The shipping service over HTTP: what goes in and what comes out.
+
+mod kit;
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use event_store::{clock::ManualClock, memory::MemoryLog};
+use kit::{ANA, Alone, CHAI, NOBODY, TEA};
+use serde_json::{Value, json};
+
+/// A shipment.
+const PARCEL: &str = "0198c0de-0000-7000-8000-0000000000b1";
+/// An order.
+const ORDER: &str = "0198c0de-0000-7000-8000-0000000000a1";
+
+async fn shipping() -> (Arc<MemoryLog>, Alone) {
+    let log = MemoryLog::new("shipping");
+    let clock = ManualClock::at(DateTime::from_timestamp(1_000_000, 0).unwrap());
+    (log.clone(), Alone::open_at(log, Arc::new(clock)).await)
+}
+
+fn address() -> Value {
+    json!({ "street": "1 Quay Street", "city": "Riverton", "country": "GB" })
+}
+
+fn parcel(quantity: u32) -> Value {
+    let lines = json!([{ "product_id": CHAI, "quantity": quantity }]);
+    json!({ "id": PARCEL, "order_id": ORDER, "customer_id": ANA, "lines": lines, "address": address() })
+}
+
+fn shipment(command: &str) -> String {
+    format!("/shipments/{PARCEL}/{command}")
+}
+
+fn given_up(order_id: &str) -> Value {
+    json!({ "order_id": order_id, "reason": "no longer wanted" })
+}
+
+#[tokio::test]
+async fn a_shipment_is_scheduled_dispatched_and_delivered() {
+    let (_, shop) = shipping().await;
+    let scheduled = shop.post("/shipments", parcel(2)).await.expect(201);
+    assert_eq!(scheduled.header("location"), format!("/shipments/{PARCEL}"));
+    shop.post("/shipments", parcel(2)).await.expect(200);
+    let carrier = json!({ "carrier": "Post", "tracking": "P-1" });
+    shop.post(&shipment("dispatch"), carrier.clone()).await.expect(200);
+    let again = shop.post(&shipment("dispatch"), carrier).await.expect(200);
+    assert_eq!(again.body["changed"], false);
+    let delivered = shop.post(&shipment("deliver"), json!({})).await.expect(200);
+    let shown = shop.get(&format!("/shipments/{PARCEL}")).await.expect(200);
+    let expected = json!({
+        "id": PARCEL, "order_id": ORDER, "customer_id": ANA, "address": address(), "status": "DELIVERED",
+        "lines": [{ "product_id": CHAI, "quantity": 2 }], "carrier": "Post", "tracking": "P-1", "reason": null,
+        "dispatched_at": "1970-01-12T13:46:40Z", "delivered_at": "1970-01-12T13:46:40Z",
+    });
+    assert_eq!((&shown.body, shown.token()), (&expected, delivered.token()));
+    let feed = shop.get("/shipping/feed").await.expect(200);
+    for line in feed.text.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(event["data"]["order_id"], ORDER, "every event says whose order it is");
+    }
+    assert_eq!(feed.text.lines().count(), 3);
+}
+
+#[tokio::test]
+async fn a_parcel_gets_lost_and_is_not_delivered_any_more() {
+    let (_, shop) = shipping().await;
+    shop.post("/shipments", parcel(2)).await.expect(201);
+    let early = shop.post(&shipment("lose"), json!({ "reason": "carrier's word" })).await.expect(422);
+    assert_eq!((early.code(), &early.body["shipment_status"]), ("shipment_not_dispatched", &json!("SCHEDULED")));
+    shop.post(&shipment("dispatch"), json!({ "carrier": "Post", "tracking": "P-1" })).await.expect(200);
+    shop.post(&shipment("lose"), json!({ "reason": "carrier's word" })).await.expect(200);
+    assert_eq!(shop.post(&shipment("deliver"), json!({})).await.expect(422).code(), "shipment_lost");
+    let shown = shop.get(&format!("/shipments/{PARCEL}")).await.body;
+    assert_eq!((&shown["status"], &shown["reason"]), (&json!("LOST"), &json!("carrier's word")));
+}
+
+#[tokio::test]
+async fn a_cancellation_that_overtakes_its_schedule_keeps_it_out() {
+    let (_, shop) = shipping().await;
+    shop.post(&shipment("cancel"), given_up(ORDER)).await.expect(200);
+    let again = shop.post(&shipment("cancel"), given_up(ORDER)).await.expect(200);
+    assert_eq!(again.body["changed"], false);
+    assert_eq!(shop.post("/shipments", parcel(2)).await.expect(422).code(), "shipment_withdrawn");
+    let shown = shop.get(&format!("/shipments/{PARCEL}")).await.expect(200);
+    assert_eq!((&shown.body["status"], &shown.body["order_id"]), (&json!("WITHDRAWN"), &json!(ORDER)));
+}
+
+#[tokio::test]
+async fn no_input_is_answered_with_our_fault_and_none_leaves_half_an_effect() {
+    let (log, shop) = shipping().await;
+    shop.post("/shipments", parcel(2)).await.expect(201);
+    let with = |name: &str, value: Value| {
+        let mut body = parcel(2);
+        body["id"] = json!(NOBODY);
+        body[name] = value;
+        body
+    };
+    let line = |product: &str, quantity: Value| json!({ "product_id": product, "quantity": quantity });
+    let many = |n: usize| (0..n).map(|_| line(&kit::new_id(), json!(1))).collect::<Vec<_>>();
+    let carrier = |name: &str, tracking: &str| json!({ "carrier": name, "tracking": tracking });
+    let (dispatch, deliver, cancel) = (shipment("dispatch"), shipment("deliver"), shipment("cancel"));
+    let unknown = format!("/shipments/{NOBODY}/deliver");
+    let cases: Vec<(&str, Value, u16, &str, &[&str])> = vec![
+        ("/shipments", json!({}), 422, "validation_failed", &["/order_id", "/customer_id", "/lines", "/address"]),
+        ("/shipments", with("order_id", json!(7)), 422, "validation_failed", &["/order_id"]),
+        ("/shipments", with("lines", json!([])), 422, "validation_failed", &["/lines"]),
+        ("/shipments", with("lines", json!(many(2_001))), 422, "validation_failed", &["/lines"]),
+        ("/shipments", with("lines", json!([line(CHAI, json!(0))])), 422, "validation_failed", &["/lines/0/quantity"]),
+        ("/shipments", with("lines", json!([line(CHAI, json!(-1))])), 422, "validation_failed", &["/lines/0/quantity"]),
+        (
+            "/shipments",
+            with("lines", json!([line(CHAI, json!(u64::MAX))])),
+            422,
+            "validation_failed",
+            &["/lines/0/quantity"],
+        ),
+        (
+            "/shipments",
+            with("lines", json!([line(CHAI, json!(1)), line(TEA, json!(1)), line(CHAI, json!(2))])),
+            422,
+            "product_repeated",
+            &["/lines/2/product_id"],
+        ),
+        (
+            "/shipments",
+            with("address", json!({ "street": "", "planet": "Mars" })),
+            422,
+            "validation_failed",
+            &["/address/street", "/address/city", "/address/country", "/address/planet"],
+        ),
+        ("/shipments", with("carrier", json!("Post")), 422, "validation_failed", &["/carrier"]),
+        ("/shipments", parcel(3), 422, "shipment_exists", &[]),
+        (&dispatch, carrier("", " x"), 422, "validation_failed", &["/carrier", "/tracking"]),
+        (&dispatch, carrier("a\0b", "1"), 422, "validation_failed", &["/carrier"]),
+        (&dispatch, carrier("Post", &"9".repeat(101)), 422, "validation_failed", &["/tracking"]),
+        (&deliver, json!({ "at": "2026-01-01T00:00:00Z" }), 422, "validation_failed", &["/at"]),
+        (&deliver, json!({}), 422, "shipment_not_dispatched", &[]),
+        (&cancel, json!({ "reason": "late" }), 422, "validation_failed", &["/order_id"]),
+        (&cancel, given_up(NOBODY), 422, "shipment_of_another_order", &[]),
+        (&unknown, json!({}), 404, "shipment_not_found", &[]),
+        ("/shipments/7/deliver", json!({}), 400, "invalid_id", &[]),
+    ];
+    for (path, body, status, code, pointers) in cases {
+        let answer = shop.post(path, body.clone()).await;
+        let shown: String = body.to_string().chars().take(200).collect();
+        assert_eq!(answer.status.as_u16(), status, "{path} {shown}: {answer:?}");
+        assert_eq!(answer.code(), code, "{path} {shown}");
+        if !pointers.is_empty() {
+            assert_eq!(answer.pointers(), pointers, "{path} {shown}");
+        }
+    }
+    assert_eq!(kit::count(&log).await, 1, "nothing of it was stored");
+}
