@@ -3,7 +3,7 @@
 //! Reading order:
 //! - [`envelope`]: what wraps every event (position, stream, metadata) and its CloudEvents form on the wire.
 //! - [`consistency`]: the `Consistency-Token` that lets a reader wait for what a writer has just written.
-//! - [`ids`], [`money`]: the words all services share.
+//! - [`ids`], [`money`], [`principal`]: the words all services share.
 //! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`]: one file a service,
 //!   one type an event.
 //!
@@ -27,6 +27,8 @@ pub mod notifications;
 pub mod orders;
 #[cfg(feature = "domain")]
 pub mod payments;
+#[cfg(feature = "domain")]
+pub mod principal;
 #[cfg(feature = "domain")]
 mod published;
 #[cfg(feature = "domain")]

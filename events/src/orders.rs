@@ -111,8 +111,19 @@ impl OrderStatus {
     pub const ALL: [Self; 6] =
         [Self::Pending, Self::Confirmed, Self::Cancelled, Self::Shipped, Self::Delivered, Self::Returned];
 
+    /// The words of [`Self::ALL`].
+    pub const WORDS: [&'static str; 6] = {
+        let mut words = [""; 6];
+        let mut n = 0;
+        while n < words.len() {
+            words[n] = Self::ALL[n].as_str();
+            n += 1;
+        }
+        words
+    };
+
     /// The word on the wire, in the log and in the read model.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "PENDING",
             Self::Confirmed => "CONFIRMED",

@@ -70,6 +70,10 @@ pub struct Target {
     /// Base URL of the running platform
     #[arg(long, env = "TRIBUTARY_URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
+
+    /// Token to show, where the platform asks for one
+    #[arg(long, env = "TRIBUTARY_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
 }
 
 #[derive(Debug, Args)]

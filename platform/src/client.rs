@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use reqwest::{Method, StatusCode};
+use reqwest::{
+    Method, StatusCode,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::cli::Target;
 
 /// A running platform, seen from outside.
 #[derive(Clone)]
@@ -16,13 +21,27 @@ pub struct Client {
 /// The longest that one answer may take; long work is polled.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
+impl Target {
+    /// A client that shows the token with every request.
+    pub fn http(&self) -> Result<reqwest::ClientBuilder> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = self.token.as_deref().filter(|token| !token.is_empty()) {
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            let mut value = value.context("--token is no token: it holds characters that none has")?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(reqwest::Client::builder().timeout(ANSWER_WAIT_MAX).default_headers(headers))
+    }
+}
+
 impl Client {
-    pub fn new(base: &str) -> Result<Self> {
-        let base = base.trim_end_matches('/').to_owned();
+    pub fn new(target: &Target) -> Result<Self> {
+        let base = target.url.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") && !base.starts_with("https://") {
             bail!("{base} is no URL of a platform: it starts with http://, such as http://127.0.0.1:8080");
         }
-        let http = reqwest::Client::builder().timeout(ANSWER_WAIT_MAX).build().context("set up the HTTP client")?;
+        let http = target.http()?.build().context("set up the HTTP client")?;
         Ok(Self { base, http })
     }
 

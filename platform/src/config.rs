@@ -16,13 +16,18 @@ use write_side::REGISTER;
 /// The database of the read models, among those of the services.
 const QUERY: &str = "query";
 
+use crate::{
+    auth::config::{AuthArgs, AuthConfigError},
+    limits::LimitArgs,
+};
+
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
     /// Where the SQLite files lie: one a service, and the query database
     #[arg(long, env = "TRIBUTARY_DATA_DIR", default_value = "data")]
     pub data_dir: PathBuf,
 
-    /// Address to listen on. Only loopback, until authentication can be configured
+    /// Address to listen on. Only loopback, unless authentication is configured
     #[arg(long, env = "TRIBUTARY_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
@@ -41,6 +46,12 @@ pub struct UpArgs {
 
     #[command(flatten)]
     pub databases: DatabaseUrls,
+
+    #[command(flatten)]
+    pub auth: AuthArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// PostgreSQL instead of SQLite: one database a service, and one for queries. All of them, or none.
@@ -115,7 +126,8 @@ pub enum Storage {
 pub enum ConfigError {
     #[error(
         "--listen {0} is not a loopback address. Without authentication the platform listens on loopback only: use \
-         127.0.0.1:{port} or [::1]:{port}, and put an authenticating proxy in front to reach it from elsewhere",
+         127.0.0.1:{port} or [::1]:{port}, or say whose tokens count: --auth-issuer, --auth-audience, --auth-algorithm \
+         and --auth-jwks or --auth-key-file",
         port = .0.port()
     )]
     OffLoopback(SocketAddr),
@@ -128,6 +140,13 @@ pub enum ConfigError {
     NotPostgres { name: &'static str },
     #[error("two of the database URLs name the same database: every service needs one of its own, and queries too")]
     SharedDatabase,
+    #[error(transparent)]
+    Auth(#[from] AuthConfigError),
+    #[error(
+        "--demo enters data as nobody in particular, and with authentication nobody may: leave it out, and run \
+         `tributary demo seed --token <token>` once the platform is up"
+    )]
+    DemoNeedsToken,
     #[error("--reset deletes SQLite files only; drop and create the PostgreSQL databases yourself")]
     ResetPostgres,
 }
@@ -156,8 +175,12 @@ impl UpArgs {
 
     /// Checks what clap cannot, and says where everything is to be kept.
     pub fn storage(&self) -> Result<Storage, ConfigError> {
-        if !self.listen.ip().is_loopback() {
+        let is_open = self.auth.config()?.is_none();
+        if is_open && !self.listen.ip().is_loopback() {
             return Err(ConfigError::OffLoopback(self.listen));
+        }
+        if self.demo && !is_open {
+            return Err(ConfigError::DemoNeedsToken);
         }
         let mut urls = self.databases.given.clone();
         if urls.is_empty() {
@@ -206,9 +229,18 @@ mod tests {
     fn an_address_off_loopback_is_refused_with_the_way_out() {
         for address in ["0.0.0.0:8080", "192.168.1.5:80", "[::]:8080"] {
             let error = storage(&["--listen", address]).err().expect("refused");
-            assert!(error.contains("loopback") && error.contains("proxy"), "{error}");
+            assert!(error.contains("loopback") && error.contains("--auth-issuer"), "{error}");
         }
         assert!(matches!(storage(&["--listen", "[::1]:9"]), Ok(Storage::Sqlite { .. })));
+    }
+
+    #[test]
+    fn with_authentication_any_address_will_do_and_the_demo_needs_a_token() {
+        let auth = ["--auth-issuer=i", "--auth-audience=a", "--auth-algorithm=RS256", "--auth-jwks=https://i/keys"];
+        assert!(storage(&[&auth[..], &["--listen=0.0.0.0:8080"]].concat()).is_ok());
+        let error = storage(&[&auth[..], &["--demo"]].concat()).err().expect("refused");
+        assert!(error.contains("demo seed --token"), "{error}");
+        assert!(storage(&[&auth[..3], &["--listen=0.0.0.0:8080"]].concat()).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    cli::{DemoArgs, DemoVerb, Output},
+    cli::{DemoArgs, DemoVerb, Output, Target},
     output,
 };
 
@@ -65,7 +65,7 @@ const PRODUCTS: [(&str, &str, i64); 12] = [
 
 pub async fn run(args: DemoArgs, output: Output) -> Result<ExitCode> {
     let DemoVerb::Seed { target } = args.verb;
-    let seeded = seed(&target.url).await?;
+    let seeded = seed(&target).await?;
     match output {
         Output::Human => output::line(seeded.to_string()),
         Output::Json => output::json(&seeded),
@@ -92,9 +92,11 @@ impl std::fmt::Display for Seeded {
     }
 }
 
-/// Enters the demo data into the platform at `url`, or finds it there.
-pub async fn seed(url: &str) -> Result<Seeded> {
-    let entry = Entry { url: url.trim_end_matches('/').to_owned(), http: reqwest::Client::new() };
+/// Enters the demo data into a running platform, or finds it there.
+pub async fn seed(target: &Target) -> Result<Seeded> {
+    let http = target.http()?.build().context("set up the HTTP client")?;
+    let url = target.url.trim_end_matches('/').to_owned();
+    let entry = Entry { url, http };
     let mut known = ConsistencyToken::default();
     let mut batch: Vec<(String, String, Value)> = Vec::new();
     for (n, name) in PEOPLE.iter().enumerate() {

@@ -5,7 +5,7 @@
 //! does). Both are refused.
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -13,6 +13,8 @@ use axum::{
 
 use tokio::sync::Semaphore;
 use write_side::edge::Problem;
+
+use crate::door::Door;
 
 /// Requests under way at once, long polls of feeds included: each may hold a body of 1 MiB. More are told to come again.
 const REQUESTS_MAX: usize = 1_024;
@@ -29,8 +31,12 @@ pub async fn bounded(request: Request, next: Next) -> Response {
     }
 }
 
-/// Refuses requests that were not meant for this machine by someone on it.
-pub async fn local_only(request: Request, next: Next) -> Response {
+/// Refuses requests that were not meant for this machine by someone on it. With authentication nobody needs the guard: a
+/// page of another site has no token, and none is sent by itself.
+pub async fn local_only(State(door): State<Door>, request: Request, next: Next) -> Response {
+    if door.authenticator.is_some() {
+        return next.run(request).await;
+    }
     match refusal(request.headers()) {
         Some(detail) => Problem::new(StatusCode::FORBIDDEN, "not_local", detail).into_response(),
         None => next.run(request).await,

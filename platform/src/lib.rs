@@ -1,19 +1,24 @@
 //! Every role of the platform, for the binary `tributary` and for tests.
 //!
 //! Reading order: [`cli`] says what can be asked for; [`up`] is the main job, all roles in one process; [`admin`] is what
-//! the other commands talk to while it runs; [`commands`] are those others; [`demo`] and [`import`] are clients of the
+//! the other commands talk to while it runs; [`door`], [`auth`], [`limits`] and [`guard`] stand before all of it; [`commands`] are those others; [`demo`] and [`import`] are clients of the
 //! public HTTP API and of nothing else.
 
 mod admin;
+mod auth;
 mod cli;
 mod client;
 mod commands;
 pub mod config;
 pub mod demo;
+mod docs;
+mod door;
 mod guard;
 pub mod import;
+mod limits;
 mod output;
 mod roles;
+mod serve;
 mod stores;
 mod telemetry;
 pub mod up;

@@ -4,7 +4,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context, Result};
-use axum::{Router, http::StatusCode, middleware::from_fn, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    http::StatusCode,
+    middleware::{from_fn, from_fn_with_state},
+    response::IntoResponse,
+    routing::get,
+};
 use event_store::{feed::Feed, log::EventLog, retention::RetentionOptions};
 use graphql::GraphqlOptions;
 use projections::{Projector, ProjectorHandle, ProjectorOptions, QueryDatabase};
@@ -14,6 +20,8 @@ use write_side::{Given, REGISTER, ReplicaHome, Service, edge};
 use crate::{
     admin::{self, Admin},
     config::Storage,
+    docs,
+    door::{self, Door},
     guard, stores,
 };
 
@@ -48,7 +56,7 @@ impl Roles {
     }
 
     /// Everything that is served, behind the guard.
-    pub fn router(&self) -> Router {
+    pub fn router(&self, door: Door) -> Router {
         let logs = self
             .services
             .iter()
@@ -61,14 +69,17 @@ impl Roles {
         };
         let ready = admin.clone();
         let services = self.services.iter().fold(Router::new(), |all, service| all.merge(service.router.clone()));
+        let apis: Vec<_> = self.services.iter().map(|service| service.api.clone()).collect();
         services
+            .merge(docs::router(&apis))
             .merge(graphql::router(self.read.clone(), GraphqlOptions::default()))
             .merge(admin::router(admin))
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(move || readiness(ready.clone())))
             .fallback(edge::not_found)
             .method_not_allowed_fallback(edge::method_not_allowed)
-            .layer(from_fn(guard::local_only))
+            .layer(from_fn_with_state(door.clone(), door::around))
+            .layer(from_fn_with_state(door, guard::local_only))
             .layer(from_fn(guard::bounded))
             .layer(from_fn(edge::trace::around))
     }

@@ -1,18 +1,22 @@
 //! `tributary up`: all roles in one process.
 
-use std::{os::unix::fs::DirBuilderExt, process::ExitCode, time::Duration};
+use std::{os::unix::fs::DirBuilderExt, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use axum::Router;
 use event_store::sqlite::DataDirLock;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use write_side::Service;
 
 use crate::{
-    config::{Storage, UpArgs},
-    demo, output,
+    auth::Authenticator,
+    cli::Target,
+    config::{ConfigError, Storage, UpArgs},
+    demo,
+    door::Door,
+    output,
     roles::Roles,
+    serve::serve,
     stores,
 };
 
@@ -26,17 +30,18 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// Runs until SIGINT or SIGTERM, then drains and stops.
 pub async fn run(args: Box<UpArgs>) -> Result<ExitCode> {
     let storage = args.storage()?;
+    let door = door(&args).await?;
     let lock = prepare(&storage, args.reset)?;
     let listener = listen(&args).await?;
     let url = format!("http://{}", listener.local_addr().context("read the address listened on")?);
     let roles = Roles::start(&storage, &args.retention()).await?;
     let stop = CancellationToken::new();
-    let server = serve(listener, roles.router(), stop.clone());
+    let server = tokio::spawn(serve(listener, roles.router(door), stop.clone()));
 
     greet(&url, &storage, roles.services());
     let mut seeding = args.demo.then(|| {
-        let url = url.clone();
-        tokio::spawn(async move { demo::seed(&url).await })
+        let target = Target { url: url.clone(), token: None };
+        tokio::spawn(async move { demo::seed(&target).await })
     });
     let mut end = std::pin::pin!(end_asked_for());
     loop {
@@ -90,8 +95,14 @@ async fn listen(args: &UpArgs) -> Result<TcpListener> {
     }
 }
 
-fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> JoinHandle<std::io::Result<()>> {
-    tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await })
+/// What is asked of everybody, as configured.
+async fn door(args: &UpArgs) -> Result<Door> {
+    let authenticator = match args.auth.config().map_err(ConfigError::from)? {
+        None => None,
+        Some(config) => Some(Arc::new(Authenticator::start(config).await.context("set up authentication")?)),
+    };
+    let limits = args.limits.limits(authenticator.is_some()).map(Arc::new);
+    Ok(Door { authenticator, limits })
 }
 
 async fn drain(mut server: JoinHandle<std::io::Result<()>>) {
@@ -135,6 +146,7 @@ fn greet(url: &str, storage: &Storage, services: &[Service]) {
     // in the form that curl and shells expand
     let each = |of: fn(&Service) -> &'static str| services.iter().map(of).collect::<Vec<_>>().join(",");
     output::line(format!("  Commands             {url}/{{{}}}", each(|service| service.resource)));
+    output::line(format!("  Their documentation  {url}/docs"));
     output::line(format!("  Feeds                {url}/{{{}}}/feed", each(|service| service.name)));
     output::line("  Read models          tributary projection status");
     output::line("");

@@ -2,12 +2,7 @@
 
 pub mod product;
 
-use axum::{
-    Router,
-    extract::State,
-    response::Response,
-    routing::{get, post},
-};
+use axum::{extract::State, response::Response};
 use events::{ids::ProductId, money::Money};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,9 +10,10 @@ use serde_json::{Value, json};
 use crate::{
     catalog::product::{Product, ProductCommand},
     edge::{
-        Edge, Incoming, PathId, Problem,
+        Customers, Edge, Incoming, PathId, Problem, Routes,
         command::Asked,
         fields::{self, Fields, id, key, text},
+        openapi::{command, schema, view},
         request::ReadToken,
     },
     service::{Given, Service, StartError},
@@ -28,22 +24,57 @@ pub const NAME_CHARS_MAX: usize = 200;
 
 const SKU_CHARS_MAX: usize = 64;
 
+/// The product that the examples are about.
+pub const EXAMPLE: &str = "0198c0de-0000-7000-8000-000000000011";
+
 type Products = State<Edge<Product>>;
 type Answer = Result<Response, Problem>;
 
 /// Starts the service on its log.
 pub async fn start(given: Given) -> Result<Service, StartError> {
-    Service::start::<Product>(events::catalog::SOURCE, given, "products", None, routes)
+    Service::start::<Product, _>(events::catalog::SOURCE, given, "products", None, routes)
 }
 
 /// The routes under `/products`.
-fn routes(edge: Edge<Product>) -> Router {
-    Router::new()
-        .route("/products", post(add))
-        .route("/products/{id}", get(show))
-        .route("/products/{id}/rename", post(rename))
-        .route("/products/{id}/price", post(change_price))
-        .route("/products/{id}/discontinue", post(discontinue))
+fn routes(edge: Edge<Product>) -> Routes {
+    let price = |amount_minor: i64| json!({ "amount_minor": amount_minor, "currency": "USD" });
+    let chai = json!({ "id": EXAMPLE, "sku": "CHAI", "name": "Chai", "unit_price": price(1_800) });
+    let change =
+        |id, summary| command(id, summary).on(&[EXAMPLE]).after(&["add_product"]).refuses(&["product_not_found"]);
+    Routes::of(events::catalog::SOURCE, "What is sold, and for how much.")
+        .post(
+            "/products",
+            add,
+            command("add_product", "Add a product")
+                .takes(Add::read, chai)
+                .creates()
+                .refuses(&["product_exists", "sku_taken"]),
+        )
+        .get(
+            "/products/{id}",
+            show,
+            view("show_product", "Show a product", shown())
+                .on(&[EXAMPLE])
+                .after(&["add_product"])
+                .customers(Customers::All)
+                .refuses(&["product_not_found"]),
+        )
+        .post(
+            "/products/{id}/rename",
+            rename,
+            change("rename_product", "Give a product another name")
+                .takes(new_name, json!({ "name": "Chai, loose" }))
+                .refuses(&["product_discontinued"]),
+        )
+        .post(
+            "/products/{id}/price",
+            change_price,
+            change("change_product_price", "Change a product's price for the orders to come")
+                .takes(new_price, json!({ "unit_price": price(1_900) }))
+                .needs_version()
+                .refuses(&["product_discontinued"]),
+        )
+        .post("/products/{id}/discontinue", discontinue, change("discontinue_product", "Take a product from sale"))
         .with_state(edge)
 }
 
@@ -80,13 +111,21 @@ async fn add(State(products): Products, incoming: Incoming) -> Answer {
     products.run(&incoming, Asked { id: product_id.0, body: &body, command, creates: true, occurred_at: None }).await
 }
 
+fn new_name(fields: &mut Fields<'_>) -> Option<String> {
+    fields.required("name", text(NAME_CHARS_MAX))
+}
+
 async fn rename(State(products): Products, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let name = incoming.fields(|fields| fields.required("name", text(NAME_CHARS_MAX)))?;
+    let name = incoming.fields(new_name)?;
     products.change(&incoming, id, &json!({ "name": name }), ProductCommand::Rename { name }).await
 }
 
+fn new_price(fields: &mut Fields<'_>) -> Option<Money> {
+    fields.object("unit_price", fields::money)
+}
+
 async fn change_price(State(products): Products, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let unit_price = incoming.fields(|fields| fields.object("unit_price", fields::money))?;
+    let unit_price = incoming.fields(new_price)?;
     let body = json!({ "unit_price": unit_price });
     products.change(&incoming, id, &body, ProductCommand::ChangePrice { unit_price }).await
 }
@@ -97,11 +136,11 @@ async fn discontinue(State(products): Products, PathId(id): PathId, incoming: In
 }
 
 async fn show(State(products): Products, PathId(id): PathId, ReadToken(token): ReadToken) -> Answer {
-    products.show(id, &token, view).await
+    products.show(id, &token, seen).await
 }
 
 /// A product as the world sees one.
-fn view(product: &Product) -> Option<Value> {
+fn seen(product: &Product) -> Option<Value> {
     match product {
         Product::Absent => None,
         Product::Listed(listing) => Some(json!({
@@ -113,4 +152,16 @@ fn view(product: &Product) -> Option<Value> {
             "discontinued": listing.discontinued,
         })),
     }
+}
+
+/// What [`seen`] makes.
+fn shown() -> Value {
+    schema::object([
+        ("id", schema::uuid()),
+        ("sku", schema::string()),
+        ("name", schema::string()),
+        ("unit_price", schema::describe(fields::money)),
+        ("external_ref", schema::nullable(schema::string())),
+        ("discontinued", schema::boolean()),
+    ])
 }

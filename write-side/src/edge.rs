@@ -1,18 +1,23 @@
 //! The HTTP edge of every service: strict on the way in, the same promises on every answer.
 //!
-//! Reading order: [`request`] (headers and JSON of a command), [`fields`] (every bad field named at once), [`command`]
-//! (to the bus and back), [`feed`] (the log for followers), [`problem`] (RFC 9457), [`trace`] (around it all).
+//! Reading order: [`access`] (who may), [`request`] (headers and JSON of a command), [`fields`] (every bad field named at once), [`command`]
+//! (to the bus and back), [`feed`] (the log for followers), [`problem`] (RFC 9457), [`trace`] (around it all), [`openapi`]
+//! (what a service says of itself).
 
+pub mod access;
 pub mod command;
 pub mod feed;
 pub mod fields;
+pub mod openapi;
 pub mod problem;
 pub mod request;
 pub mod trace;
 
 use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, middleware::from_fn};
 
+pub use access::{By, Customers};
 pub use command::Edge;
+pub use openapi::{Api, Routes};
 pub use problem::Problem;
 pub use request::{Incoming, PathId};
 

@@ -15,10 +15,8 @@ use std::{
 };
 
 use axum::{
-    Router,
     extract::{FromRef, State},
     response::Response,
-    routing::{get, post},
 };
 use event_store::{clock::Clock, feed::Feed};
 use events::{ids::ProductId, orders::ORDER_LINES_MAX};
@@ -31,8 +29,9 @@ use self::{
 };
 use crate::{
     edge::{
-        Edge, Incoming, PathId, Problem,
-        fields::{Fields, Reading, id, integer, quantity, reason},
+        Customers, Edge, Incoming, PathId, Problem, Routes,
+        fields::{Described, Fields, Read, Reading, described, id, integer, quantity, reason},
+        openapi::{command, schema, view},
         request::ReadToken,
     },
     service::{Given, Service, StartError},
@@ -66,7 +65,7 @@ impl FromRef<Shared> for Edge<StockItem> {
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let (clock, feed) = (Arc::clone(&given.clock), Arc::clone(&given.log) as Arc<dyn Feed>);
     let mut bus = None;
-    let service = Service::start::<StockItem>(events::inventory::SOURCE, given, "stock", None, |stock| {
+    let service = Service::start::<StockItem, _>(events::inventory::SOURCE, given, "stock", None, |stock| {
         bus = Some(stock.bus().clone());
         routes(Shared { stock, clock: Arc::clone(&clock) })
     })?;
@@ -77,31 +76,100 @@ pub async fn start(given: Given) -> Result<Service, StartError> {
 }
 
 /// The routes under `/stock`.
-fn routes(shared: Shared) -> Router {
-    Router::new()
-        .route("/stock/{id}", get(show))
-        .route("/stock/{id}/receive", post(receive))
-        .route("/stock/{id}/adjust", post(adjust))
-        .route("/stock/{id}/reserve", post(reserve))
-        .route("/stock/{id}/release", post(release))
-        .route("/stock/{id}/confirm", post(confirm))
-        .route("/stock/{id}/ship", post(ship))
-        .route("/stock/{id}/expire", post(expire))
+fn routes(shared: Shared) -> Routes {
+    const CLOSED: &[&str] = &["stock_item_not_found", "reservation_not_found", "reservation_closed"];
+    let chai = crate::catalog::EXAMPLE;
+    let line = json!({ "order_id": crate::orders::EXAMPLE, "line": 0 });
+    let wanted = json!({ "order_id": crate::orders::EXAMPLE, "line": 0, "quantity": 2 });
+    let change = |id, summary| command(id, summary).on(&[chai]);
+    let of_line = |id, summary| change(id, summary).takes(reservation_id, line.clone()).refuses(CLOSED);
+    Routes::of(events::inventory::SOURCE, "How many pieces there are, and for whom.")
+        .get(
+            "/stock/{id}",
+            show,
+            view("show_stock", "Show how many pieces of a product there are", shown())
+                .on(&[chai])
+                .after(&["receive_stock"])
+                .customers(Customers::All)
+                .refuses(&["stock_item_not_found"]),
+        )
+        .post(
+            "/stock/{id}/receive",
+            receive,
+            change("receive_stock", "Pieces have come")
+                .takes(received, json!({ "quantity": 100 }))
+                .refuses(&["stock_too_large"]),
+        )
+        .post(
+            "/stock/{id}/adjust",
+            adjust,
+            change("adjust_stock", "Somebody has counted: there are more or fewer")
+                .takes(adjusted, json!({ "quantity": -1, "reason": "one came broken" }))
+                .after(&["receive_stock"])
+                .refuses(&["stock_item_not_found", "stock_too_large", "stock_held"]),
+        )
+        .post(
+            "/stock/{id}/reserve",
+            reserve,
+            change("reserve_stock", "Hold pieces for a line of an order; too few are an event and no error")
+                .takes(Reserve::read, wanted)
+                .after(&["receive_stock"])
+                .refuses(&["reservation_exists", "reservation_closed"]),
+        )
+        .post(
+            "/stock/{id}/release",
+            release,
+            of_line("release_stock", "Let the pieces of a line go, also before they were asked for"),
+        )
+        .post(
+            "/stock/{id}/confirm",
+            confirm,
+            of_line("confirm_stock", "Hold the pieces of a line for good").after(&["reserve_stock"]),
+        )
+        .post(
+            "/stock/{id}/ship",
+            ship,
+            of_line("ship_stock", "The pieces of a line have left").after(&["reserve_stock"]),
+        )
+        .post(
+            "/stock/{id}/expire",
+            expire,
+            change("expire_stock", "Let go what nobody has confirmed in time")
+                .after(&["receive_stock"])
+                .refuses(&["stock_item_not_found"]),
+        )
         .with_state(shared)
 }
 
+/// What [`seen`] makes.
+fn shown() -> Value {
+    schema::object([
+        ("id", schema::uuid()),
+        ("on_hand", schema::integer(0)),
+        ("held", schema::integer(0)),
+        ("available", schema::integer(0)),
+        ("reservations", schema::integer(0)),
+    ])
+}
+
+fn received(fields: &mut Fields<'_>) -> Option<NonZeroU32> {
+    fields.required("quantity", pieces)
+}
+
+fn adjusted(fields: &mut Fields<'_>) -> Option<(NonZeroI64, String)> {
+    let quantity = fields.required("quantity", more_or_fewer);
+    let reason = fields.required("reason", reason);
+    Some((quantity?, reason?))
+}
+
 async fn receive(State(stock): Stock, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let quantity = incoming.fields(|fields| fields.required("quantity", pieces))?;
+    let quantity = incoming.fields(received)?;
     let command = StockCommand::Receive { product_id: ProductId(id), quantity };
     stock.change(&incoming, id, &json!({ "quantity": quantity }), command).await
 }
 
 async fn adjust(State(stock): Stock, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let (quantity, reason) = incoming.fields(|fields| {
-        let quantity = fields.required("quantity", more_or_fewer);
-        let reason = fields.required("reason", reason);
-        Some((quantity?, reason?))
-    })?;
+    let (quantity, reason) = incoming.fields(adjusted)?;
     let body = json!({ "quantity": quantity, "reason": reason });
     stock.change(&incoming, id, &body, StockCommand::Adjust { quantity, reason }).await
 }
@@ -159,11 +227,11 @@ async fn expire(State(shared): State<Shared>, PathId(id): PathId, incoming: Inco
 }
 
 async fn show(State(stock): Stock, PathId(id): PathId, ReadToken(token): ReadToken) -> Answer {
-    stock.show(id, &token, view).await
+    stock.show(id, &token, seen).await
 }
 
 /// A stock item as the world sees one. Who holds what is in its events.
-fn view(item: &StockItem) -> Option<Value> {
+fn seen(item: &StockItem) -> Option<Value> {
     match item {
         StockItem::Absent => None,
         StockItem::Known(stock) => Some(json!({
@@ -183,23 +251,35 @@ fn reservation_id(fields: &mut Fields<'_>) -> Option<ReservationId> {
     Some(ReservationId { order_id: order_id?, line: line? })
 }
 
+type Reader<T> = Described<fn(&Value) -> Reading<T>>;
+
 /// A line of an order, counted from 0.
-fn line(value: &Value) -> Reading<u32> {
-    let line = integer(0, ORDER_LINES_MAX as i64 - 1)(value)?;
-    u32::try_from(line).map_err(|error| error.to_string())
+fn line() -> Reader<u32> {
+    const MAX: i64 = ORDER_LINES_MAX as i64 - 1;
+    described(integer(0, MAX).schema(), |value| {
+        u32::try_from(integer(0, MAX).read(value)?).map_err(|error| error.to_string())
+    })
 }
 
-fn pieces(value: &Value) -> Reading<NonZeroU32> {
-    NonZeroU32::try_from(quantity(value)?).map_err(|error| error.to_string())
+fn pieces() -> Reader<NonZeroU32> {
+    described(quantity().schema(), |value| {
+        NonZeroU32::try_from(quantity().read(value)?).map_err(|error| error.to_string())
+    })
 }
 
-fn more_or_fewer(value: &Value) -> Reading<NonZeroI64> {
-    let number = value.as_i64().filter(|number| number.unsigned_abs() <= u64::from(ADJUSTMENT_MAX));
-    let number = number.and_then(|number| NonZeroI64::try_from(number).ok());
-    number.ok_or_else(|| format!("must be a whole number from -{ADJUSTMENT_MAX} to {ADJUSTMENT_MAX}, and not 0"))
+fn more_or_fewer() -> Reader<NonZeroI64> {
+    const MAX: i64 = ADJUSTMENT_MAX as i64;
+    let schema = json!({ "type": "integer", "minimum": -MAX, "maximum": MAX, "not": { "const": 0 } });
+    described(schema, |value| {
+        let number = value.as_i64().filter(|number| (-MAX..=MAX).contains(number));
+        let number = number.and_then(|number| NonZeroI64::try_from(number).ok());
+        number.ok_or_else(|| format!("must be a whole number from -{MAX} to {MAX}, and not 0"))
+    })
 }
 
-fn hold_seconds(value: &Value) -> Reading<u64> {
-    let seconds = integer(1, HOLD_MAX.as_secs() as i64)(value)?;
-    u64::try_from(seconds).map_err(|error| error.to_string())
+fn hold_seconds() -> Reader<u64> {
+    const MAX: i64 = HOLD_MAX.as_secs() as i64;
+    described(integer(1, MAX).schema(), |value| {
+        u64::try_from(integer(1, MAX).read(value)?).map_err(|error| error.to_string())
+    })
 }

@@ -10,7 +10,7 @@ pub mod smtp;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, response::Response, routing::get};
+use axum::{extract::State, response::Response};
 use event_store::follower::Backoff;
 use events::{notifications::SOURCE, orders, users};
 use serde_json::{Value, json};
@@ -21,7 +21,11 @@ use self::{
     notification::{Notification, NotificationStatus},
 };
 use crate::{
-    edge::{Edge, PathId, Problem, request::ReadToken},
+    edge::{
+        Edge, PathId, Problem, Routes,
+        openapi::{schema, view},
+        request::ReadToken,
+    },
     reactor::{self, Reactor, ReactorOptions},
     service::{Given, Service, StartError},
 };
@@ -55,9 +59,9 @@ pub async fn start_with(mut given: Given, options: ReactorOptions) -> Result<Ser
     let mut feeds = given.feeds.clone();
     feeds.push(Arc::clone(&given.log) as _);
     let mut bus = None;
-    let mut service = Service::start::<Notification>(SOURCE, given, "notifications", None, |notifications| {
+    let mut service = Service::start::<Notification, _>(SOURCE, given, "notifications", None, |notifications| {
         bus = Some(notifications.bus().clone());
-        Router::new().route("/notifications/{id}", get(show)).with_state(notifications)
+        routes(notifications)
     })?;
     let bus = bus.ok_or_else(|| missing("routes"))?;
     let mailing = Arc::new(Mailing { bus, users, mailer, sender });
@@ -66,16 +70,27 @@ pub async fn start_with(mut given: Given, options: ReactorOptions) -> Result<Ser
     Ok(service)
 }
 
+fn routes(notifications: Edge<Notification>) -> Routes {
+    Routes::of(SOURCE, "Who was told what.")
+        .get(
+            "/notifications/{id}",
+            show,
+            view("show_notification", "Show what became of a notification", shown())
+                .refuses(&["notification_not_found"]),
+        )
+        .with_state(notifications)
+}
+
 async fn show(
     State(notifications): State<Edge<Notification>>,
     PathId(id): PathId,
     ReadToken(token): ReadToken,
 ) -> Result<Response, Problem> {
-    notifications.show(id, &token, view).await
+    notifications.show(id, &token, seen).await
 }
 
 /// A notification as the world sees one: without the address, which is not kept.
-fn view(notification: &Notification) -> Option<Value> {
+fn seen(notification: &Notification) -> Option<Value> {
     let Notification::Known { requested, status } = notification else { return None };
     let (status, failed_because) = match status {
         NotificationStatus::Requested => ("REQUESTED", None),
@@ -91,4 +106,17 @@ fn view(notification: &Notification) -> Option<Value> {
         "status": status,
         "failed_because": failed_because,
     }))
+}
+
+/// What [`seen`] makes.
+fn shown() -> Value {
+    schema::object([
+        ("id", schema::uuid()),
+        ("order_id", schema::uuid()),
+        ("user_id", schema::uuid()),
+        ("kind", schema::string()),
+        ("channel", schema::string()),
+        ("status", schema::string()),
+        ("failed_because", schema::nullable(schema::string())),
+    ])
 }

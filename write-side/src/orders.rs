@@ -6,11 +6,9 @@ pub mod replica;
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     extract::{FromRef, State},
     http::StatusCode,
     response::Response,
-    routing::{get, post},
 };
 use chrono::{DateTime, Utc};
 use event_store::clock::Clock;
@@ -19,6 +17,7 @@ use events::{
     ids::{CustomerId, OrderId, ProductId},
     orders::{ORDER_LINES_MAX, OrderImported, OrderLine, OrderStatus, ReturnedLine},
     payments::PaymentMethod,
+    principal::scope,
     users,
 };
 use serde::Serialize;
@@ -32,13 +31,18 @@ use self::{
 use crate::{
     catalog::NAME_CHARS_MAX,
     edge::{
-        Edge, Incoming, PathId, Problem,
+        By, Customers, Edge, Incoming, PathId, Problem, Routes, access,
         command::{Asked, consistency_lost},
-        fields::{self, Fields, basis_points, id, key, quantity, reason, text, time, word},
+        fields::{self, Fields, Word, basis_points, id, key, quantity, reason, text, time, word},
+        openapi::{command, schema, view},
         request::ReadToken,
     },
     service::{Given, Service, StartError},
 };
+
+/// The orders that the examples are about: one placed here, one imported.
+pub const EXAMPLE: &str = "0198c0de-0000-7000-8000-000000000021";
+pub const EXAMPLE_IMPORTED: &str = "0198c0de-0000-7000-8000-000000000022";
 
 type Answer = Result<Response, Problem>;
 
@@ -60,18 +64,80 @@ impl FromRef<Shared> for Edge<Order> {
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let replica = Arc::new(Replica::start(&given.replica, given.feeds.clone()).await?);
     let (known, clock) = (Arc::clone(&replica), Arc::clone(&given.clock));
-    Service::start::<Order>(events::orders::SOURCE, given, "orders", Some(known), |orders| {
+    Service::start::<Order, _>(events::orders::SOURCE, given, "orders", Some(known), |orders| {
         routes(Shared { orders, replica, clock })
     })
 }
 
-fn routes(shared: Shared) -> Router {
-    Router::new()
-        .route("/orders", post(place))
-        .route("/orders/import", post(import))
-        .route("/orders/{id}", get(show))
-        .route("/orders/{id}/cancel", post(cancel))
-        .route("/orders/{id}/return", post(give_back))
+fn routes(shared: Shared) -> Routes {
+    const LINES: &[&str] = &["line_count", "quantity_out_of_range", "product_repeated"];
+    const NEW: &[&str] = &["order_exists", "mixed_currencies", "total_too_large"];
+    let (ana, chai) = (crate::users::EXAMPLE, crate::catalog::EXAMPLE);
+    let placed = json!({ "id": EXAMPLE, "customer_id": ana, "lines": [{ "product_id": chai, "quantity": 2 }] });
+    let line = json!({
+        "product_id": chai, "product_name": "Chai", "quantity": 3, "discount_bp": 500,
+        "unit_price": { "amount_minor": 1_440, "currency": "USD" },
+    });
+    let imported = json!({
+        "id": EXAMPLE_IMPORTED, "customer_id": ana, "lines": [line], "status": "SHIPPED", "external_ref": "10248",
+        "placed_at": "1996-07-04T00:00:00Z", "shipped_at": "1996-07-16T00:00:00Z",
+    });
+    Routes::of(events::orders::SOURCE, "What customers want, from the order to its return.")
+        .post(
+            "/orders",
+            place,
+            command("place_order", "Place an order at today's prices")
+                .takes(Place::read, placed)
+                .creates()
+                .after(&["register_user", "add_product"])
+                .customers(Customers::Own)
+                .refuses(LINES)
+                .refuses(NEW)
+                .refuses(&["customer_unknown", "customer_erased", "product_unknown", "product_discontinued"])
+                .fails(503, &["replica_behind", "consistency_timeout"]),
+        )
+        .post(
+            "/orders/import",
+            import,
+            command("import_order", "Take over an order that ended in another system, as it was there")
+                .takes(Import::read, imported)
+                .creates()
+                .scope(scope::IMPORT)
+                .refuses(LINES)
+                .refuses(NEW),
+        )
+        .get(
+            "/orders/{id}",
+            show,
+            view("show_order", "Show an order", shown())
+                .on(&[EXAMPLE])
+                .after(&["place_order"])
+                .customers(Customers::Own)
+                .refuses(&["order_not_found"]),
+        )
+        .post(
+            "/orders/{id}/cancel",
+            cancel,
+            command("cancel_order", "Cancel an order that has not been shipped")
+                .takes(why, json!({ "reason": "ordered twice" }))
+                .on(&[EXAMPLE])
+                .after(&["place_order"])
+                .customers(Customers::Own)
+                .refuses(&["order_not_found", "order_already_shipped"])
+                .refuses(&["order_already_delivered", "order_already_returned"]),
+        )
+        .post(
+            "/orders/{id}/return",
+            give_back,
+            command("return_order", "Take shipped goods back, all or some")
+                .takes(returned, json!({ "lines": [{ "product_id": chai, "quantity": 1 }] }))
+                .on(&[EXAMPLE_IMPORTED])
+                .after(&["import_order"])
+                .customers(Customers::Own)
+                .refuses(LINES)
+                .refuses(&["order_not_found", "order_not_shipped", "order_already_returned"])
+                .refuses(&["product_not_ordered", "return_too_large"]),
+        )
         .with_state(shared)
 }
 
@@ -138,6 +204,7 @@ impl PlacedLine {
 
 async fn place(State(shared): State<Shared>, incoming: Incoming) -> Answer {
     let body = incoming.fields(Place::read)?;
+    access::own(&incoming.principal, body.customer_id)?;
     let order_id = body.id.unwrap_or_else(|| incoming.made_id(shared.orders.service()).into());
     let placed_at = shared.clock.now_as_kept();
     let command = match shared.filled(&body, &incoming, order_id, placed_at).await {
@@ -294,14 +361,33 @@ async fn import(State(orders): State<Edge<Order>>, incoming: Incoming) -> Answer
     orders.run(&incoming, Asked { id: order_id.0, body: &body, command, creates: true, occurred_at }).await
 }
 
+/// Whose order it is.
+fn owner(order: &Order) -> Option<CustomerId> {
+    match order {
+        Order::Absent => None,
+        Order::Known(order) => Some(order.customer_id),
+    }
+}
+
+fn why(fields: &mut Fields<'_>) -> Option<String> {
+    fields.required("reason", reason)
+}
+
 async fn cancel(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let reason = incoming.fields(|fields| fields.required("reason", reason))?;
+    orders.check_owner(&incoming.principal, id, owner).await?;
+    let reason = incoming.fields(why)?;
     orders.change(&incoming, id, &json!({ "reason": reason }), OrderCommand::Cancel { reason }).await
 }
 
 async fn give_back(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let lines = incoming.fields(|fields| fields.optional_list("lines", ORDER_LINES_MAX, returned_line))?;
+    orders.check_owner(&incoming.principal, id, owner).await?;
+    let lines = incoming.fields(returned)?;
     orders.change(&incoming, id, &json!({ "lines": lines }), OrderCommand::Return { lines }).await
+}
+
+/// `None` within: everything that is left.
+fn returned(fields: &mut Fields<'_>) -> Option<Option<Vec<ReturnedLine>>> {
+    fields.optional_list("lines", ORDER_LINES_MAX, returned_line)
 }
 
 fn returned_line(fields: &mut Fields<'_>) -> Option<ReturnedLine> {
@@ -310,12 +396,18 @@ fn returned_line(fields: &mut Fields<'_>) -> Option<ReturnedLine> {
     Some(ReturnedLine { product_id: product_id?, quantity: quantity? })
 }
 
-async fn show(State(orders): State<Edge<Order>>, PathId(id): PathId, ReadToken(token): ReadToken) -> Answer {
-    orders.show(id, &token, view).await
+async fn show(
+    State(orders): State<Edge<Order>>,
+    PathId(id): PathId,
+    By(who): By,
+    ReadToken(token): ReadToken,
+) -> Answer {
+    orders.check_owner(&who, id, owner).await?;
+    orders.show(id, &token, seen).await
 }
 
 /// An order as the world sees one.
-fn view(order: &Order) -> Option<Value> {
+fn seen(order: &Order) -> Option<Value> {
     let Order::Known(order) = order else { return None };
     let KnownOrder { lines, status, placed_at, shipped_at, payment_method, external_ref, .. } = &**order;
     let returned: Vec<ReturnedLine> =
@@ -333,4 +425,27 @@ fn view(order: &Order) -> Option<Value> {
         "cancelled_because": order.cancelled_because,
         "returned": returned,
     }))
+}
+
+/// What [`seen`] makes.
+fn shown() -> Value {
+    schema::object([
+        ("id", schema::uuid()),
+        ("customer_id", schema::uuid()),
+        ("lines", schema::list(schema::describe(imported_line))),
+        ("status", OrderStatus::words()),
+        ("placed_at", schema::time()),
+        ("shipped_at", schema::nullable(schema::time())),
+        ("payment_method", schema::nullable(schema::string())),
+        ("external_ref", schema::nullable(schema::string())),
+        ("imported", schema::boolean()),
+        ("cancelled_because", schema::nullable(schema::string())),
+        ("returned", schema::list(schema::describe(returned_line))),
+    ])
+}
+
+impl Word for OrderStatus {
+    fn words() -> Value {
+        json!({ "type": "string", "enum": Self::WORDS })
+    }
 }

@@ -10,17 +10,15 @@ pub mod settling;
 use std::sync::Arc;
 
 use axum::{
-    Router,
     extract::{FromRef, State},
     response::Response,
-    routing::{get, post},
 };
 use chrono::{DateTime, Utc};
 use event_store::clock::{Clock, SystemClock};
 use events::{
     ids::{OrderId, PaymentId, RefundId},
     money::Money,
-    payments::{AuthorizationRequested, PaymentMethod, SOURCE},
+    payments::{AuthorizationRequested, PAYMENT_METHOD_CHARS_MAX, PaymentMethod, SOURCE},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -31,9 +29,10 @@ use self::{
 };
 use crate::{
     edge::{
-        Edge, Incoming, PathId, Problem,
+        Edge, Incoming, PathId, Problem, Routes,
         command::Asked,
-        fields::{self, Fields, id, reason, word},
+        fields::{self, Fields, Word, id, reason, word},
+        openapi::{command, schema, view},
         request::ReadToken,
     },
     reactor::{self, Reactor, ReactorOptions},
@@ -42,6 +41,9 @@ use crate::{
 
 /// How a payment is paid if nobody says: the simulated gateway approves it.
 const PAYMENT_METHOD_DEFAULT: &str = "pm_approve";
+
+/// The payment that the examples are about.
+pub const EXAMPLE: &str = "0198c0de-0000-7000-8000-000000000031";
 
 type Payments = State<Edge<Payment>>;
 type Answer = Result<Response, Problem>;
@@ -66,7 +68,7 @@ pub async fn start(given: Given) -> Result<Service, StartError> {
     let feeds = vec![Arc::clone(&given.log) as _];
     let duties = reactor::open(SOURCE, &given.replica).await?;
     let mut bus = None;
-    let mut service = Service::start::<Payment>(SOURCE, given, "payments", None, |payments| {
+    let mut service = Service::start::<Payment, _>(SOURCE, given, "payments", None, |payments| {
         bus = Some(payments.bus().clone());
         routes(Shared { payments, clock })
     })?;
@@ -77,14 +79,56 @@ pub async fn start(given: Given) -> Result<Service, StartError> {
     Ok(service)
 }
 
-fn routes(shared: Shared) -> Router {
-    Router::new()
-        .route("/payments", post(authorize))
-        .route("/payments/{id}", get(show))
-        .route("/payments/{id}/capture", post(capture))
-        .route("/payments/{id}/void", post(void))
-        .route("/payments/{id}/refund", post(refund))
-        .with_state(shared)
+fn routes(shared: Shared) -> Routes {
+    const NOT_NOW: &[&str] = &["payment_not_found", "payment_barred", "payment_being_voided", "payment_being_captured"];
+    let dollars = |amount_minor: i64| json!({ "amount_minor": amount_minor, "currency": "USD" });
+    let asked = json!({ "id": EXAMPLE, "order_id": crate::orders::EXAMPLE, "amount": dollars(3_600) });
+    let change = |id, summary| command(id, summary).on(&[EXAMPLE]).after(&["authorize_payment"]).refuses(NOT_NOW);
+    Routes::of(
+        events::payments::SOURCE,
+        "What is paid for orders. A wish is answered at once, the gateway's word comes after.",
+    )
+    .post(
+        "/payments",
+        authorize,
+        command("authorize_payment", "Ask the gateway to hold an amount")
+            .takes(Authorize::read, asked)
+            .creates()
+            .refuses(&["payment_exists", "payment_barred", "amount_out_of_range"]),
+    )
+    .get(
+        "/payments/{id}",
+        show,
+        view("show_payment", "Show a payment", shown())
+            .on(&[EXAMPLE])
+            .after(&["authorize_payment"])
+            .refuses(&["payment_not_found"]),
+    )
+    .post(
+        "/payments/{id}/capture",
+        capture,
+        change("capture_payment", "Take what is held, or less")
+            .takes(captured, json!({ "amount": dollars(3_600) }))
+            .refuses(&["payment_not_authorized", "payment_already_captured", "capture_too_large"])
+            .refuses(&["amount_out_of_range", "wrong_currency"]),
+    )
+    .post(
+        "/payments/{id}/void",
+        void,
+        change("void_payment", "Give back what is held, and bar what was never asked for")
+            .takes(voided, json!({ "order_id": crate::orders::EXAMPLE }))
+            .refuses(&["payment_already_captured", "payment_of_another_order", "payment_not_authorized"]),
+    )
+    .post(
+        "/payments/{id}/refund",
+        refund,
+        change("refund_payment", "Pay back what was taken, all or some")
+            .takes(Refund::read, json!({ "amount": dollars(900), "reason": "one came broken" }))
+            .needs_version()
+            .refuses(&["payment_not_captured", "refund_exists", "refund_too_large", "too_many_refunds"])
+            .refuses(&["amount_out_of_range", "wrong_currency"]),
+    )
+    .with_state(shared)
 }
 
 #[derive(Serialize)]
@@ -125,13 +169,22 @@ fn to_the_microsecond(now: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
 }
 
+/// `None` within: everything that is held.
+fn captured(fields: &mut Fields<'_>) -> Option<Option<Money>> {
+    fields.optional_object("amount", fields::money)
+}
+
 async fn capture(State(payments): Payments, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let amount = incoming.fields(|fields| fields.optional_object("amount", fields::money))?;
+    let amount = incoming.fields(captured)?;
     payments.change(&incoming, id, &json!({ "amount": amount }), PaymentCommand::Capture { amount }).await
 }
 
+fn voided(fields: &mut Fields<'_>) -> Option<Option<OrderId>> {
+    fields.optional("order_id", id)
+}
+
 async fn void(State(payments): Payments, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let order_id = incoming.fields(|fields| fields.optional("order_id", fields::id::<OrderId>))?;
+    let order_id = incoming.fields(voided)?;
     let command = PaymentCommand::Void { payment_id: id.into(), order_id };
     payments.change(&incoming, id, &json!({ "order_id": order_id }), command).await
 }
@@ -160,11 +213,11 @@ async fn refund(State(payments): Payments, PathId(id): PathId, incoming: Incomin
 }
 
 async fn show(State(payments): Payments, PathId(id): PathId, ReadToken(token): ReadToken) -> Answer {
-    payments.show(id, &token, view).await
+    payments.show(id, &token, seen).await
 }
 
 /// A payment as the world sees one.
-fn view(payment: &Payment) -> Option<Value> {
+fn seen(payment: &Payment) -> Option<Value> {
     let payment = match payment {
         Payment::Absent => return None,
         Payment::Barred(barred) => {
@@ -199,4 +252,43 @@ fn view(payment: &Payment) -> Option<Value> {
         "expires_at": payment.expires_at,
         "refunds": refunds,
     }))
+}
+
+/// What [`seen`] makes.
+fn shown() -> Value {
+    let money = || schema::describe(fields::money);
+    let barred =
+        schema::object([("id", schema::uuid()), ("order_id", schema::uuid()), ("status", schema::constant("BARRED"))]);
+    let refund = schema::object([
+        ("id", schema::uuid()),
+        ("amount", money()),
+        ("reason", schema::string()),
+        ("status", schema::string()),
+    ]);
+    let known = schema::object([
+        ("id", schema::uuid()),
+        ("order_id", schema::uuid()),
+        ("status", schema::string()),
+        ("amount", money()),
+        ("method", schema::string()),
+        ("authorized", money()),
+        ("captured", money()),
+        ("voided", money()),
+        ("expired", money()),
+        ("refunded", money()),
+        ("capturing", schema::nullable(money())),
+        ("voiding", schema::boolean()),
+        ("declined_because", schema::nullable(schema::string())),
+        ("gateway_reference", schema::nullable(schema::string())),
+        ("requested_at", schema::time()),
+        ("expires_at", schema::nullable(schema::time())),
+        ("refunds", schema::list(refund)),
+    ]);
+    schema::either([barred, known])
+}
+
+impl Word for PaymentMethod {
+    fn words() -> Value {
+        json!({ "type": "string", "pattern": "^pm_[0-9A-Za-z_]+$", "maxLength": PAYMENT_METHOD_CHARS_MAX })
+    }
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    edge::{self, Edge},
+    edge::{self, Api, Edge, Routes},
     notifications::Post,
     orders::replica::{Replica, ReplicaHome},
     payments::gateway::{Gateway, SimulatedGateway},
@@ -72,6 +72,8 @@ pub struct Service {
     pub aggregate_type: &'static str,
     /// Its resource and its feed, with everything around them but a fallback.
     pub router: Router,
+    /// What it says of itself; served under `/{name}/openapi.json`.
+    pub api: Api,
     /// Its log: the feed for followers in this process.
     pub log: Arc<dyn EventLog>,
     /// What it copies from others, if it does.
@@ -86,12 +88,12 @@ pub struct Service {
 
 impl Service {
     /// Starts writer and bus of `A` on a log. `routes` are what the service serves besides its feed.
-    pub(crate) fn start<A: Domain<Services = ()>>(
+    pub(crate) fn start<A: Domain<Services = ()>, R: Into<Routes>>(
         name: &'static str,
         given: Given,
         resource: &'static str,
         replica: Option<Arc<Replica>>,
-        routes: impl FnOnce(Edge<A>) -> Router,
+        routes: impl FnOnce(Edge<A>) -> R,
     ) -> Result<Self, StartError> {
         let source = &given.log.identity().source;
         if **source != *name {
@@ -102,7 +104,8 @@ impl Service {
         let retention = Retention::start(Arc::clone(&given.log), given.retention);
         let closing = CancellationToken::new();
         let feed: Arc<dyn Feed> = Arc::clone(&given.log) as Arc<dyn Feed>;
-        let router = routes(Edge::new(bus.clone(), resource)).merge(edge::feed::routes(feed, closing.clone()));
+        let routes: Routes = routes(Edge::new(bus.clone(), resource)).into();
+        let (router, api) = routes.merge(edge::feed::routes(feed, closing.clone())).serve(name);
         let stop = Box::new(move || -> BoxFuture<'static, ()> {
             let (bus, writer) = (bus.clone(), writer.clone());
             Box::pin(async move {
@@ -115,6 +118,7 @@ impl Service {
             resource,
             aggregate_type: A::TYPE,
             router: edge::around(router),
+            api,
             log: given.log,
             replica,
             reactor: None,

@@ -5,10 +5,8 @@ pub mod shipment;
 use std::sync::Arc;
 
 use axum::{
-    Router,
     extract::{FromRef, State},
     response::Response,
-    routing::{get, post},
 };
 use event_store::clock::Clock;
 use events::{
@@ -23,13 +21,17 @@ use serde_json::{Value, json};
 use self::shipment::{KnownShipment, Shipment, ShipmentCommand};
 use crate::{
     edge::{
-        Edge, Incoming, PathId, Problem,
+        Edge, Incoming, PathId, Problem, Routes,
         command::Asked,
         fields::{self, Fields, id, key, quantity, reason, text},
+        openapi::{command, schema, view},
         request::ReadToken,
     },
     service::{Given, Service, StartError},
 };
+
+/// The shipment that the examples are about.
+pub const EXAMPLE: &str = "0198c0de-0000-7000-8000-000000000041";
 
 const CARRIER_CHARS_MAX: usize = 100;
 const TRACKING_CHARS_MAX: usize = 100;
@@ -53,21 +55,87 @@ impl FromRef<Shared> for Edge<Shipment> {
 /// Starts the service on its log.
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let clock = Arc::clone(&given.clock);
-    Service::start::<Shipment>(events::shipping::SOURCE, given, "shipments", None, |shipments| {
+    Service::start::<Shipment, _>(events::shipping::SOURCE, given, "shipments", None, |shipments| {
         routes(Shared { shipments, clock })
     })
 }
 
 /// The routes under `/shipments`.
-fn routes(shared: Shared) -> Router {
-    Router::new()
-        .route("/shipments", post(schedule))
-        .route("/shipments/{id}", get(show))
-        .route("/shipments/{id}/dispatch", post(dispatch))
-        .route("/shipments/{id}/deliver", post(deliver))
-        .route("/shipments/{id}/cancel", post(cancel))
-        .route("/shipments/{id}/lose", post(lose))
+fn routes(shared: Shared) -> Routes {
+    const ENDED: &[&str] = &["shipment_not_found", "shipment_cancelled", "shipment_lost", "shipment_withdrawn"];
+    let order = crate::orders::EXAMPLE;
+    let scheduled = json!({
+        "id": EXAMPLE, "order_id": order, "customer_id": crate::users::EXAMPLE,
+        "lines": [{ "product_id": crate::catalog::EXAMPLE, "quantity": 2 }],
+        "address": { "street": "Avda. de la Constitución 2222", "city": "México D.F.", "country": "Mexico" },
+    });
+    let change = |id, summary| command(id, summary).on(&[EXAMPLE]).refuses(ENDED);
+    Routes::of(events::shipping::SOURCE, "How far the pieces of an order have come.")
+        .post(
+            "/shipments",
+            schedule,
+            command("schedule_shipment", "Plan to send the pieces of an order")
+                .takes(Schedule::read, scheduled)
+                .creates()
+                .refuses(&["shipment_exists", "shipment_withdrawn", "line_count", "product_repeated"]),
+        )
+        .get(
+            "/shipments/{id}",
+            show,
+            view("show_shipment", "Show a shipment", shown())
+                .on(&[EXAMPLE])
+                .after(&["schedule_shipment"])
+                .refuses(&["shipment_not_found"]),
+        )
+        .post(
+            "/shipments/{id}/dispatch",
+            dispatch,
+            change("dispatch_shipment", "The carrier has it")
+                .takes(dispatched, json!({ "carrier": "Correos", "tracking": "MX-4711" }))
+                .after(&["schedule_shipment"])
+                .refuses(&["shipment_already_dispatched", "shipment_already_delivered"]),
+        )
+        .post(
+            "/shipments/{id}/deliver",
+            deliver,
+            change("deliver_shipment", "The customer has it")
+                .after(&["dispatch_shipment"])
+                .refuses(&["shipment_not_dispatched"]),
+        )
+        .post(
+            "/shipments/{id}/cancel",
+            cancel,
+            change("cancel_shipment", "Keep it here; what was never scheduled never will be")
+                .takes(cancelled, json!({ "order_id": order, "reason": "the customer changed their mind" }))
+                .after(&["schedule_shipment"])
+                .refuses(&["shipment_of_another_order"])
+                .refuses(&["shipment_already_dispatched", "shipment_already_delivered"]),
+        )
+        .post(
+            "/shipments/{id}/lose",
+            lose,
+            change("lose_shipment", "It is lost on its way")
+                .takes(lost, json!({ "reason": "the lorry is gone" }))
+                .after(&["dispatch_shipment"])
+                .refuses(&["shipment_not_dispatched", "shipment_already_delivered"]),
+        )
         .with_state(shared)
+}
+
+fn dispatched(fields: &mut Fields<'_>) -> Option<(String, String)> {
+    let carrier = fields.required("carrier", text(CARRIER_CHARS_MAX));
+    let tracking = fields.required("tracking", key(TRACKING_CHARS_MAX));
+    Some((carrier?, tracking?))
+}
+
+fn cancelled(fields: &mut Fields<'_>) -> Option<(OrderId, String)> {
+    let order_id = fields.required("order_id", fields::id);
+    let reason = fields.required("reason", reason);
+    Some((order_id?, reason?))
+}
+
+fn lost(fields: &mut Fields<'_>) -> Option<String> {
+    fields.required("reason", reason)
 }
 
 #[derive(Serialize)]
@@ -110,11 +178,7 @@ async fn schedule(State(shipments): Shipments, incoming: Incoming) -> Answer {
 }
 
 async fn dispatch(State(shared): State<Shared>, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let (carrier, tracking) = incoming.fields(|fields| {
-        let carrier = fields.required("carrier", text(CARRIER_CHARS_MAX));
-        let tracking = fields.required("tracking", key(TRACKING_CHARS_MAX));
-        Some((carrier?, tracking?))
-    })?;
+    let (carrier, tracking) = incoming.fields(dispatched)?;
     let body = json!({ "carrier": carrier, "tracking": tracking });
     let command = ShipmentCommand::Dispatch { carrier, tracking, at: shared.clock.now_as_kept() };
     shared.shipments.change(&incoming, id, &body, command).await
@@ -128,27 +192,23 @@ async fn deliver(State(shared): State<Shared>, PathId(id): PathId, incoming: Inc
 
 /// Names the order too: the shipment may not be known yet, and its cancellation is then kept for the order.
 async fn cancel(State(shipments): Shipments, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let (order_id, reason) = incoming.fields(|fields| {
-        let order_id = fields.required("order_id", fields::id);
-        let reason = fields.required("reason", reason);
-        Some((order_id?, reason?))
-    })?;
+    let (order_id, reason) = incoming.fields(cancelled)?;
     let body = json!({ "order_id": order_id, "reason": reason });
     let command = ShipmentCommand::Cancel { shipment_id: ShipmentId(id), order_id, reason };
     shipments.change(&incoming, id, &body, command).await
 }
 
 async fn lose(State(shipments): Shipments, PathId(id): PathId, incoming: Incoming) -> Answer {
-    let reason = incoming.fields(|fields| fields.required("reason", reason))?;
+    let reason = incoming.fields(lost)?;
     shipments.change(&incoming, id, &json!({ "reason": reason }), ShipmentCommand::Lose { reason }).await
 }
 
 async fn show(State(shipments): Shipments, PathId(id): PathId, ReadToken(token): ReadToken) -> Answer {
-    shipments.show(id, &token, view).await
+    shipments.show(id, &token, seen).await
 }
 
 /// A shipment as the world sees one.
-fn view(shipment: &Shipment) -> Option<Value> {
+fn seen(shipment: &Shipment) -> Option<Value> {
     match shipment {
         Shipment::Absent => None,
         Shipment::Withdrawn(withdrawn) => Some(json!({
@@ -176,4 +236,28 @@ fn known(shipment: &KnownShipment) -> Value {
         "delivered_at": shipment.delivered_at,
         "reason": shipment.reason,
     })
+}
+
+/// What [`seen`] makes.
+fn shown() -> Value {
+    let withdrawn = schema::object([
+        ("id", schema::uuid()),
+        ("order_id", schema::uuid()),
+        ("status", schema::constant("WITHDRAWN")),
+        ("reason", schema::string()),
+    ]);
+    let known = schema::object([
+        ("id", schema::uuid()),
+        ("order_id", schema::uuid()),
+        ("customer_id", schema::uuid()),
+        ("lines", schema::list(schema::describe(shipment_line))),
+        ("address", schema::nullable(schema::describe(fields::address))),
+        ("status", schema::string()),
+        ("carrier", schema::nullable(schema::string())),
+        ("tracking", schema::nullable(schema::string())),
+        ("dispatched_at", schema::nullable(schema::time())),
+        ("delivered_at", schema::nullable(schema::time())),
+        ("reason", schema::nullable(schema::string())),
+    ]);
+    schema::either([withdrawn, known])
 }

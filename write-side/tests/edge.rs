@@ -35,7 +35,7 @@ async fn every_command_of_the_wire_table_is_there() {
     assert_eq!(shop.get(&format!("/users/{ANA}")).await.body["address"], address);
     shop.post(&product("rename"), json!({ "name": "Masala chai" })).await.expect(200);
     let price = json!({ "unit_price": { "amount_minor": 2_000, "currency": "USD" } });
-    let repriced = shop.post(&product("price"), price).await.expect(200);
+    let repriced = shop.post_with(&product("price"), price, &[("if-match", "*")]).await.expect(200);
 
     let token = format!("{token},{}", repriced.token());
     let placed = shop.post_with("/orders", order(&[(CHAI, 2), (TEA, 1)]), &[("consistency-token", &token)]).await;

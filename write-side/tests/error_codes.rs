@@ -1,5 +1,7 @@
 //! Every code that the services answer has a paragraph in `docs/errors.md`.
 
+mod kit;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -62,4 +64,53 @@ fn every_paragraph_is_about_one_code() {
     let headings: Vec<&str> = docs.lines().filter(|line| line.starts_with("### ")).collect();
     let unique: BTreeSet<&str> = headings.iter().copied().collect();
     assert_eq!(headings.len(), unique.len(), "a code stands twice");
+}
+
+/// The codes that aggregates refuse with, as their sources name them.
+fn refusals_in(sources: &[String]) -> BTreeSet<String> {
+    let mut codes = BTreeSet::new();
+    for source in sources {
+        for place in ["Refusal::new(", " at(", " of("] {
+            for (at, _) in source.match_indices(place) {
+                let argument = source[at + place.len()..].trim_start();
+                if let Some(code) = argument.strip_prefix('"').and_then(|rest| rest.split('"').next())
+                    && is_code(code)
+                {
+                    codes.insert(code.to_owned());
+                }
+            }
+        }
+    }
+    codes
+}
+
+#[tokio::test]
+async fn every_refusal_is_documented_by_an_operation_and_no_other() {
+    let mut found = Vec::new();
+    for entry in write_side::REGISTER {
+        sources(&root().join("write-side/src").join(entry.name), &mut found);
+    }
+    let refused = refusals_in(&found);
+    assert!(refused.len() >= 20, "the search has lost its way: {refused:?}");
+    let everything = kit::Everything::open().await;
+    let operations = everything.services.iter().flat_map(|service| &service.api.operations);
+    let documented: BTreeSet<String> =
+        operations.flat_map(|operation| operation.refusals.iter().map(|code| (*code).to_owned())).collect();
+    let missing: Vec<_> = refused.difference(&documented).collect();
+    assert!(missing.is_empty(), "no operation says that it refuses with {missing:?}: add them to `.refuses(..)`");
+    let dead: Vec<_> = documented.difference(&refused).collect();
+    assert!(dead.is_empty(), "no aggregate refuses with {dead:?}");
+}
+
+#[tokio::test]
+async fn every_documented_code_has_a_paragraph_with_its_status() {
+    let docs = fs::read_to_string(root().join("docs/errors.md")).unwrap();
+    let everything = kit::Everything::open().await;
+    for operation in everything.services.iter().flat_map(|service| &service.api.operations) {
+        for (status, codes) in &operation.problems {
+            for code in codes {
+                assert!(docs.contains(&format!("### `{code}` ({status})")), "{}: {code} ({status})", operation.id);
+            }
+        }
+    }
 }

@@ -151,7 +151,7 @@ async fn changes_of_the_catalog_and_the_users_reach_the_next_order() {
     let refused = shop.post_with("/orders", order(&[(CHAI, 1), (TEA, 1)]), &[("consistency-token", &gone)]).await;
     assert_eq!((refused.code(), refused.pointers()), ("product_discontinued", vec!["/lines/1/product_id"]));
     let euros = json!({ "unit_price": { "amount_minor": 5, "currency": "EUR" } });
-    let euros = shop.post(&format!("/products/{CHAI}/price"), euros).await.expect(200).token();
+    let euros = shop.reprice(CHAI, euros).await;
     let other = json!({ "sku": "OTHER", "name": "other", "unit_price": { "amount_minor": 1, "currency": "USD" } });
     let other = shop.post("/products", other).await.expect(201);
     let token = format!("{euros},{}", other.token());
@@ -188,7 +188,7 @@ async fn survives_a_restart(home: ReplicaHome) {
     let shop = Shop::open_on(logs.clone(), home.clone(), wire.through()).await;
     let mut token = shop.stock_up().await;
     let price = json!({ "unit_price": { "amount_minor": 2_000, "currency": "USD" } });
-    token = format!("{token},{}", shop.post(&format!("/products/{CHAI}/price"), price).await.expect(200).token());
+    token = format!("{token},{}", shop.reprice(CHAI, price).await);
     shop.post_with("/orders", order(&[(CHAI, 1)]), &[("consistency-token", &token)]).await.expect(201);
     shop.close().await;
     wire.cut(true);

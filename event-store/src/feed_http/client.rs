@@ -5,7 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use events::envelope::{Name, RecordedEvent, from_cloud_event};
-use reqwest::{Client, Response, StatusCode, Url, header::HeaderMap};
+use reqwest::{
+    Client, Response, StatusCode, Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
@@ -34,6 +37,8 @@ pub struct HttpFeed {
     source: Name,
     url: Url,
     client: Client,
+    /// `Bearer ...`, marked as a secret.
+    authorization: Option<HeaderValue>,
 }
 
 impl HttpFeed {
@@ -44,7 +49,17 @@ impl HttpFeed {
         let url = Url::parse(url)?;
         // services talk to each other directly, whatever the environment says of proxies
         let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build()?;
-        Ok(Self { source: source.into(), url, client })
+        Ok(Self { source: source.into(), url, client, authorization: None })
+    }
+
+    /// Shows this token with every request.
+    ///
+    /// Errors: it holds characters that no token has.
+    pub fn with_token(mut self, token: &str) -> Result<Self, Source> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Ok(self)
     }
 
     fn unreachable(&self, cause: impl Into<Source>) -> FeedError {
@@ -98,8 +113,11 @@ impl Feed for HttpFeed {
             bytes_max: limit.bytes_max.clamp(1, PageLimit::BYTES_MAX),
         };
         let deadline = Instant::now() + wait + ANSWER_TIMEOUT;
-        let request = self.client.get(self.request_url(after, limit, wait)).send();
-        let response = match timeout_at(deadline, request).await {
+        let mut request = self.client.get(self.request_url(after, limit, wait));
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let response = match timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(self.unreachable(whole_story(&error))),
             Err(_) => return Err(self.unreachable("no answer in time")),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub async fn run(args: DoctorArgs, output: Output) -> Result<ExitCode> {
-    let client = Client::new(&args.target.url)?;
+    let client = Client::new(&args.target)?;
     let checks = if client.is_up().await {
         client.get("/admin/doctor").await?
     } else {

@@ -18,14 +18,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub async fn run(args: ProjectionArgs, output: Output) -> Result<ExitCode> {
     match args.verb {
-        ProjectionVerb::Ls { target } => ls(&Client::new(&target.url)?, output).await,
-        ProjectionVerb::Status { name, target } => status(&Client::new(&target.url)?, name, output).await,
+        ProjectionVerb::Ls { target } => ls(&Client::new(&target)?, output).await,
+        ProjectionVerb::Status { name, target } => status(&Client::new(&target)?, name, output).await,
         ProjectionVerb::Rebuild { name, no_wait, target } => {
-            replay(&Client::new(&target.url)?, &name, "rebuild", no_wait, output).await
+            replay(&Client::new(&target)?, &name, "rebuild", no_wait, output).await
         }
-        ProjectionVerb::Verify { name, target } => {
-            replay(&Client::new(&target.url)?, &name, "verify", false, output).await
-        }
+        ProjectionVerb::Verify { name, target } => replay(&Client::new(&target)?, &name, "verify", false, output).await,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
 
 pub async fn run(args: StreamArgs, output: Output) -> Result<ExitCode> {
     let StreamVerb::Show { service, id, after, limit, target } = args.verb;
-    let client = Client::new(&target.url)?;
+    let client = Client::new(&target)?;
     let stream: StreamEvents =
         client.get(&format!("/admin/streams/{service}/{id}?after={after}&limit={limit}")).await?;
     match output {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::mapping::Command;
+use crate::cli::Target;
 
 /// How long one request is repeated: outlasts a restart of the platform, and ends.
 pub const RETRY_FOR_MAX: Duration = Duration::from_secs(60);
@@ -76,10 +77,12 @@ struct FieldError {
 }
 
 impl Client {
-    /// Makes sure that something answers at `url`, so that a wrong address is said at once and not after a minute.
-    pub async fn connect(url: &str) -> anyhow::Result<Self> {
+    /// Makes sure that something answers there, so that a wrong address is said at once and not after a minute.
+    pub async fn connect(target: &Target) -> anyhow::Result<Self> {
+        let url = &*target.url;
         ensure!(url.starts_with("http://"), "--url: {url} is not an http:// address");
-        let http = reqwest::Client::builder()
+        let http = target
+            .http()?
             .connect_timeout(CONNECT_WAIT_MAX)
             .timeout(ANSWER_WAIT_MAX)
             // the platform listens on loopback: a proxy of the environment is not meant for it
@@ -304,7 +307,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(axum::serve(listener, router.with_state(script.clone())).into_future());
-        let client = Client::connect(&url).await.unwrap();
+        let client = Client::connect(&Target { url, token: None }).await.unwrap();
         let command = Command { path: "/users".to_owned(), key: "northwind-customer-1".to_owned(), body: json!({}) };
         let outcome = client.send(&command, &ConsistencyToken::default()).await;
         server.abort();
@@ -356,8 +359,9 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let error = Client::connect(&url).await.err().unwrap().to_string();
+        let error = Client::connect(&Target { url, token: None }).await.err().unwrap().to_string();
         assert!(error.contains("nothing answers") && error.contains("tributary up"), "{error}");
-        assert!(Client::connect("127.0.0.1:8080").await.is_err());
+        let wrong = Target { url: "127.0.0.1:8080".to_owned(), token: None };
+        assert!(Client::connect(&wrong).await.is_err());
     }
 }

@@ -19,7 +19,10 @@ use super::{
     source::{Counts, OrderRows, Source},
     verify,
 };
-use crate::{cli::Output, output};
+use crate::{
+    cli::{Output, Target},
+    output,
+};
 
 /// Requests under way at once: enough for the services to commit them in groups, far below what their queues hold.
 const IN_FLIGHT_MAX: usize = 16;
@@ -41,9 +44,8 @@ pub struct Args {
     /// The source: a SQLite file or a postgres:// URL. It is only read.
     #[arg(long, value_name = "FILE|URL")]
     from: String,
-    /// The platform.
-    #[arg(long, default_value = "http://127.0.0.1:8080", env = "TRIBUTARY_URL")]
-    url: String,
+    #[command(flatten)]
+    target: Target,
     /// Afterwards, compare every order in GraphQL with one SQL JOIN on the source.
     #[arg(long)]
     verify: bool,
@@ -55,7 +57,7 @@ pub struct Args {
 pub async fn run(args: Args, output: Output) -> anyhow::Result<ExitCode> {
     let mut source = Source::connect(&args.from).await?;
     let counts = source.counts().await?;
-    let client = Client::connect(&args.url).await?;
+    let client = Client::connect(&args.target).await?;
     let mut import = Import {
         client,
         report: Report::new(&args.report)?,

@@ -15,6 +15,8 @@ use event_store::{
 use events::{
     consistency::{ConsistencyToken, ShortId, TOKEN_HEADER},
     envelope::Metadata,
+    ids::CustomerId,
+    principal::Principal,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -191,7 +193,24 @@ impl<A: Domain> Edge<A> {
         Ok(response)
     }
 
-    fn not_found(&self) -> Problem {
+    /// Refuses what a customer does to something of somebody else, as if it were not there; to staff everything is open.
+    /// `owner` says whose it is.
+    pub async fn check_owner(
+        &self,
+        principal: &Principal,
+        id: Uuid,
+        owner: impl FnOnce(&A) -> Option<CustomerId>,
+    ) -> Result<(), Problem> {
+        let Some(customer) = principal.customer() else { return Ok(()) };
+        let bus = self.bus.clone();
+        let loaded = apart(async move { bus.load(&id.to_string()).await }).await?.map_err(log_failed)?;
+        let found = loaded.and_then(|loaded| owner(&loaded.state));
+        // what is another's and what is not there get one answer, without version and token
+        if found == Some(customer) { Ok(()) } else { Err(self.not_found()) }
+    }
+
+    /// There is nothing with this id, or nothing that concerns the one who asks.
+    pub fn not_found(&self) -> Problem {
         let detail = format!("there is no such {}", A::TYPE);
         Problem::new(StatusCode::NOT_FOUND, format!("{}_not_found", A::TYPE), detail)
     }

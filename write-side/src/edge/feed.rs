@@ -3,18 +3,27 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Router,
+    Extension,
     body::Body,
     extract::{RawQuery, State},
     http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use event_store::{feed::Feed, feed_http};
+use events::principal::scope;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{problem::Problem, trace::Conversation};
+use super::{
+    openapi::{
+        Operation, Routes,
+        operation::{Answer, Kind},
+        schema,
+    },
+    problem::Problem,
+    trace::Conversation,
+};
 
 /// Pages under way at once: a service has few followers, and a page may take 8 MiB.
 pub const FEED_READERS_MAX: usize = 64;
@@ -27,10 +36,56 @@ struct Served {
 }
 
 /// The route. When `closing` is cancelled, long polls end at once, so that a draining server need not wait for them.
-pub fn routes(feed: Arc<dyn Feed>, closing: CancellationToken) -> Router {
+pub fn routes(feed: Arc<dyn Feed>, closing: CancellationToken) -> Routes {
     let path = format!("/{}/feed", feed.source());
     let readers = Arc::new(Semaphore::new(FEED_READERS_MAX));
-    Router::new().route(&path, get(page)).with_state(Served { feed, readers, closing })
+    let operation = operation(feed.source());
+    Routes::of(feed.source(), "The log for followers.").get(&path, page, operation).with_state(Served {
+        feed,
+        readers,
+        closing,
+    })
+}
+
+fn operation(service: &str) -> Operation {
+    let parameter = |description: &str, schema: Value| {
+        let mut schema = schema;
+        schema["description"] = description.into();
+        schema
+    };
+    let answer = Answer {
+        description: "Events in the log's order: one CloudEvents 1.0 object a line, with its `position`.",
+        content_type: feed_http::CONTENT_TYPE,
+        schema: schema::string(),
+        example: None,
+        query: vec![
+            ("after", parameter("Events behind this position.", schema::integer(0))),
+            (
+                "anchor",
+                parameter("The id of the event at `after`: another one there is `feed_regressed`.", schema::uuid()),
+            ),
+            ("limit", parameter("The most events of the page.", schema::integer(1))),
+            ("bytes", parameter("The most bytes of the page.", schema::integer(1))),
+            (
+                "wait",
+                parameter(
+                    "Seconds to wait for an event when there is none, such as `2` or `0.25`; at most 30.",
+                    json!({ "type": "number", "minimum": 0, "maximum": 30, "multipleOf": 0.001 }),
+                ),
+            ),
+        ],
+        headers: vec![
+            ("Feed-Epoch", schema::uuid()),
+            ("Feed-Head", schema::string()),
+            ("Feed-Head-Time", schema::time()),
+        ],
+    };
+    Operation::new(format!("read_{service}_feed"), "Read the log, page by page", Kind::Other, answer)
+        .scope(scope::FEED)
+        .fails(400, &[feed_http::QUERY_CODE])
+        .fails(409, &[feed_http::REGRESSED_CODE])
+        .fails(500, &[feed_http::DAMAGED_CODE])
+        .fails(503, &[feed_http::UNAVAILABLE_CODE])
 }
 
 async fn page(

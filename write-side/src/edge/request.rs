@@ -11,12 +11,14 @@ use event_store::log::{Fingerprint, LogIdentity};
 use events::{
     consistency::{ConsistencyToken, TOKEN_HEADER, WAIT_DEFAULT, WAIT_HEADER, parse_wait},
     envelope::{Metadata, Name},
+    principal::Principal,
 };
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
+    access,
     fields::{self, Fields},
     problem::Problem,
     trace::{Conversation, request_timeout},
@@ -35,16 +37,6 @@ const KEY_CHARS_MAX: usize = 128;
 
 /// Under which ids are made from idempotency keys.
 const ID_NAMESPACE: Uuid = Uuid::from_u128(0x7b0d_7a52_6f1e_4c0b_9d3c_52e1_8f6a_4410);
-
-/// Who asks. Until there is authentication, everybody is the same one.
-#[derive(Debug, Clone)]
-pub struct Principal(pub Name);
-
-impl Default for Principal {
-    fn default() -> Self {
-        Self("anonymous".into())
-    }
-}
 
 /// A command request, before its body is understood.
 #[derive(Debug)]
@@ -74,7 +66,7 @@ impl<S: Send + Sync> FromRequest<S> for Incoming {
         let headers = request.headers();
         let conversation = request.extensions().get::<Conversation>().cloned();
         let conversation = conversation.unwrap_or_else(|| Conversation::of(headers));
-        let principal = request.extensions().get::<Principal>().cloned().unwrap_or_default();
+        let principal = access::principal(request.extensions());
         let path = request.uri().path();
         let matched = request.extensions().get::<MatchedPath>().map_or(path, MatchedPath::as_str);
         let (route, concrete_route) = (route(request.method(), matched), route(request.method(), path));
@@ -130,7 +122,7 @@ impl Incoming {
 
     /// (service, principal, route): within it a key names one command.
     pub fn scope(&self, service: &str) -> Name {
-        format!("{service}|{}|{}", self.principal.0, self.route).into()
+        format!("{service}|{}|{}", self.principal.name(), self.route).into()
     }
 
     /// Tells this request from another one under the same key. `body` is the command as understood, so that spacing
@@ -152,7 +144,7 @@ impl Incoming {
 
     /// What goes onto every event of this command.
     pub fn metadata(&self) -> Metadata {
-        Metadata { actor: Some(self.principal.0.to_string()), ..self.conversation.metadata() }
+        Metadata { actor: Some(self.principal.name().to_string()), ..self.conversation.metadata() }
     }
 }
 

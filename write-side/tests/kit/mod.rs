@@ -107,6 +107,12 @@ impl Shop {
         Self { users, catalog, orders, services, client: Client { router } }
     }
 
+    /// Changes a price, whichever it was.
+    pub async fn reprice(&self, product: &str, price: Value) -> String {
+        let path = format!("/products/{product}/price");
+        self.post_with(&path, price, &[("if-match", "*")]).await.expect(200).token()
+    }
+
     /// Ana, Chai and Tea, and the token that says so.
     pub async fn stock_up(&self) -> String {
         let ana =
@@ -160,11 +166,7 @@ impl Deref for Alone {
 
 impl Client {
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, body, text }
+        send(&self.router, request).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -178,6 +180,52 @@ impl Client {
     pub async fn post_with(&self, path: &str, body: Value, headers: &[(&str, &str)]) -> Answer {
         self.send(post(path, body.to_string(), headers)).await
     }
+}
+
+/// Every service of the register on a log in memory: for what must hold of all of them.
+pub struct Everything {
+    pub logs: Vec<Arc<MemoryLog>>,
+    pub services: Vec<Service>,
+    pub router: Router,
+}
+
+impl Everything {
+    pub async fn open() -> Self {
+        let (mut logs, mut services) = (Vec::new(), Vec::<Service>::new());
+        for entry in register::REGISTER {
+            let log = MemoryLog::new(entry.name);
+            let followed = services.iter().filter(|service| entry.follows.contains(&service.name));
+            let feeds = followed.map(Service::feed).collect();
+            let given = Given { feeds, ..Given::new(log.clone() as Arc<dyn EventLog>) };
+            services.push((entry.start)(given).await.unwrap());
+            logs.push(log);
+        }
+        let router = services.iter().fold(Router::new(), |router, service| router.merge(service.router.clone()));
+        Self { logs, services, router }
+    }
+
+    /// How many events each log holds.
+    pub async fn heads(&self) -> Vec<u64> {
+        let mut heads = Vec::new();
+        for log in &self.logs {
+            heads.push(count(log).await);
+        }
+        heads
+    }
+
+    pub async fn close(self) {
+        for service in self.services.iter().rev() {
+            service.shutdown().await;
+        }
+    }
+}
+
+pub async fn send(router: &Router, request: Request<Body>) -> Answer {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    Answer { status: parts.status, headers: parts.headers, body, text }
 }
 
 pub fn post(path: &str, body: impl Into<Body>, headers: &[(&str, &str)]) -> Request<Body> {

@@ -1,0 +1,140 @@
+//! Who asks: one type for commands and queries.
+//!
+//! A principal is what a token says, or [`Principal::anonymous`] where no authentication is configured. What they may do
+//! has two sides: a *scope* opens an operation, and a *customer* sees and changes their own things only.
+
+use std::collections::BTreeSet;
+
+use thiserror::Error;
+
+use crate::{envelope::Name, ids::CustomerId};
+
+/// Names of scopes that are not of one service. A service has two of its own: see [`read_scope`] and [`write_scope`].
+pub mod scope {
+    /// Orders may be taken over from another system.
+    pub const IMPORT: &str = "import";
+    /// Logs may be followed.
+    pub const FEED: &str = "feed";
+    /// The platform may be administered.
+    pub const ADMIN: &str = "admin";
+    /// Read models may be asked.
+    pub const QUERY: &str = "query";
+}
+
+/// Opens a service's commands: `orders:write`.
+pub fn write_scope(service: &str) -> String {
+    format!("{service}:write")
+}
+
+/// Opens the state of a service's aggregates: `orders:read`.
+pub fn read_scope(service: &str) -> String {
+    format!("{service}:read")
+}
+
+/// The name of whom nobody knows.
+const ANONYMOUS: &str = "anonymous";
+
+/// The longest name, in characters: it goes onto every event, and into the index of idempotency keys.
+pub const NAME_CHARS_MAX: usize = 64;
+
+/// Who asks, and what they may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    name: Name,
+    customer: Option<CustomerId>,
+    may: May,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum May {
+    Everything,
+    Scopes(BTreeSet<String>),
+}
+
+impl Principal {
+    /// Whoever asks where no authentication is configured. They may do everything, so that must be on loopback only.
+    pub fn anonymous() -> Self {
+        Self { name: ANONYMOUS.into(), customer: None, may: May::Everything }
+    }
+
+    /// Whoever shows no token where one is asked for. They may do nothing.
+    pub fn nobody() -> Self {
+        Self { name: ANONYMOUS.into(), customer: None, may: May::Scopes(BTreeSet::new()) }
+    }
+
+    /// Someone with a token.
+    ///
+    /// Errors: the name is empty, too long, not printable ASCII without spaces, or that of nobody.
+    pub fn try_new(
+        name: &str,
+        customer: Option<CustomerId>,
+        scopes: impl IntoIterator<Item = String>,
+    ) -> Result<Self, PrincipalError> {
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic());
+        if name.is_empty() || name.len() > NAME_CHARS_MAX || !is_plain || name == ANONYMOUS {
+            return Err(PrincipalError);
+        }
+        Ok(Self { name: name.into(), customer, may: May::Scopes(scopes.into_iter().collect()) })
+    }
+
+    /// Stable for one person or program: it stands on events and names the keeper of idempotency keys.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The customer they are; `None` for staff and programs, who act for every customer.
+    pub fn customer(&self) -> Option<CustomerId> {
+        self.customer
+    }
+
+    /// Whether a scope is theirs.
+    pub fn may(&self, scope: &str) -> bool {
+        match &self.may {
+            May::Everything => true,
+            May::Scopes(scopes) => scopes.contains(scope),
+        }
+    }
+
+    /// Whether they may act for this customer.
+    pub fn acts_for(&self, customer: CustomerId) -> bool {
+        self.customer.is_none_or(|own| own == customer)
+    }
+}
+
+/// The name cannot be that of a principal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "the subject must have 1 to {NAME_CHARS_MAX} printable ASCII characters without spaces, and not be \"{ANONYMOUS}\""
+)]
+pub struct PrincipalError;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_customer_acts_for_themselves_and_staff_for_everybody() {
+        let (ana, eva) = (CustomerId::from(Uuid::from_u128(1)), CustomerId::from(Uuid::from_u128(2)));
+        let customer = Principal::try_new("ana", Some(ana), ["orders:write".to_owned()]).expect("a name");
+        assert!(customer.acts_for(ana) && !customer.acts_for(eva));
+        assert!(customer.may(&write_scope("orders")) && !customer.may(&read_scope("orders")));
+        let staff = Principal::try_new("desk-7", None, []).expect("a name");
+        assert!(staff.acts_for(ana) && staff.acts_for(eva) && !staff.may(scope::ADMIN));
+    }
+
+    #[test]
+    fn anonymous_may_everything_and_nobody_nothing() {
+        assert!(Principal::anonymous().may(scope::ADMIN));
+        assert!(!Principal::nobody().may(scope::QUERY));
+    }
+
+    #[test]
+    fn a_name_that_would_be_mistaken_is_refused() {
+        for wrong in ["", "anonymous", "a b", "a\nb", "é", &"x".repeat(65)] {
+            assert_eq!(Principal::try_new(wrong, None, []), Err(PrincipalError), "{wrong:?}");
+        }
+        assert!(Principal::try_new("auth0|507f1f77bcf86cd799439011", None, []).is_ok());
+    }
+}

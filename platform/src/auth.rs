@@ -1,0 +1,159 @@
+//! Who asks: bearer tokens (JWT) on every request, where authentication is configured.
+//!
+//! Reading order: [`config`] (flags), [`keys`] (where keys come from), [`token`] (what a token must say), [`ring_crypto`]
+//! (signatures). Here: from a request to its [`Principal`]. What a principal may is declared with each operation
+//! ([`write_side::edge::access`]) and, for the parts that are not services, in [`part`].
+
+pub mod config;
+mod keys;
+mod ring_crypto;
+mod token;
+
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use events::principal::{Principal, scope};
+use thiserror::Error;
+use write_side::edge::{Problem, access};
+
+use self::{
+    config::AuthConfig,
+    keys::{KeyError, Keys},
+    token::TokenError,
+};
+
+/// Checks tokens by one configuration.
+pub struct Authenticator {
+    keys: Keys,
+    rules: token::Rules,
+}
+
+/// Why somebody is not known.
+#[derive(Debug, Error)]
+enum AuthError {
+    #[error("this needs a token: Authorization: Bearer <token>")]
+    Missing,
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+}
+
+impl Authenticator {
+    /// Errors: the key file cannot be used. A key set that is not there yet is asked for again with the first token.
+    pub async fn start(config: AuthConfig) -> Result<Self, KeyError> {
+        ring_crypto::install();
+        let rules = token::Rules::new(&config);
+        Ok(Self { keys: Keys::open(config.keys, config.algorithm).await?, rules })
+    }
+
+    async fn principal(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+        let token = bearer(headers).ok_or(AuthError::Missing)?;
+        let key_id = self.rules.key_id(token)?;
+        let key = self.keys.find(key_id.as_deref()).await?;
+        Ok(self.rules.check(token, &key)?)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Who asks, if they may at all: what their token says, or nobody where nothing of the data is to be had.
+pub async fn check(authenticator: &Authenticator, request: &Parts) -> Result<Principal, Problem> {
+    let principal = match authenticator.principal(&request.headers).await {
+        Ok(principal) => principal,
+        Err(AuthError::Missing) if is_public(request) => return Ok(Principal::nobody()),
+        Err(error) => return Err(refused(&error)),
+    };
+    if let Some(needed) = part(request.uri.path()) {
+        if !principal.may(needed) {
+            return Err(access::scope_missing(needed));
+        }
+        // until read models are cut to what is a customer's own, they are not for customers
+        if principal.customer().is_some() {
+            return Err(access::not_for_customers());
+        }
+    }
+    Ok(principal)
+}
+
+/// The scope of the parts that are not services; a service's operations have theirs declared with them.
+fn part(path: &str) -> Option<&'static str> {
+    let below = |part: &str| path == part || path.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'));
+    if below("/admin") {
+        Some(scope::ADMIN)
+    } else if path == "/graphql" {
+        Some(scope::QUERY)
+    } else {
+        None
+    }
+}
+
+/// What somebody without a token gets: health, and documents about us. Nothing of the data.
+fn is_public(request: &Parts) -> bool {
+    let path = request.uri.path();
+    let documents = ["/livez", "/readyz", "/openapi.json", "/docs"];
+    let is_document = documents.contains(&path)
+        || ["/docs/assets/", "/graphql/assets/"].iter().any(|folder| path.starts_with(folder))
+        || (path.ends_with("/openapi.json") && path.matches('/').count() == 2);
+    matches!(request.method, Method::GET | Method::HEAD) && is_document
+}
+
+fn refused(error: &AuthError) -> Problem {
+    let challenge = |text: &'static str| HeaderValue::from_static(text);
+    match error {
+        AuthError::Missing => Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", error.to_string())
+            .header(header::WWW_AUTHENTICATE, challenge("Bearer")),
+        AuthError::Token(token) => Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", token.to_string())
+            .header(header::WWW_AUTHENTICATE, challenge("Bearer error=\"invalid_token\"")),
+        AuthError::Keys(KeyError::Unknown) => {
+            Problem::new(StatusCode::UNAUTHORIZED, "invalid_token", "the token is signed with a key that is not known")
+                .header(header::WWW_AUTHENTICATE, challenge("Bearer error=\"invalid_token\""))
+        }
+        AuthError::Keys(cause) => {
+            let detail = "the keys of the token's issuer cannot be had now; try again";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "authentication_unavailable", detail)
+                .caused_by(cause.to_string())
+                .retry_after(1)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "auth/tests.rs"]
+mod token_tests;
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    #[test]
+    fn only_health_and_documents_are_public() {
+        let public = |method: &str, path: &str| {
+            is_public(&Request::builder().method(method).uri(path).body(()).expect("a request").into_parts().0)
+        };
+        for path in ["/livez", "/readyz", "/docs", "/docs/assets/docs.js", "/openapi.json", "/users/openapi.json"] {
+            assert!(public("GET", path), "{path}");
+        }
+        for path in ["/", "/users/feed", "/admin/doctor", "/graphql", "/orders/0198/openapi.json/x", "/users/1"] {
+            assert!(!public("GET", path), "{path}");
+        }
+        assert!(!public("POST", "/docs") && !public("POST", "/users/openapi.json"));
+    }
+
+    #[test]
+    fn parts_that_are_no_services_have_scopes_of_their_own() {
+        for (path, needed) in [
+            ("/admin", Some("admin")),
+            ("/admin/doctor", Some("admin")),
+            ("/administrators", None),
+            ("/graphql", Some("query")),
+            ("/graphql/assets/playground.js", None),
+            ("/orders", None),
+        ] {
+            assert_eq!(part(path), needed, "{path}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The door of the platform: who asks, and how often. Behind it every request has its [`Principal`].
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use events::principal::Principal;
+
+use crate::{
+    auth::{self, Authenticator},
+    limits::{Asker, Limits},
+};
+
+/// What is asked at the door. Both may be off: then nothing listens off loopback.
+#[derive(Clone, Default)]
+pub struct Door {
+    pub authenticator: Option<Arc<Authenticator>>,
+    pub limits: Option<Arc<Limits>>,
+}
+
+/// The layer.
+pub async fn around(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    let address = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+    let asked = match &door.authenticator {
+        Some(authenticator) => auth::check(authenticator, &head).await,
+        None => Ok(Principal::anonymous()),
+    };
+    // who is refused has asked too: guessing tokens counts by address
+    let asker = match &asked {
+        Ok(principal) => Asker::of(principal, address),
+        Err(_) => address.map_or(Asker::Unknown, Asker::Address),
+    };
+    let left = match door.limits.as_deref().map(|limits| (limits, limits.take(asker, Instant::now()))) {
+        None => None,
+        Some((limits, Ok(left))) => Some((limits, left)),
+        Some((limits, Err(wait))) => return limits.refusal(wait).into_response(),
+    };
+    let mut response = match asked {
+        Ok(principal) => {
+            head.extensions.insert(principal);
+            next.run(Request::from_parts(head, body)).await
+        }
+        Err(problem) => problem.into_response(),
+    };
+    if let Some((limits, left)) = left {
+        limits.describe(left, response.headers_mut());
+    }
+    response
+}
