@@ -180,6 +180,35 @@ pub fn parse_wait(text: &str) -> Result<Duration, WaitError> {
     Some(Duration::from_millis(wait_ms)).filter(|wait| *wait <= WAIT_MAX).ok_or(WaitError)
 }
 
+/// Token and wait of one request, from the values of its headers. Both edges read them here, so that both take the same:
+/// `Consistency-Token` is a list and may stand several times; `Consistency-Wait` stands at most once, and empty is as good
+/// as absent. `None` for a value: it is not text.
+pub fn from_headers<'h>(
+    tokens: impl Iterator<Item = Option<&'h str>>,
+    mut waits: impl Iterator<Item = Option<&'h str>>,
+) -> Result<(ConsistencyToken, Duration), HeaderError> {
+    let mut token = ConsistencyToken::default();
+    for text in tokens {
+        token.merge(&text.ok_or(TokenError)?.parse()?);
+    }
+    let wait = match (waits.next(), waits.next()) {
+        (None, _) => WAIT_DEFAULT,
+        (Some(Some(text)), None) if text.trim().is_empty() => WAIT_DEFAULT,
+        (Some(Some(text)), None) => parse_wait(text)?,
+        (Some(_), _) => return Err(WaitError.into()),
+    };
+    Ok((token, wait))
+}
+
+/// Which of the two headers is not what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum HeaderError {
+    #[error("{TOKEN_HEADER}: {0}")]
+    Token(#[from] TokenError),
+    #[error("{WAIT_HEADER}: {0}")]
+    Wait(#[from] WaitError),
+}
+
 /// The text is not a time that a reader may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a wait is milliseconds (1500 or 1500ms) or seconds (2s), and at most 30s")]
@@ -228,6 +257,23 @@ mod tests {
         }
         for wrong in ["", "s", "ms", "-1", "+1", "1.5s", "2m", "31s", "30001", "99999999999999999999s"] {
             assert_eq!(parse_wait(wrong), Err(WaitError), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_headers_of_a_request_are_read_alike_everywhere() {
+        let one = ConsistencyToken::of("orders", Uuid::from_u128(1), 9, Some(Uuid::from_u128(9))).to_string();
+        let two = ConsistencyToken::of("users", Uuid::from_u128(2), 4, Some(Uuid::from_u128(4))).to_string();
+        let read = |tokens: &[Option<&str>], waits: &[Option<&str>]| {
+            let read = from_headers(tokens.iter().copied(), waits.iter().copied());
+            read.map(|(token, wait)| (token.points().count(), wait.as_millis()))
+        };
+        assert_eq!(read(&[], &[]), Ok((0, 2_000)));
+        assert_eq!(read(&[Some(&one), Some(&two)], &[Some("1500")]), Ok((2, 1_500)));
+        assert_eq!(read(&[Some("")], &[Some(" ")]), Ok((0, 2_000)));
+        assert_eq!(read(&[None], &[]), Err(TokenError.into()));
+        for wrong in [&[None][..], &[Some("soon")], &[Some("1s"), Some("2s")]] {
+            assert_eq!(read(&[], wrong), Err(WaitError.into()));
         }
     }
 

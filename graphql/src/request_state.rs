@@ -13,7 +13,7 @@ use async_graphql::{
     extensions::{Extension, ExtensionContext, ExtensionFactory, NextExecute},
 };
 use axum::http::HeaderMap;
-use events::consistency::{ConsistencyToken, TOKEN_HEADER, WAIT_DEFAULT, WAIT_HEADER, parse_wait};
+use events::consistency::{ConsistencyToken, HeaderError, TOKEN_HEADER, WAIT_HEADER, from_headers};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
@@ -44,18 +44,15 @@ pub(crate) struct RequestState {
 impl RequestState {
     /// Reads `Consistency-Token` and `Consistency-Wait`.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, ServerError> {
-        let mut token = ConsistencyToken::default();
-        for value in headers.get_all(TOKEN_HEADER) {
-            let text = value.to_str().unwrap_or("not ascii");
-            let part = text.parse().map_err(|error| malformed(code::INVALID_CONSISTENCY_TOKEN, TOKEN_HEADER, error))?;
-            token.merge(&part);
-        }
-        let wait = match headers.get(WAIT_HEADER).map(|value| value.to_str().unwrap_or("not ascii").trim()) {
-            None | Some("") => WAIT_DEFAULT,
-            Some(text) => {
-                parse_wait(text).map_err(|error| malformed(code::INVALID_CONSISTENCY_WAIT, WAIT_HEADER, error))?
-            }
-        };
+        let values = |name| headers.get_all(name).into_iter().map(|value| value.to_str().ok());
+        let read = from_headers(values(TOKEN_HEADER), values(WAIT_HEADER));
+        let (token, wait) = read.map_err(|error| {
+            let code = match error {
+                HeaderError::Token(_) => code::INVALID_CONSISTENCY_TOKEN,
+                HeaderError::Wait(_) => code::INVALID_CONSISTENCY_WAIT,
+            };
+            coded(code, error.to_string())
+        })?;
         Ok(Self {
             trace_id: trace_id(headers),
             token,
@@ -88,10 +85,6 @@ impl RequestState {
     pub(crate) fn is_executed(&self) -> bool {
         self.executed.load(Ordering::Acquire)
     }
-}
-
-fn malformed(code: &str, header: &str, error: impl std::fmt::Display) -> ServerError {
-    coded(code, format!("{header}: {error}"))
 }
 
 /// The caller's correlation id, by the rule that the services' own edges have, or a new one.

@@ -4,6 +4,8 @@
 //! that it makes point to 127.0.0.1 (the `Host` then names another site), or by posting across origins (then `Origin`
 //! does). Both are refused.
 
+use std::time::Duration;
+
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
@@ -12,6 +14,7 @@ use axum::{
 };
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use write_side::edge::Problem;
 
 use crate::door::Door;
@@ -27,6 +30,25 @@ pub async fn bounded(request: Request, next: Next) -> Response {
         Ok(_room) => next.run(request).await,
         Err(_) => {
             Problem::overloaded(format!("more than {REQUESTS_MAX} requests are under way; try again")).into_response()
+        }
+    }
+}
+
+/// How long requests go on once the end was asked for. What is under way then is waiting for something: for a token, or
+/// for a database.
+const CLOSING_WAIT: Duration = Duration::from_secs(3);
+
+/// Answers whoever still waits when the platform is about to end. What a command has begun goes on without its request.
+pub async fn until_closing(State(closing): State<CancellationToken>, request: Request, next: Next) -> Response {
+    let late = async {
+        closing.cancelled().await;
+        tokio::time::sleep(CLOSING_WAIT).await;
+    };
+    tokio::select! {
+        response = next.run(request) => response,
+        () = late => {
+            let detail = "the platform is ending; whether a command took effect is not known: send it again with its key";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", detail).retry_after(1).into_response()
         }
     }
 }

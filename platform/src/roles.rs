@@ -15,6 +15,7 @@ use event_store::{feed::Feed, log::EventLog, retention::RetentionOptions};
 use graphql::GraphqlOptions;
 use projections::{Projector, ProjectorHandle, ProjectorOptions, QueryDatabase};
 use read_side::ReadSide;
+use tokio_util::sync::CancellationToken;
 use write_side::{Given, REGISTER, ReplicaHome, Service, edge};
 
 use crate::{
@@ -30,6 +31,7 @@ pub struct Roles {
     services: Vec<Service>,
     projector: Arc<ProjectorHandle>,
     read: ReadSide,
+    closing: CancellationToken,
 }
 
 impl Roles {
@@ -52,7 +54,7 @@ impl Roles {
         let (database, read) = open_query_database(storage).await?;
         let options = ProjectorOptions { wake: read.wake(), ..ProjectorOptions::default() };
         let projector = Projector::start(database, feeds, options).await.context("start the projector")?;
-        Ok(Self { services, projector: Arc::new(projector), read })
+        Ok(Self { services, projector: Arc::new(projector), read, closing: CancellationToken::new() })
     }
 
     /// Everything that is served, behind the guard.
@@ -80,6 +82,7 @@ impl Roles {
             .method_not_allowed_fallback(edge::method_not_allowed)
             .layer(from_fn_with_state(door.clone(), door::around))
             .layer(from_fn_with_state(door, guard::local_only))
+            .layer(from_fn_with_state(self.closing.clone(), guard::until_closing))
             .layer(from_fn(guard::bounded))
             .layer(from_fn(edge::trace::around))
     }
@@ -89,8 +92,9 @@ impl Roles {
         &self.services
     }
 
-    /// Ends long polls, so that a server can drain.
-    pub fn close_feeds(&self) {
+    /// Ends long polls, and soon after every other wait, so that a server can drain.
+    pub fn close(&self) {
+        self.closing.cancel();
         self.services.iter().for_each(Service::close_feeds);
     }
 

@@ -61,7 +61,7 @@ pub async fn run(args: Box<UpArgs>) -> Result<ExitCode> {
         seeding.abort();
     }
     stop.cancel();
-    roles.close_feeds();
+    roles.close();
     drain(server).await;
     if tokio::time::timeout(STOP_MAX, roles.shutdown()).await.is_err() {
         tracing::warn!("a database did not answer for {} s; what was not acknowledged is left", STOP_MAX.as_secs());

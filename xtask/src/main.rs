@@ -1,10 +1,11 @@
 //! Chores, as `cargo xtask <chore>`.
 //!
 //! Reading order: [`run_tests`] is the second of the two commands that the README begins with; [`soak`] runs tests for
-//! much longer than anybody waits for; [`postgres`] makes sure that there is a server for both.
+//! much longer than anybody waits for; [`schemathesis`] is a part of either; [`postgres`] makes sure that there is a server.
 
 mod postgres;
 mod run_tests;
+mod schemathesis;
 mod soak;
 
 use std::process::ExitCode;

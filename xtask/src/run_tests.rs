@@ -1,13 +1,13 @@
-//! `cargo xtask test`: every test of the workspace.
+//! `cargo xtask test`: every test of the workspace, and a minute of schemathesis.
 
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 
-use crate::postgres;
+use crate::{postgres, schemathesis};
 
 /// The tests that kill the platform need a binary that can be told where to die. No release is built with it.
-const FEATURES: &str = "platform/failpoints,projections/failpoints";
+pub const FEATURES: &str = "platform/failpoints,projections/failpoints";
 
 /// Documentation examples first, so that the last lines are those of the tests.
 pub fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
@@ -16,6 +16,8 @@ pub fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let passed = cargo_test(&["--lib", "--bins", "--tests"], arguments)?;
+    // with a filter, somebody wants one test
+    let passed = passed && (!arguments.is_empty() || schemathesis::run(schemathesis::SHORT)?);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

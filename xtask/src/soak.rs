@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use crate::postgres;
+use crate::{postgres, schemathesis};
 
 /// One long run.
 struct Soak {
@@ -19,6 +19,12 @@ struct Soak {
     tests: &'static [&'static str],
     variables: &'static [(&'static str, &'static str)],
 }
+
+/// What is no test of cargo's.
+const SCHEMATHESIS: (&str, &str) = (
+    "schemathesis",
+    "requests made from the OpenAPI document, also in chains: no 5xx, no answer outside it (30 minutes)",
+);
 
 /// `TRIBUTARY_SOAK` is for tests of our own making, `PROPTEST_CASES` for property tests.
 const REGISTER: [Soak; 4] = [
@@ -57,8 +63,13 @@ pub fn run(name: Option<&str>) -> anyhow::Result<ExitCode> {
         for soak in &REGISTER {
             writeln!(std::io::stdout(), "{:<14} {}", soak.name, soak.about)?;
         }
+        writeln!(std::io::stdout(), "{:<14} {}", SCHEMATHESIS.0, SCHEMATHESIS.1)?;
         return Ok(ExitCode::SUCCESS);
     };
+    if name == SCHEMATHESIS.0 {
+        let passed = schemathesis::run(schemathesis::LONG)?;
+        return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let Some(soak) = REGISTER.iter().find(|soak| soak.name == name) else {
         bail!("no soak is named {name}; `cargo xtask soak` lists them");
     };

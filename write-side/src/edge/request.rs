@@ -5,11 +5,11 @@ use std::time::Duration;
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, MatchedPath, Path, Request},
-    http::{HeaderMap, HeaderName, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
 };
 use event_store::log::{Fingerprint, LogIdentity};
 use events::{
-    consistency::{ConsistencyToken, TOKEN_HEADER, WAIT_DEFAULT, WAIT_HEADER, parse_wait},
+    consistency::{ConsistencyToken, HeaderError, TOKEN_HEADER, WAIT_HEADER, from_headers},
     envelope::{Metadata, Name},
     principal::Principal,
 };
@@ -201,20 +201,14 @@ fn expected_version(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 }
 
 fn consistency(headers: &HeaderMap) -> Result<(ConsistencyToken, Duration), Problem> {
-    // a list header: several of them mean the same as one, joined by commas
-    let mut token = ConsistencyToken::default();
-    for value in headers.get_all(TOKEN_HEADER) {
-        let part = value.to_str().unwrap_or("?").parse();
-        token.merge(&part.map_err(|error: events::consistency::TokenError| {
-            Problem::new(StatusCode::BAD_REQUEST, "invalid_consistency_token", error.to_string())
-        })?);
-    }
-    let wait = match single(headers, &HeaderName::from_static(WAIT_HEADER), "invalid_consistency_wait")? {
-        None => WAIT_DEFAULT,
-        Some(text) => parse_wait(text)
-            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "invalid_consistency_wait", error.to_string()))?,
-    };
-    Ok((token, wait))
+    let values = |name| headers.get_all(name).into_iter().map(|value: &HeaderValue| value.to_str().ok());
+    from_headers(values(TOKEN_HEADER), values(WAIT_HEADER)).map_err(|error| {
+        let code = match error {
+            HeaderError::Token(_) => "invalid_consistency_token",
+            HeaderError::Wait(_) => "invalid_consistency_wait",
+        };
+        Problem::new(StatusCode::BAD_REQUEST, code, error.to_string())
+    })
 }
 
 /// The `{id}` of a path.
@@ -246,8 +240,6 @@ impl<S: Send + Sync> FromRequestParts<S> for ReadToken {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     fn headers(name: &HeaderName, value: &'static str) -> HeaderMap {

@@ -183,13 +183,13 @@ fn request_headers() -> Value {
         "ConsistencyWait": header(
             "Consistency-Wait",
             "How long to wait for that: milliseconds (`1500`) or seconds (`2s`), at most `30s`; without it `2s`.",
-            json!({ "type": "string", "pattern": "^[0-9]{1,5}(ms)?$|^[0-9]{1,2}s$" }),
+            json!({ "type": "string", "pattern": "^([0-9]{1,5}(ms)?|[0-9]{1,2}s)?$" }),
         ),
         "Traceparent": header("Traceparent", "W3C trace context, taken over onto every event.", json!({ "type": "string" })),
         "CorrelationId": header(
             "X-Correlation-Id",
-            "Taken over onto every event and log line; made if it is absent.",
-            json!({ "type": "string", "maxLength": 128 }),
+            "Taken over onto every event and log line; made if it is absent or has more than 128 characters.",
+            json!({ "type": "string" }),
         ),
     })
 }

@@ -21,7 +21,7 @@ const ANY: &[(u16, &[&str])] = &[
     (408, &["request_timeout"]),
     (429, &["rate_limited"]),
     (500, &["internal"]),
-    (503, &["authentication_unavailable", "overloaded", "unavailable"]),
+    (503, &["authentication_unavailable", "overloaded", "shutting_down", "unavailable"]),
 ];
 
 /// Problems of requests with a `Consistency-Token`.

@@ -1,0 +1,166 @@
+//! What stands before every request of the running platform: tokens, limits, slow heads, and the end.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use common::{Home, Platform};
+use hmac::{Hmac, Mac};
+use reqwest::{RequestBuilder, header::HeaderMap};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const SECRET: &str = "a secret of a test that is long enough for HS256";
+const ANA: &str = "11111111-1111-4111-8111-111111111111";
+const EVA: &str = "22222222-2222-4222-8222-222222222222";
+const CHAI: &str = "33333333-3333-4333-8333-333333333333";
+const ORDER: &str = "44444444-4444-4444-8444-444444444444";
+
+/// A token for an hour, or one that ended an hour ago.
+fn token(subject: &str, scope: &str, customer: Option<&str>, hours: i64) -> String {
+    let part = |value: Value| BASE64.encode(value.to_string());
+    let exp = chrono::Utc::now().timestamp() + hours * 3_600;
+    let mut claims = json!({ "iss": "test", "aud": "tributary", "sub": subject, "scope": scope, "exp": exp });
+    if let Some(customer) = customer {
+        claims["customer_id"] = json!(customer);
+    }
+    let message = format!("{}.{}", part(json!({ "alg": "HS256" })), part(claims));
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length will do");
+    mac.update(message.as_bytes());
+    format!("{message}.{}", BASE64.encode(mac.finalize().into_bytes()))
+}
+
+async fn with_authentication(home: &Home, more: &[&str]) -> Platform {
+    let secret = home.dir().join("secret");
+    std::fs::write(&secret, SECRET).expect("a file");
+    let key_file = format!("--auth-key-file={}", secret.display());
+    let auth = ["--auth-issuer=test", "--auth-audience=tributary", "--auth-algorithm=HS256", &key_file];
+    Platform::up_with(home, &[&auth[..], more].concat(), &[]).await.expect("the platform comes up")
+}
+
+/// Status, code if it is a problem, and headers.
+async fn problem(request: RequestBuilder) -> (u16, String, HeaderMap) {
+    let answer = request.send().await.expect("an answer");
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let body: Value = answer.json().await.unwrap_or_default();
+    (status, body["code"].as_str().unwrap_or_default().to_owned(), headers)
+}
+
+#[tokio::test]
+async fn with_authentication_everybody_shows_a_token_and_does_what_it_says() {
+    let home = Home::sqlite();
+    let platform = with_authentication(&home, &[]).await;
+    let url = |path: &str| format!("{}{path}", platform.url);
+    for public in ["/livez", "/readyz", "/docs", "/openapi.json", "/orders/openapi.json"] {
+        let answer = platform.http.get(url(public)).send().await.expect("an answer");
+        assert_ne!(answer.status().as_u16(), 401, "{public}");
+    }
+    for closed in ["/users/feed", "/admin/doctor", "/graphql?query={__typename}", &format!("/users/{ANA}"), "/x"] {
+        let (status, code, answer) = problem(platform.http.get(url(closed))).await;
+        assert_eq!((status, &*code, answer["www-authenticate"].as_bytes()), (401, "unauthenticated", &b"Bearer"[..]));
+    }
+
+    let staff = token("desk", "users:write users:read catalog:write orders:write orders:read query feed", None, 1);
+    let ana = token("ana", "orders:write orders:read users:read query feed admin", Some(ANA), 1);
+    let eva = token("eva", "orders:write orders:read users:read query feed admin", Some(EVA), 1);
+    let post = |token: &str, path: &str, body: Value| platform.http.post(url(path)).bearer_auth(token).json(&body);
+    let price = json!({ "amount_minor": 100, "currency": "EUR" });
+    for (path, body) in [
+        ("/users", json!({ "id": ANA, "name": "Ana", "email": "ana@example.com" })),
+        ("/users", json!({ "id": EVA, "name": "Eva", "email": "eva@example.com" })),
+        ("/products", json!({ "id": CHAI, "sku": "CHAI", "name": "Chai", "unit_price": price })),
+    ] {
+        assert_eq!(problem(post(&staff, path, body)).await.0, 201, "{path}");
+    }
+    let order = |customer: &str| json!({ "id": ORDER, "customer_id": customer, "lines": [{ "product_id": CHAI, "quantity": 1 }] });
+    assert_eq!(problem(post(&eva, "/orders", order(ANA))).await.1, "not_yours");
+    assert_eq!(problem(post(&ana, "/orders", order(ANA))).await.0, 201);
+    let cancel = format!("/orders/{ORDER}/cancel");
+    assert_eq!(problem(post(&eva, &cancel, json!({ "reason": "no" }))).await.1, "order_not_found");
+    assert_eq!(problem(post(&ana, &cancel, json!({ "reason": "no" }))).await.0, 200);
+    assert_eq!(problem(post(&ana, "/users", json!({}))).await.1, "scope_missing");
+
+    let get = |token: &str, path: &str| platform.http.get(url(path)).bearer_auth(token);
+    assert_eq!(problem(get(&staff, "/admin/doctor")).await.1, "scope_missing");
+    for closed in ["/admin/doctor", "/graphql?query={__typename}", "/orders/feed"] {
+        assert_eq!(problem(get(&ana, closed)).await.1, "not_for_customers", "{closed}");
+    }
+    assert_eq!(problem(get(&staff, "/graphql?query={__typename}")).await.0, 200);
+    assert_eq!(problem(get(&staff, "/orders/feed")).await.0, 200);
+
+    let late = token("desk", "users:read", None, -1);
+    let (status, code, answer) = problem(get(&late, &format!("/users/{ANA}"))).await;
+    assert_eq!((status, &*code), (401, "invalid_token"));
+    assert_eq!(answer["www-authenticate"], "Bearer error=\"invalid_token\"");
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_come_again() {
+    let home = Home::sqlite();
+    let platform = with_authentication(&home, &["--rate-limit-per-second=1", "--rate-limit-burst=3"]).await;
+    let get = |token: &str| platform.http.get(format!("{}/users/{ANA}", platform.url)).bearer_auth(token);
+    let (one, two) = (token("one", "users:read", None, 1), token("two", "users:read", None, 1));
+    let mut limited = None;
+    for _ in 0..20 {
+        let (status, code, answer) = problem(get(&one)).await;
+        assert!(answer.contains_key("ratelimit") && answer.contains_key("ratelimit-policy"));
+        if status == 429 {
+            assert_eq!(code, "rate_limited");
+            assert!(answer["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+            limited = Some(());
+            break;
+        }
+    }
+    assert!(limited.is_some(), "20 requests at once are more than 3");
+    assert_eq!(problem(get(&two)).await.0, 404, "everybody has a bucket of their own");
+}
+
+#[tokio::test]
+async fn a_request_whose_head_does_not_end_is_cut_off() {
+    let home = Home::sqlite();
+    let platform = Platform::up(&home).await;
+    let mut slow = TcpStream::connect(platform.url.trim_start_matches("http://")).await.expect("a connection");
+    slow.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await.expect("a head's beginning");
+    let started = Instant::now();
+    let mut answer = Vec::new();
+    // a byte now and then does not help
+    let ended = tokio::time::timeout(Duration::from_secs(120), async {
+        loop {
+            if slow.write_all(b"x").await.is_err() {
+                return;
+            }
+            match tokio::time::timeout(Duration::from_secs(1), slow.read_to_end(&mut answer)).await {
+                Ok(_) => return,
+                Err(_) => continue,
+            }
+        }
+    });
+    assert!(ended.await.is_ok(), "the connection was still open after {:?}", started.elapsed());
+    assert!(!String::from_utf8_lossy(&answer).contains("200 OK"));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_token_is_answered_when_the_platform_ends() {
+    let home = Home::sqlite();
+    let platform = Platform::up(&home).await;
+    let user = json!({ "id": ANA, "name": "Ana", "email": "ana@example.com" });
+    let token = platform.command("/users", "u", "", user).await.token;
+    // a point of this log that will not come
+    let mut parts: Vec<&str> = token.split(':').collect();
+    parts[2] = "1000000";
+    let body = json!({ "customer_id": ANA, "lines": [{ "product_id": CHAI, "quantity": 1 }] });
+    let order = platform.http.post(format!("{}/orders", platform.url)).json(&body);
+    let order = order.header("consistency-token", parts.join(":")).header("consistency-wait", "30s");
+    let waiting = tokio::spawn(problem(order));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished(), "it waits");
+    let (answer, ended) = tokio::join!(waiting, platform.terminate());
+    assert_eq!(ended, Some(0));
+    let (status, code, _) = answer.expect("no panic");
+    assert_eq!((status, &*code), (503, "shutting_down"));
+}
