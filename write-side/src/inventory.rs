@@ -82,7 +82,9 @@ fn routes(shared: Shared) -> Routes {
     let line = json!({ "order_id": crate::orders::EXAMPLE, "line": 0 });
     let wanted = json!({ "order_id": crate::orders::EXAMPLE, "line": 0, "quantity": 2 });
     let change = |id, summary| command(id, summary).on(&[chai]);
-    let of_line = |id, summary| change(id, summary).takes(reservation_id, line.clone()).refuses(CLOSED);
+    let of_line = |id, summary| {
+        change(id, summary).takes(reservation_id, line.clone()).reports("reservation", reported()).refuses(CLOSED)
+    };
     Routes::of(events::inventory::SOURCE, "How many pieces there are, and for whom.")
         .get(
             "/stock/{id}",
@@ -113,6 +115,7 @@ fn routes(shared: Shared) -> Routes {
             reserve,
             change("reserve_stock", "Hold pieces for a line of an order; too few are an event and no error")
                 .takes(Reserve::read, wanted)
+                .reports("reservation", reported())
                 .after(&["receive_stock"])
                 .refuses(&["reservation_exists", "reservation_closed"]),
         )
@@ -150,6 +153,22 @@ fn shown() -> Value {
         ("available", schema::integer(0)),
         ("reservations", schema::integer(0)),
     ])
+}
+
+/// What a command on a line says of it besides.
+fn reported() -> Value {
+    let pieces = || schema::integer(0);
+    json!({
+        "type": "object",
+        "required": ["status"],
+        "properties": {
+            "status": schema::string(),
+            "quantity": pieces(),
+            "available": pieces(),
+            "expires_at": schema::nullable(schema::time()),
+        },
+        "additionalProperties": false,
+    })
 }
 
 fn received(fields: &mut Fields<'_>) -> Option<NonZeroU32> {

@@ -161,6 +161,12 @@ impl Operation {
         self
     }
 
+    /// The answer says more than that it is done: what the aggregate reports.
+    pub fn reports(mut self, member: &'static str, schema: Value) -> Self {
+        self.answer.schema["properties"][member] = schema;
+        self
+    }
+
     /// What the answer to the example may look like.
     pub fn shows(mut self, example: Value) -> Self {
         self.answer.example = Some(example);
