@@ -3,7 +3,7 @@
 //! Reading order:
 //! - [`workload`]: what both sides do, and how it is timed; `bench/peers` includes the same file.
 //! - [`ours`], [`peer`]: the two sides. [`stores`]: fresh logs for ours.
-//! - [`commands`], [`sqlite`] (its limit: [`raw_sqlite`]), [`feed`]: in process. [`visible`], [`memory`]: the real binary ([`platform`]).
+//! - [`commands`], [`sqlite`] (its limit: [`raw_sqlite`]), [`feed`], [`load`]: in process. [`visible`], [`memory`]: the real binary ([`platform`]).
 //! - [`report`], [`table`]: what is written down.
 //!
 //! What does not live here: thresholds that fail a test. A slow machine is not a fault; `--gate` is for those who ask.
@@ -13,6 +13,7 @@
 
 mod commands;
 mod feed;
+mod load;
 mod memory;
 mod ours;
 mod peer;
@@ -91,6 +92,8 @@ enum Benchmark {
     Sqlite,
     /// The feed in process, against a raw keyset read of the same rows, on both databases.
     Feed,
+    /// Loading an aggregate of many events, with a snapshot against without, on both databases.
+    Load,
     /// From an acknowledged command to its row in GraphQL, over HTTP.
     Visible {
         /// A platform that runs already, such as `http://127.0.0.1:8080`; without it one is started.
@@ -143,6 +146,8 @@ pub struct Scale {
     pub prepared: u64,
     /// Events of the feed that is read.
     pub feed_events: u64,
+    /// Events of the aggregate that is loaded.
+    pub load_events: u64,
     pub visible_per_s: u32,
     pub visible_duration: Duration,
 }
@@ -156,6 +161,8 @@ impl Scale {
             tasks: vec![1, 32, 256],
             prepared: 10_000,
             feed_events: 200_000,
+            // the last hundred behind the last snapshot, as many as are on average
+            load_events: 10_100,
             visible_per_s: 500,
             visible_duration: Duration::from_secs(10),
         }
@@ -169,6 +176,7 @@ impl Scale {
             tasks: vec![1, 8],
             prepared: 50,
             feed_events: 600,
+            load_events: 450,
             visible_per_s: 20,
             visible_duration: Duration::from_secs(1),
         }
@@ -205,6 +213,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Benchmark::Bus => failed |= finish(&cli, None, commands::run_bus_alone(&scale).await?)?,
         Benchmark::Sqlite => failed |= finish(&cli, None, sqlite::run(&scale).await?)?,
         Benchmark::Feed => failed |= finish(&cli, None, feed::run(&scale, &server().await?).await?)?,
+        Benchmark::Load => failed |= finish(&cli, None, load::run(&scale, &server().await?).await?)?,
         Benchmark::Visible { url, binary } => {
             failed |= finish(&cli, None, visible(&scale, url.as_deref(), binary).await?)?;
         }
@@ -218,6 +227,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             failed |= finish(&cli, results, commands(&scale, &Streams::ALL, false).await?)?;
             failed |= finish(&cli, results, sqlite::run(&scale).await?)?;
             failed |= finish(&cli, results, feed::run(&scale, &server().await?).await?)?;
+            failed |= finish(&cli, results, load::run(&scale, &server().await?).await?)?;
             failed |= finish(&cli, results, visible(&scale, None, binary).await?)?;
             failed |= finish(&cli, results, memory::run(&scale, &binary.path().await?).await?)?;
         }

@@ -8,16 +8,29 @@ use event_store::{
     log::{EventLog, Fingerprint, LogIdentity},
     writer::{Writer, WriterOptions},
 };
-use events::envelope::{Metadata, Name};
+use events::{
+    Published,
+    envelope::{Metadata, Name},
+};
 use futures::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
-use crate::workload::{Account, Deposit, Measured, Never, PREPARED_EVENTS, Plan, measure, prepared_stream};
+use crate::workload::{
+    Account, AccountEvent, Deposit, Measured, Never, PREPARED_EVENTS, Plan, measure, prepared_stream,
+};
 
 /// Streams that are prepared at once.
 const PREPARE_STREAMS_AT_ONCE: usize = 512;
 
 const ROUTE: &str = "POST /accounts/{id}/deposits";
+
+impl Published for AccountEvent {
+    const PUBLISHED: &'static [(&'static str, &'static str)] = &[("Deposited", "1")];
+
+    fn read(_: &str, _: &str, payload: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(payload)
+    }
+}
 
 impl Domain for Account {
     fn creates(command: &Deposit) -> bool {
@@ -39,13 +52,20 @@ pub struct Ours {
 }
 
 impl Ours {
+    /// As services keep them.
+    pub const SNAPSHOT_EVERY_EVENTS: u64 = 200;
+
     /// `hot_aggregates_max` = how many aggregates the bus keeps in memory.
     pub fn start(log: Arc<dyn EventLog>, hot_aggregates_max: usize) -> Self {
+        Self::start_with(log, hot_aggregates_max, Some(Self::SNAPSHOT_EVERY_EVENTS))
+    }
+
+    pub fn start_with(log: Arc<dyn EventLog>, hot_aggregates_max: usize, snapshot_every_events: Option<u64>) -> Self {
         let identity = Arc::new(log.identity().clone());
         let writer = Writer::start(log, WriterOptions::default());
         // more commands than any measurement has tasks: admission is not what is measured
-        let options =
-            BusOptions { hot_aggregates_max, admission_wait: Duration::from_secs(10), ..BusOptions::default() };
+        let admission_wait = Duration::from_secs(10);
+        let options = BusOptions { hot_aggregates_max, admission_wait, snapshot_every_events, ..BusOptions::default() };
         let bus = CommandBus::start(writer.clone(), (), options);
         Self { bus, writer, identity, scope: "accounts:bench:deposits".into() }
     }
@@ -63,6 +83,23 @@ impl Ours {
             })
             .await
             .context("prepare streams through the bus")
+    }
+
+    /// Sends so many commands to one stream.
+    pub async fn fill(&self, id: &str, commands: u64) -> anyhow::Result<()> {
+        stream::iter(0..commands)
+            .map(Ok::<_, CommandError>)
+            .try_for_each_concurrent(PREPARE_STREAMS_AT_ONCE, |nth| async move {
+                self.execute(id.into(), Deposit::sample(100, nth == 0)).await
+            })
+            .await
+            .context("fill a stream through the bus")
+    }
+
+    /// The aggregate's state, checked against the log.
+    pub async fn load(&self, id: &str) -> anyhow::Result<Account> {
+        let loaded = self.bus.load(id).await.context("load an aggregate")?;
+        Ok(loaded.context("the stream is empty")?.state)
     }
 
     pub async fn measure(&self, plan: Plan) -> anyhow::Result<Measured> {

@@ -47,6 +47,11 @@ fn the_feed_is_measured_against_raw_reads_on_both_databases() {
 }
 
 #[test]
+fn loading_is_measured_with_and_without_a_snapshot_on_both_databases() {
+    assert_eq!(ratios(&check(&["load"])), 2);
+}
+
+#[test]
 fn visibility_is_measured_on_the_real_binary_with_both_databases() {
     let report = check(&["visible"]);
     assert_eq!(report["rows"].as_array().unwrap().len(), 8, "{report}");

@@ -8,6 +8,7 @@
 mod actor;
 mod decide;
 mod load;
+mod snapshots;
 
 use std::{
     borrow::Cow,
@@ -17,6 +18,7 @@ use std::{
 
 use cqrs_es::Aggregate;
 use events::{
+    Published,
     consistency::ConsistencyToken,
     envelope::{Metadata, Name, StreamId},
 };
@@ -28,6 +30,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use self::load::Begin;
 use crate::{
     limits::LimitError,
     log::{Claim, EventLog, Fingerprint, LogError},
@@ -50,6 +53,8 @@ pub struct BusOptions {
     pub attempts_max: u32,
     /// Streams that are read from the log at once.
     pub loads_max: usize,
+    /// A snapshot is kept whenever a stream has grown by so many events; `None`: none is made or read.
+    pub snapshot_every_events: Option<u64>,
     /// The aggregate's `handle` awaits its services (an adopted domain): every command is then handled once, on its own.
     /// Re-deciding would repeat its effects, so a conflict is the caller's to retry.
     pub handle_does_io: bool,
@@ -65,6 +70,8 @@ impl Default for BusOptions {
             chain_commands_max: 64,
             attempts_max: 16,
             loads_max: 32,
+            // folding so many takes about a millisecond, and a snapshot of each costs less than one event in a hundred
+            snapshot_every_events: Some(200),
             handle_does_io: false,
         }
     }
@@ -86,6 +93,8 @@ struct Inner<A: Domain> {
     options: BusOptions,
     room: Arc<Semaphore>,
     mailbox: mpsc::UnboundedSender<Message<A>>,
+    /// Where loads that answer nobody's command begin; only those that do keep snapshots.
+    begin: Begin,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -120,10 +129,18 @@ enum Reply {
 impl<A: Domain> CommandBus<A> {
     pub fn start(writer: Writer, services: A::Services, options: BusOptions) -> Self {
         let (mailbox, messages) = mpsc::unbounded_channel();
-        let actor = actor::Actor::<A>::new(writer.clone(), services, options.clone(), messages);
-        let task = tokio::spawn(actor.run());
+        let (snapshots, keeping) = snapshots::start(Arc::clone(writer.log()), options.snapshot_every_events);
+        let actor = actor::Actor::<A>::new(writer.clone(), services, options.clone(), messages, snapshots);
+        let task = tokio::spawn(async move {
+            actor.run().await;
+            // it ends with the actor, who alone has anything to keep
+            if let Err(error) = keeping.await {
+                tracing::error!(%error, "the keeping of snapshots ended badly");
+            }
+        });
         Self {
             inner: Arc::new(Inner {
+                begin: Begin::of(options.snapshot_every_events),
                 room: Arc::new(Semaphore::new(options.commands_max)),
                 writer,
                 options,
@@ -172,7 +189,7 @@ impl<A: Domain> CommandBus<A> {
             Err(_) => None,
         };
         let stream = StreamId::new(A::TYPE, aggregate_id);
-        let loaded = load::catch_up(&**self.log(), &stream, hot.unwrap_or_default()).await?;
+        let (loaded, _) = load::catch_up(&**self.log(), &stream, hot.unwrap_or_default(), self.inner.begin).await?;
         Ok(Some(loaded).filter(|loaded| loaded.version > 0))
     }
 
@@ -211,8 +228,14 @@ fn stopped() -> CommandError {
 
 /// What the bus needs to know of a cqrs-es aggregate beyond its trait.
 pub trait Domain:
-    Aggregate<Command: Clone + Send + Sync + 'static, Event: 'static, Error: Send, Services: 'static> + Clone + 'static
+    Aggregate<Command: Clone + Send + Sync + 'static, Event: Published + 'static, Error: Send, Services: 'static>
+    + Clone
+    + 'static
 {
+    /// Of the fold: whoever changes what `apply` makes of events, or the form of the state, counts on. A snapshot of
+    /// another version is not read.
+    const VERSION: u32 = 1;
+
     /// The names that `event`, decided on `self`, takes or gives back.
     fn claims(&self, event: &Self::Event) -> Vec<Claim> {
         let _ = event;

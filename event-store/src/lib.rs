@@ -4,6 +4,7 @@
 //! - [`log`]: the port. What an item to append is, and what can become of it. [`limits`] says what is too much.
 //! - [`feed`]: the log as its followers see it; [`feed_http`] serves and reads it over HTTP.
 //! - [`writer`]: group commit, the one task that writes; [`bus`]: commands on cqrs-es aggregates over it.
+//! - [`snapshot`], [`subject_keys`]: what is kept beside a log, in its database.
 //! - [`retention`]: how long answers to commands are kept.
 //! - [`follower`]: the kernel under projections, replicas, reactors and sagas.
 //! - Adapters: [`memory`], [`sqlite`], [`postgres`]; [`batch_hash`] is the tamper evidence they share.
@@ -24,6 +25,8 @@ pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod retention;
+pub mod snapshot;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod subject_keys;
 pub mod writer;

@@ -14,11 +14,13 @@ use uuid::Uuid;
 use crate::{
     feed::Feed,
     limits::{LimitError, Limits},
+    snapshot::SnapshotStore,
+    subject_keys::SubjectKeys,
 };
 
-/// The log of one service, and the only door to its store.
+/// The log of one service, and the only door to its store. What is kept beside it is in the same database.
 #[async_trait]
-pub trait EventLog: Feed {
+pub trait EventLog: Feed + SnapshotStore + SubjectKeys {
     /// Which log this is.
     fn identity(&self) -> &LogIdentity;
 

@@ -4,6 +4,8 @@
 //! It can also be made to fail as databases do ([`MemoryLog::fail_next`]), to hang ([`MemoryLog::hold_commits`]) and to
 //! be restored from an older copy ([`MemoryLog::restore`]).
 
+mod beside;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     ops::Bound,
@@ -20,6 +22,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use self::beside::Beside;
 use crate::{
     batch_hash::{BatchRow, ChainCheck, GENESIS, batch_hash},
     clock::{Clock, SystemClock, time_of_us},
@@ -35,6 +38,7 @@ pub struct MemoryLog {
     identity: LogIdentity,
     clock: Arc<dyn Clock>,
     store: Mutex<Store>,
+    beside: Mutex<Beside>,
     faults: Mutex<VecDeque<Fault>>,
     gate: Arc<RwLock<()>>,
     /// Counts commits and restores, for whoever waits for news.
@@ -83,6 +87,7 @@ impl MemoryLog {
             identity: LogIdentity::create(source),
             clock,
             store: Mutex::default(),
+            beside: Mutex::default(),
             faults: Mutex::default(),
             gate: Arc::default(),
             news: watch::Sender::new(0),
@@ -104,7 +109,8 @@ impl MemoryLog {
         MemoryCopy(self.store().clone())
     }
 
-    /// Puts a backup in place: what was committed since is gone, the epoch stays, as with a file copied back.
+    /// Puts a backup in place: what was committed since is gone, the epoch stays, as with a file copied back. What is
+    /// kept beside the log stays as it is.
     pub fn restore(&self, copy: MemoryCopy) {
         *self.store() = copy.0;
         self.news.send_modify(|count| *count += 1);

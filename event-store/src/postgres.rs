@@ -4,6 +4,7 @@
 //! - `commit`: one call of `append_batch` per batch, on one connection that writes and does nothing else.
 //! - `read`: pages, streams, stored outcomes and the hash chain, on a small pool that never opens a transaction; the
 //!   pool also calls `forget_commands`, which waits for nobody and which nobody waits for.
+//! - `beside`: snapshots and the keys of persons, on the same pool.
 //! - `wake`: how a waiting reader learns that there is more.
 //!
 //! Nothing here opens an explicit transaction: a future that is dropped half-way would leave it open on a pooled
@@ -11,6 +12,7 @@
 //! `fetch_one`: it returns with the row, which the server sends *before* it commits; only the end of the answer says
 //! that the commit is done.
 
+mod beside;
 mod commit;
 pub mod migrate;
 mod read;

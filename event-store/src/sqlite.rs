@@ -4,8 +4,10 @@
 //! - [`SqliteLog`]: the adapter. Commits go to its thread, reads to the pool for blocking work.
 //! - `connection`: version, settings, schema. `writer`: a batch as one transaction. `checkpoint`: the WAL, copied into the
 //!   file beside it. `reader`: pages and streams.
+//! - `beside`: snapshots and the keys of persons, in the same file.
 //! - [`DataDirLock`]: one process per data directory. Within a process a file may be opened more than once.
 
+mod beside;
 mod checkpoint;
 mod connection;
 mod lock;

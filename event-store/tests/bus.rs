@@ -9,7 +9,10 @@ use event_store::{
     memory::{Fault, MemoryLog},
     writer::{Writer, WriterOptions},
 };
-use events::envelope::{Metadata, StreamId};
+use events::{
+    Published,
+    envelope::{Metadata, StreamId},
+};
 use serde::{Deserialize, Serialize};
 use testkit::log_contract::harness::{append, commit_one};
 
@@ -51,6 +54,15 @@ impl DomainEvent for AccountEvent {
 
     fn event_version(&self) -> String {
         "1".to_owned()
+    }
+}
+
+impl Published for AccountEvent {
+    const PUBLISHED: &'static [(&'static str, &'static str)] =
+        &[("Opened", "1"), ("Deposited", "1"), ("Withdrawn", "1"), ("Renamed", "1")];
+
+    fn read(_: &str, _: &str, payload: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(payload)
     }
 }
 

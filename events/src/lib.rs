@@ -3,6 +3,8 @@
 //! Reading order:
 //! - [`envelope`]: what wraps every event (position, stream, metadata) and its CloudEvents form on the wire.
 //! - [`consistency`]: the `Consistency-Token` that lets a reader wait for what a writer has just written.
+//! - [`Published`]: how events are read back, also those of versions that are no longer written ([`Upcaster`]).
+//! - [`personal`]: values that belong to a person, and can be erased.
 //! - [`ids`], [`money`], [`principal`]: the words all services share.
 //! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`]: one file a service,
 //!   one type an event.
@@ -12,6 +14,8 @@
 
 pub mod consistency;
 pub mod envelope;
+pub mod personal;
+mod published;
 
 #[cfg(feature = "domain")]
 pub mod catalog;
@@ -30,11 +34,8 @@ pub mod payments;
 #[cfg(feature = "domain")]
 pub mod principal;
 #[cfg(feature = "domain")]
-mod published;
-#[cfg(feature = "domain")]
 pub mod shipping;
 #[cfg(feature = "domain")]
 pub mod users;
 
-#[cfg(feature = "domain")]
-pub use published::{DecodeError, Published};
+pub use published::{DecodeError, Published, Upcaster};

@@ -28,6 +28,13 @@ fn check<E: Published + DomainEvent>() -> BTreeSet<String> {
         assert_eq!(serde_json::from_str::<E>(&text).unwrap(), event, "{file} is readable without its envelope");
         used.insert(file);
     }
+    for step in E::UPCASTERS {
+        let file = format!("{}.v{}.json", step.event_type, step.from);
+        let text = std::fs::read_to_string(golden().join(&file))
+            .unwrap_or_else(|error| panic!("{file} has an upcaster and must keep its sample: {error}"));
+        E::decode(step.event_type, step.from, &text).unwrap_or_else(|error| panic!("{file}: {error}"));
+        used.insert(file);
+    }
     used
 }
 

@@ -10,6 +10,8 @@
 //! projection.
 
 pub mod engine;
+#[cfg(test)]
+mod golden;
 pub mod order_details;
 pub mod projection;
 

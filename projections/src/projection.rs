@@ -134,6 +134,9 @@ pub(crate) trait Folding: Send + Sync {
     fn fold(&self, state: Option<State>, event: Decoded, recorded: &RecordedEvent) -> Result<State, Reject>;
     fn read(&self, json: &str) -> Result<State, serde_json::Error>;
     fn write(&self, state: &State) -> String;
+    /// Every event version that it can be given.
+    #[cfg(test)]
+    fn versions(&self) -> Vec<(&'static str, &'static str)>;
 }
 
 struct Typed<F>(PhantomData<fn() -> F>);
@@ -172,6 +175,11 @@ impl<F: Fold> Folding for Typed<F> {
     fn write(&self, state: &State) -> String {
         let state: &F::State = state.downcast_ref().expect("the state that this fold made");
         serde_json::to_string(state).expect("a state is plain data")
+    }
+
+    #[cfg(test)]
+    fn versions(&self) -> Vec<(&'static str, &'static str)> {
+        testkit::golden::versions::<F::Event>()
     }
 }
 

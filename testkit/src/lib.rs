@@ -4,6 +4,7 @@
 //! - [`log_contract`]: the laws of a log, for every adapter.
 //! - [`feed_contract`]: the laws of a feed, in process or over a transport; [`feed_server`] is one to cut and bend.
 //! - [`follower_kit`]: what a follower and its store are tested with.
+//! - [`golden`]: a sample of every event version, and what folds make of it.
 //! - [`postgres`]: throw-away PostgreSQL servers, and a fresh database per test.
 //! - [`proxy`]: a small TCP proxy that breaks connections where a test says.
 //! - [`northwind`]: a source for imports, the real one or one of its shape.
@@ -11,6 +12,7 @@
 pub mod feed_contract;
 pub mod feed_server;
 pub mod follower_kit;
+pub mod golden;
 pub mod log_contract;
 pub mod northwind;
 pub mod postgres;

@@ -8,8 +8,10 @@
 //! - [`outcomes`]: versions, chains, keys, claims.
 //! - [`ordering`]: positions, time, many writers, pages, waiting.
 //! - [`keeping`]: what is forgotten of commands, and when.
+//! - [`beside`]: snapshots and the keys of persons.
 //! - [`faults`]: lost answers, restored copies, tampering, limits.
 
+pub mod beside;
 pub mod faults;
 pub mod harness;
 pub mod keeping;
@@ -61,6 +63,15 @@ macro_rules! log_contract {
                 a_forgotten_key_can_be_used_again_and_the_events_stay,
                 keys_of_the_last_day_are_not_forgotten_whoever_asks,
             ],
+            beside: [
+                a_snapshot_is_read_back_by_its_stream_and_version_on_every_handle,
+                a_snapshot_takes_the_place_of_the_one_before_and_of_earlier_versions,
+                snapshots_are_no_part_of_the_history,
+                a_subject_gets_one_key_whoever_asks_first,
+                keys_are_asked_for_without_being_made,
+                an_erased_key_is_gone_and_is_not_made_again,
+                how_far_erasures_are_done_is_remembered,
+            ],
             faults: [
                 an_unknown_outcome_is_settled_by_resending,
                 a_writer_settles_an_unknown_outcome_by_itself,
@@ -101,6 +112,7 @@ mod tests {
             include_str!("log_contract/ordering.rs"),
             include_str!("log_contract/faults.rs"),
             include_str!("log_contract/keeping.rs"),
+            include_str!("log_contract/beside.rs"),
         ] {
             for law in laws.split("pub async fn ").skip(1) {
                 let name = law.split('(').next().unwrap_or_default();

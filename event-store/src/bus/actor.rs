@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     Answer, BusOptions, CommandError, Domain, Executed, Loaded, Message, Pending, Reply, Report,
     decide::{self, Decided, Said},
-    load,
+    snapshots::Snapshots,
 };
 use crate::{
     limits::Limits,
@@ -45,6 +45,7 @@ pub(super) struct Actor<A: Domain> {
     loads_room: Arc<Semaphore>,
     /// Commands that run on their own: those with IO, and those that ask the log about a key.
     asides: JoinSet<(Pending<A>, Answer)>,
+    snapshots: Snapshots<A>,
     hot: LruCache<Name, Loaded<A>, RandomState>,
     /// Those that something is going on with.
     streams: HashMap<Name, Stream<A>, RandomState>,
@@ -81,6 +82,7 @@ impl<A: Domain> Actor<A> {
         services: A::Services,
         options: BusOptions,
         mailbox: mpsc::UnboundedReceiver<Message<A>>,
+        snapshots: Snapshots<A>,
     ) -> Self {
         let (settled_sender, settled) = mpsc::unbounded_channel();
         let hot_max = NonZeroUsize::new(options.hot_aggregates_max).unwrap_or(NonZeroUsize::MIN);
@@ -93,6 +95,7 @@ impl<A: Domain> Actor<A> {
             loads: JoinSet::new(),
             loads_room: Arc::new(Semaphore::new(options.loads_max)),
             asides: JoinSet::new(),
+            snapshots,
             hot: LruCache::with_hasher(hot_max, RandomState::default()),
             streams: HashMap::default(),
             keys: HashMap::default(),
@@ -174,10 +177,12 @@ impl<A: Domain> Actor<A> {
         let metadata = std::mem::take(&mut pending.request.metadata);
         pending.request.metadata = decide::with_command_id(metadata, &pending.request.key);
         if self.options.handle_does_io {
-            let (writer, services) = (self.writer.clone(), Arc::clone(&self.services));
+            let (writer, services, snapshots) =
+                (self.writer.clone(), Arc::clone(&self.services), self.snapshots.clone());
             self.asides.spawn(async move {
                 // a panic must not take the command's key with it
-                let done = AssertUnwindSafe(run_alone::<A>(&writer, &services, &pending)).catch_unwind().await;
+                let alone = run_alone::<A>(&writer, &services, &snapshots, &pending);
+                let done = AssertUnwindSafe(alone).catch_unwind().await;
                 let panicked = |_| Err(CommandError::Internal(format!("{} panicked while it decided", A::TYPE)));
                 (pending, done.unwrap_or_else(panicked))
             });
@@ -202,11 +207,12 @@ impl<A: Domain> Actor<A> {
 
     fn load(&mut self, id: Name, from: Loaded<A>) {
         let (log, room) = (Arc::clone(self.writer.log()), Arc::clone(&self.loads_room));
+        let snapshots = self.snapshots.clone();
         self.loads.spawn(async move {
             let _room = room.acquire().await;
             let stream = StreamId::new(A::TYPE, id.clone());
             // a panic in a fold must not leave those who wait for the stream waiting
-            let loaded = AssertUnwindSafe(load::catch_up(&*log, &stream, from)).catch_unwind().await;
+            let loaded = AssertUnwindSafe(snapshots.load(&*log, &stream, from)).catch_unwind().await;
             let panicked = |_| Err(LogError::Damaged(format!("{stream}: panicked while it was folded")));
             (id, loaded.unwrap_or_else(panicked))
         });
@@ -366,6 +372,7 @@ impl<A: Domain> Actor<A> {
             if let Some(state) = chain.state {
                 base.state = state;
             }
+            self.snapshots.offer(&id, version_before, &base);
             if stream.waiting.is_empty() {
                 self.hot.put(id, base);
             } else {
@@ -444,7 +451,12 @@ fn unacknowledged(error: &WriteError, key: &Name) -> CommandError {
 }
 
 /// One command of an adopted domain: handled once, appended once.
-async fn run_alone<A: Domain>(writer: &Writer, services: &A::Services, pending: &Pending<A>) -> Answer {
+async fn run_alone<A: Domain>(
+    writer: &Writer,
+    services: &A::Services,
+    snapshots: &Snapshots<A>,
+    pending: &Pending<A>,
+) -> Answer {
     let request = &pending.request;
     let unavailable = |error: LogError| CommandError::Unavailable(error.to_string());
     // its effects must not be repeated, so the key is asked before, not after
@@ -453,7 +465,7 @@ async fn run_alone<A: Domain>(writer: &Writer, services: &A::Services, pending: 
         return decide::replay(&stored, request.fingerprint);
     }
     let stream = StreamId::new(A::TYPE, request.aggregate_id.clone());
-    let base: Loaded<A> = load::catch_up(&**writer.log(), &stream, Loaded::default()).await.map_err(unavailable)?;
+    let base = snapshots.load(&**writer.log(), &stream, Loaded::default()).await.map_err(unavailable)?;
     if let Some(expected) = request.expected_version.filter(|version| *version != base.version) {
         return Err(CommandError::VersionMismatch { expected, actual: base.version });
     }

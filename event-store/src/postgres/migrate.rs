@@ -11,7 +11,7 @@ macro_rules! migration {
 }
 
 /// What the log consists of, in order. A released file never changes: what it made is changed by a new one.
-const MIGRATIONS: [(i32, &str, &str); 10] = [
+const MIGRATIONS: [(i32, &str, &str); 13] = [
     migration!(1, "0001_events"),
     migration!(2, "0002_log_head"),
     migration!(3, "0003_log_key"),
@@ -22,12 +22,17 @@ const MIGRATIONS: [(i32, &str, &str); 10] = [
     migration!(8, "0008_append_batch"),
     migration!(9, "0009_forget_commands"),
     migration!(10, "0010_append_event"),
+    migration!(11, "0011_snapshots"),
+    migration!(12, "0012_subject_keys"),
+    migration!(13, "0013_erasures"),
 ];
 
 /// "tributar" as a number: whoever migrates holds this lock of the database.
 const MIGRATION_LOCK: i64 = 0x7472_6962_7574_6172;
 
 const TABLES: [&str; 7] = ["events", "log_head", "log_key", "commands", "claims", "batches", "log_migrations"];
+/// Beside the log: the service writes them as it likes.
+const TABLES_BESIDE: [&str; 3] = ["snapshots", "subject_keys", "erasures"];
 const FUNCTIONS: [&str; 7] = [
     "refuse_change",
     "refuse_foreign_write",
@@ -117,7 +122,7 @@ pub async fn run(connection: &mut PgConnection, source: &str, service_role: Opti
 }
 
 /// A role that nobody logs in as owns everything; the service may read, append through the two functions, and forget
-/// old answers through the third.
+/// old answers through the third; what stands beside the log is its own to write.
 async fn divide_rights(transaction: &mut PgConnection, service_role: &str) -> Result<(), MigrateError> {
     const NAMES: &str = "select quote_ident(owner), quote_ident($1), quote_ident(current_user), \
                          exists (select from pg_roles where rolname = owner) \
@@ -133,9 +138,11 @@ async fn divide_rights(transaction: &mut PgConnection, service_role: &str) -> Re
     statements.push("revoke create on schema public from public".to_owned());
     statements.push(format!("grant usage, create on schema public to {owner}"));
     statements.extend(TABLES.map(|table| format!("alter table {table} owner to {owner}")));
+    statements.extend(TABLES_BESIDE.map(|table| format!("alter table {table} owner to {owner}")));
     statements.extend(FUNCTIONS.map(|function| format!("alter function {function} owner to {owner}")));
     statements.push(format!("grant usage on schema public to {service}"));
     statements.push(format!("grant select on {} to {service}", TABLES.join(", ")));
+    statements.push(format!("grant select, insert, update, delete on {} to {service}", TABLES_BESIDE.join(", ")));
     statements.push(format!("grant execute on function append_batch, append_event, forget_commands to {service}"));
     for statement in statements {
         let step = at(&statement);

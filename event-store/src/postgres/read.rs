@@ -65,6 +65,11 @@ impl Reader {
         Self { pool, source, event_bytes: AtomicU64::new(0) }
     }
 
+    /// For single statements beside the log.
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }
@@ -304,7 +309,7 @@ fn signed(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }
 
-fn log_error(error: sqlx::Error) -> LogError {
+pub(super) fn log_error(error: sqlx::Error) -> LogError {
     match error {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => LogError::Damaged(error.to_string()),
         error => LogError::Unavailable(cause(error)),

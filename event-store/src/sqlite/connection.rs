@@ -20,7 +20,7 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 const APPLICATION_ID: i32 = 0x5472_6962;
 
 /// How long a connection waits for another one's transaction.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pages of 8 KiB: fewer levels and writes per row than the default of 4 KiB, and half of what 16 KiB cost where the
 /// streams of a batch lie far apart, so that each dirties a page of its own.
@@ -43,6 +43,9 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "claims", include_str!("../../../migrations/event-store/sqlite/0004_claims.sql")),
     (5, "batches", include_str!("../../../migrations/event-store/sqlite/0005_batches.sql")),
     (6, "forget_commands", include_str!("../../../migrations/event-store/sqlite/0006_forget_commands.sql")),
+    (7, "snapshots", include_str!("../../../migrations/event-store/sqlite/0007_snapshots.sql")),
+    (8, "subject_keys", include_str!("../../../migrations/event-store/sqlite/0008_subject_keys.sql")),
+    (9, "erasures", include_str!("../../../migrations/event-store/sqlite/0009_erasures.sql")),
 ];
 
 /// Why a log could not be opened.
@@ -100,6 +103,8 @@ pub(super) fn connect_writer(path: &Path) -> rusqlite::Result<Connection> {
         return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(reason)));
     }
     connection.pragma_update(None, "synchronous", "full")?;
+    // a key that is erased is overwritten, not only forgotten
+    connection.pragma_update(None, "secure_delete", true)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     checkpoint::watch(&connection);
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);

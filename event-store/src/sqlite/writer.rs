@@ -23,7 +23,11 @@ use crate::{
 pub(super) enum Job {
     Commit { batch: Arc<Batch>, reply: oneshot::Sender<Result<Vec<AppendOutcome>, CommitError>> },
     Forget(Forget),
+    Beside(Beside),
 }
+
+/// Something beside the log. It leaves the connection without a transaction.
+pub(super) type Beside = Box<dyn FnOnce(rusqlite::Result<&Connection>) + Send>;
 
 /// Keys to forget, if they were recorded before a time: they were read a moment ago, outside the transaction.
 pub(super) struct Forget {
@@ -60,6 +64,7 @@ impl LogWriter {
                 Job::Forget(Forget { keys, before_us, reply }) => {
                     let _ = reply.send(self.forget(&keys, before_us).map_err(reader::log_error));
                 }
+                Job::Beside(work) => self.beside(work),
             }
         }
     }
@@ -76,6 +81,18 @@ impl LogWriter {
         // after an error the next job gets a new one, as after a commit in doubt
         self.connection = forgotten.is_ok().then_some(connection);
         forgotten
+    }
+
+    fn beside(&mut self, work: Beside) {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => match connect_writer(&self.path) {
+                Ok(connection) => connection,
+                Err(error) => return work(Err(error)),
+            },
+        };
+        let done = catch_unwind(AssertUnwindSafe(|| work(Ok(&connection))));
+        self.connection = (done.is_ok() && connection.is_autocommit()).then_some(connection);
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<Vec<AppendOutcome>, CommitError> {

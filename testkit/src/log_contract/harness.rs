@@ -17,6 +17,8 @@ use event_store::{
         AppendItem, AppendOutcome, Batch, ChainVerdict, Claim, ClaimAction, CommandRecord, CommitError, Decision,
         EventLog, Fingerprint, ForgetError, LogError, LogIdentity, NewEvent, StoredOutcome, Sweep, Swept,
     },
+    snapshot::{Snapshot, SnapshotStore},
+    subject_keys::{KeyRing, SubjectKeys},
 };
 use events::envelope::{Name, RecordedEvent, StreamId};
 use uuid::Uuid;
@@ -106,6 +108,40 @@ impl EventLog for CutOnce {
 
     async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
         self.log.verify_chain().await
+    }
+}
+
+#[async_trait]
+impl SnapshotStore for CutOnce {
+    async fn snapshot(&self, stream: &StreamId, fold_version: u32) -> Result<Option<Snapshot>, LogError> {
+        self.log.snapshot(stream, fold_version).await
+    }
+
+    async fn keep_snapshots(&self, snapshots: Vec<Snapshot>) -> Result<(), LogError> {
+        self.log.keep_snapshots(snapshots).await
+    }
+}
+
+#[async_trait]
+impl SubjectKeys for CutOnce {
+    async fn make_keys(&self, subjects: &[Uuid]) -> Result<KeyRing, LogError> {
+        self.log.make_keys(subjects).await
+    }
+
+    async fn keys(&self, subjects: &[Uuid]) -> Result<KeyRing, LogError> {
+        self.log.keys(subjects).await
+    }
+
+    async fn erase_keys(&self, subjects: &[Uuid]) -> Result<(), LogError> {
+        self.log.erase_keys(subjects).await
+    }
+
+    async fn erased_up_to(&self) -> Result<u64, LogError> {
+        self.log.erased_up_to().await
+    }
+
+    async fn set_erased_up_to(&self, position: u64) -> Result<(), LogError> {
+        self.log.set_erased_up_to(position).await
     }
 }
 

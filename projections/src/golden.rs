@@ -1,0 +1,87 @@
+//! What every projection makes of every event version ever published, compared with what is committed in `tests/folds`:
+//! each fold by itself, and the rows that are derived from them.
+
+use std::{collections::HashMap, path::Path};
+
+use chrono::DateTime;
+use events::envelope::{RecordedEvent, StreamId};
+use serde_json::{Value, json};
+use testkit::golden::{Sample, check_fold};
+use uuid::Uuid;
+
+use crate::{
+    all,
+    projection::{Facets, Folding, Projection, References, State},
+};
+
+#[test]
+fn no_projection_folds_differently_without_a_new_version() {
+    for projection in all() {
+        let name = projection.template.name;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/folds").join(name);
+        let folds = projection.facets.iter().chain(&projection.references);
+        for (fold, name) in folds.zip(fold_names(&projection)) {
+            let result = |history: &[Sample]| {
+                let (_, state) = folded(&**fold, history)?;
+                Some(serde_json::from_str(&fold.write(&state)).expect("a state is JSON"))
+            };
+            check_fold(&folder.join(format!("{name}.json")), projection.version, &fold.versions(), result);
+        }
+        let root = &projection.facets[0];
+        let rows = |history: &[Sample]| {
+            let (_, facet) = folded(&**root, history)?;
+            let mut facets = vec![Some(facet)];
+            facets.resize(projection.facets.len(), None);
+            let facets = Facets(facets);
+            // with what the references' streams begin with, and with all that can happen to them
+            let rows = [1, usize::MAX].map(|count| row(&projection, &facets, count));
+            rows.iter().any(|row| !row.is_null()).then(|| json!(rows))
+        };
+        check_fold(&folder.join("row.json"), projection.version, &root.versions(), rows);
+    }
+}
+
+fn fold_names(projection: &Projection) -> impl Iterator<Item = &'static str> {
+    let template = projection.template;
+    template.facets.iter().copied().chain(template.references.iter().map(|reference| reference.name))
+}
+
+/// Key and state after `history`; `None` when it says nothing to the fold, or the fold takes it for no history at all.
+fn folded(fold: &dyn Folding, history: &[Sample]) -> Option<(String, State)> {
+    let mut last: Option<(String, State)> = None;
+    for (sample, sequence) in history.iter().zip(1..) {
+        let event = recorded(sample, sequence);
+        if let Some((key, decoded)) = fold.route(&event).expect("a sample reads back") {
+            let state = last.map(|(_, state)| state);
+            last = Some((key, fold.fold(state, decoded, &event).ok()?));
+        }
+    }
+    last
+}
+
+fn row(projection: &Projection, facets: &Facets, events_max: usize) -> Value {
+    let mut references = References::default();
+    for (fold, template) in projection.references.iter().zip(projection.template.references) {
+        let versions = fold.versions();
+        let samples: Vec<_> = versions.iter().map(|(event_type, version)| Sample::of(event_type, version)).collect();
+        let history = &samples[..samples.len().min(events_max)];
+        let (key, state) = folded(&**fold, history).expect("a stream in the order of its events");
+        references.0.insert(template.name, HashMap::from([(key, state)]));
+    }
+    let row = (projection.derive)(facets, &references);
+    row.map_or(Value::Null, |row| serde_json::from_str(&row).expect("a row is JSON"))
+}
+
+fn recorded(sample: &Sample, sequence: u64) -> RecordedEvent {
+    RecordedEvent {
+        position: sequence,
+        event_id: Uuid::nil(),
+        stream: StreamId::new("sample", "sample"),
+        sequence,
+        event_type: sample.event_type.as_str().into(),
+        event_version: sample.event_version.as_str().into(),
+        payload: sample.payload.clone(),
+        metadata: "{}".to_owned(),
+        recorded_at: DateTime::UNIX_EPOCH,
+    }
+}
