@@ -103,6 +103,8 @@ enum Message<A: Domain> {
     Execute(Box<Pending<A>>),
     /// The confirmed state in memory, if there is one: a place to start reading from.
     Peek(Name, oneshot::Sender<Option<Loaded<A>>>),
+    /// No state that is at rest is kept in memory any longer.
+    Cool,
     Stop,
 }
 
@@ -191,6 +193,12 @@ impl<A: Domain> CommandBus<A> {
         let stream = StreamId::new(A::TYPE, aggregate_id);
         let (loaded, _) = load::catch_up(&**self.log(), &stream, hot.unwrap_or_default(), self.inner.begin).await?;
         Ok(Some(loaded).filter(|loaded| loaded.version > 0))
+    }
+
+    /// Forgets the aggregates at rest, so that they are read again: what was readable in them may be so no longer.
+    pub fn cool(&self) {
+        // a task that is gone keeps nothing
+        let _ = self.inner.mailbox.send(Message::Cool);
     }
 
     /// The token that makes a reader wait for what this command has done.

@@ -5,6 +5,7 @@
 //! - [`feed`]: the log as its followers see it; [`feed_http`] serves and reads it over HTTP.
 //! - [`writer`]: group commit, the one task that writes; [`bus`]: commands on cqrs-es aggregates over it.
 //! - [`snapshot`], [`subject_keys`]: what is kept beside a log, in its database.
+//! - [`sealed_log`]: a log whose personal values are ciphertext ([`seal`]); [`erasure`] deletes the keys.
 //! - [`retention`]: how long answers to commands are kept.
 //! - [`follower`]: the kernel under projections, replicas, reactors and sagas.
 //! - Adapters: [`memory`], [`sqlite`], [`postgres`]; [`batch_hash`] is the tamper evidence they share.
@@ -15,6 +16,7 @@
 pub mod batch_hash;
 pub mod bus;
 pub mod clock;
+pub mod erasure;
 pub mod failpoint;
 pub mod feed;
 pub mod feed_http;
@@ -25,6 +27,8 @@ pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod retention;
+pub mod seal;
+pub mod sealed_log;
 pub mod snapshot;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -24,6 +24,11 @@ pub trait EventLog: Feed + SnapshotStore + SubjectKeys {
     /// Which log this is.
     fn identity(&self) -> &LogIdentity;
 
+    /// Whether what is personal is ciphertext behind this ([`SealedLog`](crate::sealed_log::SealedLog)).
+    fn is_sealed(&self) -> bool {
+        false
+    }
+
     /// Commits a batch in one transaction and one round trip, and answers item by item, in order. One bad item never
     /// fails its neighbours. All events of a batch get one `recorded_at`.
     ///

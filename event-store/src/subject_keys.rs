@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use ring::rand::{SecureRandom, SystemRandom};
 use uuid::Uuid;
 
-use crate::log::LogError;
+use crate::{feed::Cursor, log::LogError};
 
 /// The key of one subject: 256 random bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,9 +51,9 @@ pub trait SubjectKeys: Send + Sync {
     /// Deletes the keys of `subjects` for good, as far as the store can say so, and remembers that they were erased.
     async fn erase_keys(&self, subjects: &[Uuid]) -> Result<(), LogError>;
 
-    /// The position up to which all erasures that the log tells of have been carried out; 0 at first.
-    async fn erased_up_to(&self) -> Result<u64, LogError>;
+    /// The place in the users' feed up to which all erasures have been carried out here; its start at first.
+    async fn erased_up_to(&self) -> Result<Cursor, LogError>;
 
-    /// Moves that position.
-    async fn set_erased_up_to(&self, position: u64) -> Result<(), LogError>;
+    /// Moves that place.
+    async fn set_erased_up_to(&self, place: Cursor) -> Result<(), LogError>;
 }

@@ -1,8 +1,9 @@
-//! What the users service publishes.
+//! What the users service publishes. What tells of a person is [`Personal`]: null once they are erased.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::{ids::UserId, published::published};
+use crate::{ids::UserId, personal::Personal, published::published};
 
 /// The name of the users service: its source in vectors and tokens, and its place in URLs.
 pub const SOURCE: &str = "users";
@@ -13,42 +14,59 @@ pub const USER: &str = "user";
 published! {
     /// Everything that can be known to have happened to a user.
     pub enum UserEvent {
-        "UserRegistered" "1" => UserRegistered,
-        "UserRenamed" "1" => UserRenamed,
-        "EmailChanged" "1" => EmailChanged,
-        "AddressChanged" "1" => AddressChanged,
+        "UserRegistered" "2" => UserRegistered,
+        "UserRenamed" "2" => UserRenamed,
+        "EmailChanged" "2" => EmailChanged,
+        "AddressChanged" "2" => AddressChanged,
         "UserErased" "1" => UserErased,
     }
+    upcast {
+        "UserRegistered" "1" to "2" => plain_to_personal,
+        "UserRenamed" "1" to "2" => plain_to_personal,
+        "EmailChanged" "1" to "2" => plain_to_personal,
+        "AddressChanged" "1" to "2" => plain_to_personal,
+    }
+}
+
+/// Version 1 had every value in plain text, which no erasure reaches.
+fn plain_to_personal(mut event: Value) -> Result<Value, String> {
+    let subject = event["user_id"].clone();
+    for field in ["name", "email", "address", "external_ref"] {
+        if let Some(value) = event.get_mut(field).filter(|value| !value.is_null()) {
+            *value = json!({ "personal_of": subject, "value": value.take() });
+        }
+    }
+    Ok(event)
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserRegistered {
     pub user_id: UserId,
-    pub name: String,
-    pub email: String,
+    pub name: Personal<String>,
+    pub email: Personal<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<Address>,
+    pub address: Option<Personal<Address>>,
     /// The key this user has in the system they came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external_ref: Option<String>,
+    pub external_ref: Option<Personal<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserRenamed {
     pub user_id: UserId,
-    pub name: String,
+    pub name: Personal<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EmailChanged {
     pub user_id: UserId,
-    pub email: String,
+    pub email: Personal<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AddressChanged {
     pub user_id: UserId,
-    pub address: Address,
+    pub address: Personal<Address>,
 }
 
 /// The person asked to be forgotten: consumers erase what they hold of them.

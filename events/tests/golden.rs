@@ -60,6 +60,6 @@ fn every_published_version_has_a_sample_that_reads_back() {
 
 #[test]
 fn an_unknown_type_or_version_is_an_error() {
-    assert!(UserEvent::decode("UserRegistered", "2", "{}").is_err());
+    assert!(UserEvent::decode("UserRegistered", "3", "{}").is_err());
     assert!(UserEvent::decode("UserPromoted", "1", "{}").is_err());
 }

@@ -30,7 +30,7 @@ pub async fn open_log(storage: &Storage, service: &str) -> Result<Arc<dyn EventL
             opened.with_context(|| format!("open the log of {service} in PostgreSQL"))?
         }
     };
-    Ok(log)
+    Ok(register::log_of(service, log))
 }
 
 /// Deletes the databases of a data directory, and nothing else that may lie there.

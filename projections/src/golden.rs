@@ -1,7 +1,7 @@
 //! What every projection makes of every event version ever published, compared with what is committed in `tests/folds`:
 //! each fold by itself, and the rows that are derived from them.
 
-use std::{collections::HashMap, path::Path};
+use std::path::Path;
 
 use chrono::DateTime;
 use events::envelope::{RecordedEvent, StreamId};
@@ -33,8 +33,8 @@ fn no_projection_folds_differently_without_a_new_version() {
             let mut facets = vec![Some(facet)];
             facets.resize(projection.facets.len(), None);
             let facets = Facets(facets);
-            // with what the references' streams begin with, and with all that can happen to them
-            let rows = [1, usize::MAX].map(|count| row(&projection, &facets, count));
+            // before its references are there, and after the first event of each
+            let rows = [0, 1].map(|events| row(&projection, &facets, events));
             rows.iter().any(|row| !row.is_null()).then(|| json!(rows))
         };
         check_fold(&folder.join("row.json"), projection.version, &root.versions(), rows);
@@ -59,14 +59,12 @@ fn folded(fold: &dyn Folding, history: &[Sample]) -> Option<(String, State)> {
     last
 }
 
-fn row(projection: &Projection, facets: &Facets, events_max: usize) -> Value {
+fn row(projection: &Projection, facets: &Facets, events: usize) -> Value {
     let mut references = References::default();
     for (fold, template) in projection.references.iter().zip(projection.template.references) {
-        let versions = fold.versions();
-        let samples: Vec<_> = versions.iter().map(|(event_type, version)| Sample::of(event_type, version)).collect();
-        let history = &samples[..samples.len().min(events_max)];
-        let (key, state) = folded(&**fold, history).expect("a stream in the order of its events");
-        references.0.insert(template.name, HashMap::from([(key, state)]));
+        let samples = fold.versions().into_iter().map(|(event_type, version)| Sample::of(event_type, version));
+        let history: Vec<Sample> = samples.take(events).collect();
+        references.0.insert(template.name, folded(&**fold, &history).into_iter().collect());
     }
     let row = (projection.derive)(facets, &references);
     row.map_or(Value::Null, |row| serde_json::from_str(&row).expect("a row is JSON"))

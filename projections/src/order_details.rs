@@ -135,10 +135,11 @@ impl Fold for CustomerFold {
     fn fold(state: Option<Customer>, event: UserEvent, _: &RecordedEvent) -> Result<Customer, String> {
         let customer = match event {
             UserEvent::UserRegistered(event) => {
-                Customer { name: Some(event.name), email: Some(event.email), erased: false }
+                // null when the key is gone already: the erasure follows
+                Customer { name: event.name.into_value(), email: event.email.into_value(), erased: false }
             }
-            UserEvent::UserRenamed(event) => Customer { name: Some(event.name), ..begun(state)? },
-            UserEvent::EmailChanged(event) => Customer { email: Some(event.email), ..begun(state)? },
+            UserEvent::UserRenamed(event) => Customer { name: event.name.into_value(), ..begun(state)? },
+            UserEvent::EmailChanged(event) => Customer { email: event.email.into_value(), ..begun(state)? },
             UserEvent::AddressChanged(_) => begun(state)?,
             UserEvent::UserErased(_) => Customer { name: None, email: None, erased: true },
         };

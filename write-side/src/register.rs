@@ -1,5 +1,8 @@
 //! The services there are, one line each.
 
+use std::sync::Arc;
+
+use event_store::{log::EventLog, sealed_log::SealedLog};
 use futures::future::BoxFuture;
 
 use crate::{
@@ -29,6 +32,14 @@ pub static REGISTER: &[Entry] = &[
     },
     Entry { name: events::shipping::SOURCE, follows: &[], start: |given| Box::pin(shipping::start(given)) },
 ];
+
+/// The services that publish something personal.
+pub const PERSONAL: [&str; 1] = [events::users::SOURCE];
+
+/// The log of a service as the service and all its followers are to have it.
+pub fn log_of(service: &str, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
+    if PERSONAL.contains(&service) { SealedLog::around(log) } else { log }
+}
 
 /// The entry of a service by its name.
 pub fn find(name: &str) -> Option<&'static Entry> {

@@ -6,14 +6,18 @@ use axum::Router;
 use event_store::{
     bus::{BusOptions, CommandBus, Domain},
     clock::{Clock, SystemClock},
+    erasure::Erasure,
     feed::Feed,
     log::EventLog,
     retention::{Retention, RetentionOptions},
+    sealed_log::SealedLog,
     writer::{Writer, WriterOptions},
 };
+use events::{DecodeError, Published, envelope::RecordedEvent, users::UserEvent};
 use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 use crate::{
     edge::{self, Api, Edge, Routes},
@@ -46,6 +50,11 @@ pub struct Given {
 }
 
 impl Given {
+    /// The same with a log that keeps personal values as ciphertext.
+    pub(crate) fn sealed(self) -> Self {
+        Self { log: SealedLog::around(self.log), ..self }
+    }
+
     /// A log and nothing else.
     pub fn new(log: Arc<dyn EventLog>) -> Self {
         Self {
@@ -61,6 +70,17 @@ impl Given {
             clock: SystemClock::shared(),
         }
     }
+}
+
+/// Whose erasure an event of the users service is.
+fn user_erased(event: &RecordedEvent) -> Result<Option<Uuid>, DecodeError> {
+    Ok(match UserEvent::decode(&event.event_type, &event.event_version, &event.payload)? {
+        UserEvent::UserErased(erased) => Some(erased.user_id.0),
+        UserEvent::UserRegistered(_)
+        | UserEvent::UserRenamed(_)
+        | UserEvent::EmailChanged(_)
+        | UserEvent::AddressChanged(_) => None,
+    })
 }
 
 /// A running service: routes to mount, and the tasks behind them.
@@ -81,6 +101,10 @@ pub struct Service {
     /// What acts on events outside of it, if anything does.
     pub reactor: Option<Arc<Reactor>>,
     retention: Retention,
+    /// For services that hold something personal.
+    erasure: Option<Erasure>,
+    /// Forgets the aggregates in memory.
+    cool: Arc<dyn Fn() + Send + Sync>,
     closing: CancellationToken,
     tasks: TaskTracker,
     stop: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
@@ -99,13 +123,18 @@ impl Service {
         if **source != *name {
             return Err(StartError::new(name, format!("its log is that of {source}")));
         }
-        let writer = Writer::start(Arc::clone(&given.log), given.writer);
+        let log = given.log;
+        let writer = Writer::start(Arc::clone(&log), given.writer);
         let bus = CommandBus::<A>::start(writer.clone(), (), given.bus);
-        let retention = Retention::start(Arc::clone(&given.log), given.retention);
+        let retention = Retention::start(Arc::clone(&log), given.retention);
         let closing = CancellationToken::new();
-        let feed: Arc<dyn Feed> = Arc::clone(&given.log) as Arc<dyn Feed>;
+        let feed: Arc<dyn Feed> = Arc::clone(&log) as Arc<dyn Feed>;
         let routes: Routes = routes(Edge::new(bus.clone(), resource)).into();
         let (router, api) = routes.merge(edge::feed::routes(feed, closing.clone())).serve(name);
+        let cool = {
+            let bus = bus.clone();
+            Arc::new(move || bus.cool())
+        };
         let stop = Box::new(move || -> BoxFuture<'static, ()> {
             let (bus, writer) = (bus.clone(), writer.clone());
             Box::pin(async move {
@@ -119,10 +148,12 @@ impl Service {
             aggregate_type: A::TYPE,
             router: edge::around(router),
             api,
-            log: given.log,
+            log,
             replica,
             reactor: None,
             retention,
+            erasure: None,
+            cool,
             closing,
             tasks: TaskTracker::new(),
             stop,
@@ -136,6 +167,14 @@ impl Service {
         F: Future<Output = ()> + Send + 'static,
     {
         self.tasks.spawn(work(self.closing.clone()));
+    }
+
+    /// Deletes the keys of users of whom `users` says that they were erased. For a service that holds something personal,
+    /// started on what [`Given::sealed`] gives.
+    pub(crate) fn erasing(mut self, users: Arc<dyn Feed>) -> Self {
+        let cool = Arc::clone(&self.cool);
+        self.erasure = Some(Erasure::start(Arc::clone(&self.log), users, user_erased, move || cool()));
+        self
     }
 
     /// The log as its followers in this process see it.
@@ -158,6 +197,9 @@ impl Service {
         self.tasks.close();
         self.tasks.wait().await;
         self.retention.shutdown().await;
+        if let Some(erasure) = &self.erasure {
+            erasure.shutdown().await;
+        }
         (self.stop)().await;
         if let Some(replica) = &self.replica {
             replica.shutdown().await;

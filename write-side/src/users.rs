@@ -2,8 +2,11 @@
 
 pub mod user;
 
+use std::sync::Arc;
+
 use axum::{extract::State, response::Response};
-use events::{ids::UserId, principal::Principal, users::Address};
+use event_store::feed::Feed;
+use events::{ids::UserId, personal::Personal, principal::Principal, users::Address};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -30,7 +33,10 @@ type Answer = Result<Response, Problem>;
 
 /// Starts the service on its log.
 pub async fn start(given: Given) -> Result<Service, StartError> {
-    Service::start::<User, _>(events::users::SOURCE, given, "users", None, routes)
+    let given = given.sealed();
+    // its own feed tells who was erased
+    let feed = Arc::clone(&given.log) as Arc<dyn Feed>;
+    Ok(Service::start::<User, _>(events::users::SOURCE, given, "users", None, routes)?.erasing(feed))
 }
 
 /// The routes under `/users`.
@@ -165,10 +171,10 @@ fn seen(user: &User) -> Option<Value> {
         User::Absent => None,
         User::Active(profile) => Some(json!({
             "id": profile.id(),
-            "name": profile.name,
-            "email": profile.email,
-            "address": profile.address,
-            "external_ref": profile.registered.external_ref,
+            "name": profile.name.value(),
+            "email": profile.email.value(),
+            "address": profile.address.as_ref().and_then(Personal::value),
+            "external_ref": profile.registered.external_ref.as_ref().and_then(Personal::value),
             "erased": false,
         })),
         User::Erased(user_id) => Some(json!({ "id": user_id, "erased": true })),

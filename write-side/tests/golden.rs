@@ -1,12 +1,18 @@
 //! What every aggregate makes of every event version ever published, compared with what is committed in `folds/`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
 
 use event_store::bus::Domain;
 use events::Published;
 use serde_json::Value;
 use testkit::golden::{Sample, check_fold, versions};
-use write_side::{catalog::product::Product, orders::order::Order, payments::payment::Payment, users::user::User};
+use write_side::{
+    catalog::product::Product, inventory::stock_item::StockItem, notifications::notification::Notification,
+    orders::order::Order, payments::payment::Payment, shipping::shipment::Shipment, users::user::User,
+};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/folds")
@@ -15,11 +21,18 @@ fn folder() -> PathBuf {
 #[track_caller]
 fn check<A: Domain + PartialEq>() {
     let fold = |history: &[Sample]| -> Option<Value> {
-        let mut state = A::default();
-        for sample in history {
+        let events = history.iter().map(|sample| {
             let event = A::Event::decode(&sample.event_type, &sample.event_version, &sample.payload);
-            state.apply(event.unwrap_or_else(|error| panic!("{error}")));
-        }
+            event.unwrap_or_else(|error| panic!("{error}"))
+        });
+        let events: Vec<A::Event> = events.collect();
+        // what no aggregate can have lived through may well be more than its sums can bear
+        let state = catch_unwind(AssertUnwindSafe(|| {
+            let mut state = A::default();
+            events.into_iter().for_each(|event| state.apply(event));
+            state
+        }));
+        let state = state.ok()?;
         (state != A::default()).then(|| serde_json::to_value(&state).expect("a state serializes"))
     };
     check_fold(&folder().join(format!("{}.json", A::TYPE)), A::VERSION, &versions::<A::Event>(), fold);
@@ -29,8 +42,11 @@ fn check<A: Domain + PartialEq>() {
 fn no_aggregate_folds_differently_without_a_new_version() {
     check::<User>();
     check::<Product>();
+    check::<StockItem>();
     check::<Order>();
+    check::<Notification>();
     check::<Payment>();
+    check::<Shipment>();
 
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let aggregates = count(&sources, "\nimpl Domain for ");

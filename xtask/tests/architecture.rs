@@ -144,6 +144,28 @@ fn event_names() -> Vec<String> {
 }
 
 #[test]
+fn a_service_that_holds_something_personal_can_erase_it() {
+    let published = |krate: &str, text: &str| -> BTreeSet<String> {
+        let sources = PACKAGES[krate].folder.join("src");
+        let of_service = |path: &Path| {
+            let inside = path.strip_prefix(&sources).unwrap().components().next().unwrap();
+            Path::new(&inside).file_stem().unwrap().to_string_lossy().into_owned()
+        };
+        let lines = source_lines(krate).into_iter().filter(|(_, _, line)| line.contains(text));
+        lines.map(|(path, _, _)| of_service(&path)).filter(|stem| stem != "personal").collect()
+    };
+    let holding = published("events", "Personal<");
+    assert!(holding.contains("users"), "{holding:?}");
+    for (call, what) in [(".sealed()", "seals its log"), (".erasing(", "deletes keys")] {
+        let does = published("write-side", call);
+        assert_eq!(holding, does, "a service whose events hold Personal<..> {what}, and no other does");
+    }
+    let register = source_lines("write-side").into_iter().find(|(_, _, line)| line.contains("const PERSONAL"));
+    let (_, _, register) = register.expect("register.rs says who holds something personal");
+    assert!(holding.iter().all(|service| register.contains(&format!("events::{service}::SOURCE"))), "{register}");
+}
+
+#[test]
 fn read_side_never_writes() {
     // table templates are text that the projection engine runs: they create, and nothing in them changes a row
     for statement in ["insert into", "insert or", "update ", "delete from", "truncate ", "drop table", "alter table"] {

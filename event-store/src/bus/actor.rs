@@ -133,6 +133,7 @@ impl<A: Domain> Actor<A> {
                                 // a caller that is gone does not want to know
                                 let _ = reply.send(self.confirmed(&id));
                             }
+                            Message::Cool => self.hot.clear(),
                             Message::Stop => stopping = true,
                         }
                     }

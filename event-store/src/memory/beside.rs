@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::MemoryLog;
 use crate::{
+    feed::Cursor,
     log::LogError,
     snapshot::{Snapshot, SnapshotStore},
     subject_keys::{KeyRing, SubjectKey, SubjectKeys},
@@ -21,7 +22,7 @@ pub(super) struct Beside {
     snapshots: HashMap<(StreamId, u32), Snapshot>,
     /// `None` for who was erased.
     keys: HashMap<Uuid, Option<SubjectKey>>,
-    erased_up_to: u64,
+    erased_up_to: Cursor,
 }
 
 impl Beside {
@@ -75,12 +76,12 @@ impl SubjectKeys for MemoryLog {
         Ok(())
     }
 
-    async fn erased_up_to(&self) -> Result<u64, LogError> {
+    async fn erased_up_to(&self) -> Result<Cursor, LogError> {
         Ok(self.beside().erased_up_to)
     }
 
-    async fn set_erased_up_to(&self, position: u64) -> Result<(), LogError> {
-        self.beside().erased_up_to = position;
+    async fn set_erased_up_to(&self, place: Cursor) -> Result<(), LogError> {
+        self.beside().erased_up_to = place;
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{PostgresLog, read::log_error};
 use crate::{
+    feed::Cursor,
     log::LogError,
     snapshot::{Snapshot, SnapshotStore},
     subject_keys::{KeyRing, SubjectKey, SubjectKeys},
@@ -99,17 +100,16 @@ impl SubjectKeys for PostgresLog {
         Ok(())
     }
 
-    async fn erased_up_to(&self) -> Result<u64, LogError> {
-        let position: i64 = sqlx::query_scalar("select position from erasures")
-            .fetch_one(self.reader.pool())
-            .await
-            .map_err(log_error)?;
-        Ok(position.unsigned_abs())
+    async fn erased_up_to(&self) -> Result<Cursor, LogError> {
+        let query = sqlx::query_as("select position, event_id from erasures");
+        let (position, event_id): (i64, Option<Uuid>) = query.fetch_one(self.reader.pool()).await.map_err(log_error)?;
+        Ok(Cursor { position: position.unsigned_abs(), event_id })
     }
 
-    async fn set_erased_up_to(&self, position: u64) -> Result<(), LogError> {
-        sqlx::query("update erasures set position = $1")
-            .bind(position.cast_signed())
+    async fn set_erased_up_to(&self, place: Cursor) -> Result<(), LogError> {
+        sqlx::query("update erasures set position = $1, event_id = $2")
+            .bind(place.position.cast_signed())
+            .bind(place.event_id)
             .execute(self.reader.pool())
             .await
             .map_err(log_error)?;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{SqliteLog, connection::BUSY_TIMEOUT, reader::log_error, writer::Job};
 use crate::{
+    feed::Cursor,
     log::LogError,
     snapshot::{Snapshot, SnapshotStore},
     subject_keys::{KeyRing, SubjectKey, SubjectKeys},
@@ -151,17 +152,21 @@ impl SubjectKeys for SqliteLog {
         Ok(())
     }
 
-    async fn erased_up_to(&self) -> Result<u64, LogError> {
+    async fn erased_up_to(&self) -> Result<Cursor, LogError> {
         let read = |connection: &Connection| {
-            connection.query_row("select position from erasures", [], |row| row.get::<_, i64>(0))
+            connection.query_row("select position, event_id from erasures", [], |row| {
+                let event_id = row.get::<_, Option<[u8; 16]>>(1)?.map(Uuid::from_bytes);
+                Ok(Cursor { position: row.get::<_, i64>(0)?.unsigned_abs(), event_id })
+            })
         };
-        let position = self.read(read).await.map_err(LogError::Unavailable)?.map_err(log_error)?;
-        Ok(position.unsigned_abs())
+        self.read(read).await.map_err(LogError::Unavailable)?.map_err(log_error)
     }
 
-    async fn set_erased_up_to(&self, position: u64) -> Result<(), LogError> {
+    async fn set_erased_up_to(&self, place: Cursor) -> Result<(), LogError> {
         self.write_beside(move |connection| {
-            connection.execute("update erasures set position = ?1", [position.cast_signed()]).map(drop)
+            let (position, event_id) = (place.position.cast_signed(), place.event_id.map(Uuid::into_bytes));
+            let update = "update erasures set position = ?1, event_id = ?2";
+            connection.execute(update, params![position, event_id]).map(drop)
         })
         .await
     }

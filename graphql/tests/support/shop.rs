@@ -19,6 +19,7 @@ use events::{
     ids::{CustomerId, OrderId, ProductId, UserId},
     money::{Currency, Money},
     orders::{OrderEvent, OrderImported, OrderLine, OrderStatus},
+    personal::Personal,
     users::{UserEvent, UserRegistered, UserRenamed},
 };
 use graphql::GraphqlOptions;
@@ -64,8 +65,8 @@ impl Shop {
     pub async fn customer(&self, n: u128, name: &str) -> ConsistencyToken {
         let event = UserRegistered {
             user_id: customer(n),
-            name: name.to_owned(),
-            email: format!("{n}@example.org"),
+            name: Personal::of(customer(n), name.to_owned()),
+            email: Personal::of(customer(n), format!("{n}@example.org")),
             address: None,
             external_ref: None,
         };
@@ -73,7 +74,7 @@ impl Shop {
     }
 
     pub async fn rename(&self, n: u128, version: u64, name: &str) -> ConsistencyToken {
-        let event = UserRenamed { user_id: customer(n), name: name.to_owned() };
+        let event = UserRenamed { user_id: customer(n), name: Personal::of(customer(n), name.to_owned()) };
         self.append(&self.users, "user", customer(n).0, version, &UserEvent::from(event)).await
     }
 

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -66,6 +67,7 @@ pub struct Platform {
     child: Child,
     pub url: String,
     pub http: reqwest::Client,
+    said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Platform {
@@ -87,8 +89,8 @@ impl Platform {
             .expect("the binary starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut errors = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let heard = std::sync::Arc::clone(&said);
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = Arc::clone(&said);
         let listening = tokio::spawn(async move {
             while let Ok(Some(line)) = errors.next_line().await {
                 if std::env::var_os("TRIBUTARY_TEST_LOG").is_some() {
@@ -111,9 +113,14 @@ impl Platform {
             return Err(said.lock().expect("no panic while pushing").join("\n"));
         };
         // nobody may block it by not reading
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let heard = Arc::clone(&said);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                heard.lock().expect("no panic while pushing").push(line);
+            }
+        });
         let http = reqwest::Client::new();
-        let platform = Self { child, url, http };
+        let platform = Self { child, url, http, said };
         platform.until("ready", || async { platform.get("/readyz").await.0 == 200 }).await;
         Ok(platform)
     }
@@ -137,6 +144,11 @@ impl Platform {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a process can be asked").is_none()
+    }
+
+    /// What it has said since it was up, line by line, on stdout and stderr.
+    pub fn said(&self) -> Vec<String> {
+        self.said.lock().expect("no panic while pushing").clone()
     }
 
     pub fn pid(&self) -> u32 {

@@ -22,11 +22,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use tokio::time::timeout;
+
 use super::{
     Doing, EngineError,
     statements::Statements,
     store::{GenerationStore, StoreOptions},
-    transaction::{Pool, Texts, Value},
+    transaction::{Pool, Texts, Value, cut_off_wal},
 };
 use crate::projection::Projection;
 
@@ -41,6 +43,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_IN_TRANSACTION_MAX_MS: &str = "60000";
 /// Page cache of a generation's writer, in KiB (negative, as the pragma wants it).
 const SQLITE_CACHE_KIB: &str = "-16384";
+
+/// How long a WAL keeps what rows were before.
+const WAL_KEPT_MAX: Duration = Duration::from_secs(30);
 
 /// The query database, for its writer.
 #[derive(Clone)]
@@ -298,13 +303,26 @@ async fn sqlite_pool(file: &Path) -> Result<SqlitePool, sqlx::Error> {
         // a read model is made from the logs: what a power cut takes is made again, with its checkpoint
         .synchronous(SqliteSynchronous::Normal)
         .pragma("cache_size", SQLITE_CACHE_KIB)
+        // who was erased is overwritten, not only forgotten
+        .pragma("secure_delete", "on")
         .busy_timeout(SQLITE_BUSY_TIMEOUT);
-    SqlitePoolOptions::new()
+    let pool = SqlitePoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .connect_with(options)
-        .await
+        .await?;
+    tokio::spawn(cut_off_wal_every_so_often(pool.clone()));
+    Ok(pool)
+}
+
+/// Ends when the pool is closed.
+async fn cut_off_wal_every_so_often(pool: SqlitePool) {
+    let closed = pool.close_event();
+    tokio::pin!(closed);
+    while timeout(WAL_KEPT_MAX, &mut closed).await.is_err() {
+        cut_off_wal(&pool).await;
+    }
 }
 
 fn generation(row: &Texts) -> Result<Generation, EngineError> {

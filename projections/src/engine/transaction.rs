@@ -46,6 +46,14 @@ enum Begun {
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
+/// Copies the WAL into the file and cuts it off: it keeps rows as they were before, also of people who were erased since.
+/// Busy with readers, it is left to the next time.
+pub(super) async fn cut_off_wal(pool: &SqlitePool) {
+    if let Err(error) = sqlx::query("pragma wal_checkpoint(truncate)").execute(pool).await {
+        tracing::debug!(%error, "a WAL of the query database could not be cut off");
+    }
+}
+
 impl Pool {
     pub fn sqlite(pool: SqlitePool) -> Self {
         Self { kind: Kind::Sqlite(pool), sent: Arc::default() }
@@ -89,7 +97,11 @@ impl Pool {
 
     pub async fn close(&self) {
         match &self.kind {
-            Kind::Sqlite(pool) => pool.close().await,
+            Kind::Sqlite(pool) => {
+                // readers may have the file open still, and then closing leaves the WAL
+                cut_off_wal(pool).await;
+                pool.close().await;
+            }
             Kind::Postgres(pool) => pool.close().await,
         }
     }

@@ -21,6 +21,7 @@ use events::{
     ids::{OrderId, ProductId, UserId},
     money::{Currency, Money},
     orders::{OrderCancelled, OrderEvent, OrderLine, OrderPlaced, OrderReturned},
+    personal::Personal,
     users::{EmailChanged, UserErased, UserEvent, UserRegistered, UserRenamed},
 };
 use projections::{
@@ -265,16 +266,16 @@ pub fn order(n: u64) -> OrderId {
 }
 
 pub fn registered(n: u64, name: &str) -> UserEvent {
-    let email = format!("{n}@example.org");
-    UserRegistered { user_id: user(n), name: name.to_owned(), email, address: None, external_ref: None }.into()
+    let (name, email) = (Personal::of(user(n), name.to_owned()), Personal::of(user(n), format!("{n}@example.org")));
+    UserRegistered { user_id: user(n), name, email, address: None, external_ref: None }.into()
 }
 
 pub fn renamed(n: u64, name: &str) -> UserEvent {
-    UserRenamed { user_id: user(n), name: name.to_owned() }.into()
+    UserRenamed { user_id: user(n), name: Personal::of(user(n), name.to_owned()) }.into()
 }
 
 pub fn email_changed(n: u64, email: &str) -> UserEvent {
-    EmailChanged { user_id: user(n), email: email.to_owned() }.into()
+    EmailChanged { user_id: user(n), email: Personal::of(user(n), email.to_owned()) }.into()
 }
 
 pub fn erased(n: u64) -> UserEvent {

@@ -86,6 +86,10 @@ impl EventLog for CutOnce {
         self.log.identity()
     }
 
+    fn is_sealed(&self) -> bool {
+        self.log.is_sealed()
+    }
+
     async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<AppendOutcome>, CommitError> {
         let outcomes = self.log.commit(batch).await?;
         if self.cut.swap(true, Ordering::SeqCst) {
@@ -136,12 +140,12 @@ impl SubjectKeys for CutOnce {
         self.log.erase_keys(subjects).await
     }
 
-    async fn erased_up_to(&self) -> Result<u64, LogError> {
+    async fn erased_up_to(&self) -> Result<Cursor, LogError> {
         self.log.erased_up_to().await
     }
 
-    async fn set_erased_up_to(&self, position: u64) -> Result<(), LogError> {
-        self.log.set_erased_up_to(position).await
+    async fn set_erased_up_to(&self, place: Cursor) -> Result<(), LogError> {
+        self.log.set_erased_up_to(place).await
     }
 }
 

@@ -3,7 +3,8 @@
 //! Why: names, e-mail and postal address of a person have one owner, and everybody else holds ids. Invariants:
 //! - one e-mail address belongs to one user at a time (a claim of the log, in its normal form);
 //! - a user is registered once; the same registration again changes nothing, another one under that id is refused;
-//! - after the erasure nothing of the person is left in the state, nothing can be changed, and the address is free.
+//! - after the erasure nothing of the person is left in the state, nothing can be changed, and the address is free;
+//! - what tells of the person is [`Personal`]: the log has it as ciphertext, and the erasure takes the key with it.
 
 use cqrs_es::{Aggregate, event_sink::EventSink};
 use event_store::{
@@ -12,6 +13,7 @@ use event_store::{
 };
 use events::{
     ids::UserId,
+    personal::Personal,
     users::{Address, AddressChanged, EmailChanged, USER, UserErased, UserEvent, UserRegistered, UserRenamed},
 };
 use serde::{Deserialize, Serialize};
@@ -67,9 +69,9 @@ pub enum User {
 pub struct Profile {
     /// As it was at first: tells a repeated registration from another one, whatever has changed since.
     pub registered: UserRegistered,
-    pub name: String,
-    pub email: String,
-    pub address: Option<Address>,
+    pub name: Personal<String>,
+    pub email: Personal<String>,
+    pub address: Option<Personal<Address>>,
 }
 
 /// The form in which an e-mail address is unique: no white space around it, lower case.
@@ -89,21 +91,29 @@ impl User {
         };
         match (command, profile) {
             (UserCommand::Register { user_id, name, email, address, external_ref }, known) => {
-                let registered = UserRegistered { user_id, name, email, address, external_ref };
+                let registered = UserRegistered {
+                    user_id,
+                    name: Personal::of(user_id, name),
+                    email: Personal::of(user_id, email),
+                    address: address.map(|address| Personal::of(user_id, address)),
+                    external_ref: external_ref.map(|external_ref| Personal::of(user_id, external_ref)),
+                };
                 match known {
                     None => Ok(vec![registered.into()]),
                     Some(profile) if profile.registered == registered => Ok(vec![]),
                     Some(_) => Err(UserError::Exists(user_id)),
                 }
             }
-            (UserCommand::Rename { name }, Some(user)) if name != user.name => {
-                Ok(vec![UserRenamed { user_id: user.id(), name }.into()])
+            (UserCommand::Rename { name }, Some(user)) if !user.name.is(&name) => {
+                Ok(vec![UserRenamed { user_id: user.id(), name: user.own(name) }.into()])
             }
-            (UserCommand::ChangeEmail { email }, Some(user)) if email != user.email => {
-                Ok(vec![EmailChanged { user_id: user.id(), email }.into()])
+            (UserCommand::ChangeEmail { email }, Some(user)) if !user.email.is(&email) => {
+                Ok(vec![EmailChanged { user_id: user.id(), email: user.own(email) }.into()])
             }
-            (UserCommand::ChangeAddress { address }, Some(user)) if Some(&address) != user.address.as_ref() => {
-                Ok(vec![AddressChanged { user_id: user.id(), address }.into()])
+            (UserCommand::ChangeAddress { address }, Some(user))
+                if !user.address.as_ref().is_some_and(|known| known.is(&address)) =>
+            {
+                Ok(vec![AddressChanged { user_id: user.id(), address: user.own(address) }.into()])
             }
             (UserCommand::Erase, Some(user)) => Ok(vec![UserErased { user_id: user.id() }.into()]),
             (
@@ -127,6 +137,10 @@ impl User {
 impl Profile {
     pub fn id(&self) -> UserId {
         self.registered.user_id
+    }
+
+    fn own<T>(&self, value: T) -> Personal<T> {
+        Personal::of(self.id(), value)
     }
 }
 
@@ -171,20 +185,22 @@ impl Aggregate for User {
 }
 
 impl Domain for User {
+    const VERSION: u32 = 2;
+
     fn claims(&self, event: &UserEvent) -> Vec<Claim> {
-        let claim = |action, email: &str| Claim {
-            action,
-            name: EMAIL_CLAIM.into(),
-            value: normal_email(email).as_str().into(),
+        // the log keeps a keyed hash of it
+        let claim = |action, email: &Personal<String>| {
+            let value = normal_email(email.value()?).as_str().into();
+            Some(Claim { action, name: EMAIL_CLAIM.into(), value })
         };
         let held = match self {
-            Self::Active(profile) => Some(claim(ClaimAction::Release, &profile.email)),
+            Self::Active(profile) => claim(ClaimAction::Release, &profile.email),
             Self::Absent | Self::Erased(_) => None,
         };
         match event {
-            UserEvent::UserRegistered(registered) => vec![claim(ClaimAction::Take, &registered.email)],
+            UserEvent::UserRegistered(registered) => claim(ClaimAction::Take, &registered.email).into_iter().collect(),
             UserEvent::EmailChanged(changed) => {
-                held.into_iter().chain([claim(ClaimAction::Take, &changed.email)]).collect()
+                held.into_iter().chain(claim(ClaimAction::Take, &changed.email)).collect()
             }
             UserEvent::UserErased(_) => held.into_iter().collect(),
             UserEvent::UserRenamed(_) | UserEvent::AddressChanged(_) => vec![],
@@ -220,8 +236,8 @@ mod tests {
     const ID: UserId = UserId(Uuid::from_u128(1));
 
     fn registered() -> UserEvent {
-        UserRegistered { user_id: ID, name: "Ana".into(), email: "ana@x.org".into(), address: None, external_ref: None }
-            .into()
+        let (name, email) = (Personal::of(ID, "Ana".into()), Personal::of(ID, "ana@x.org".into()));
+        UserRegistered { user_id: ID, name, email, address: None, external_ref: None }.into()
     }
 
     fn register(name: &str) -> UserCommand {
@@ -250,7 +266,7 @@ mod tests {
     }
 
     fn renamed(name: &str) -> UserEvent {
-        UserRenamed { user_id: ID, name: name.into() }.into()
+        UserRenamed { user_id: ID, name: Personal::of(ID, name.into()) }.into()
     }
 
     fn erased() -> UserEvent {
@@ -288,7 +304,7 @@ mod tests {
             postal_code: None,
             country: "Brazil".into(),
         };
-        let changed: UserEvent = AddressChanged { user_id: ID, address: address.clone() }.into();
+        let changed: UserEvent = AddressChanged { user_id: ID, address: Personal::of(ID, address.clone()) }.into();
         let change = UserCommand::ChangeAddress { address };
         check(&[registered()], change.clone(), Ok(vec![changed.clone()]));
         check(&[registered(), changed], change, Ok(vec![]));
@@ -314,7 +330,7 @@ mod tests {
     #[test]
     fn an_email_address_is_claimed_moved_and_given_back() {
         let claim = |action, email: &str| Claim { action, name: "email".into(), value: email.into() };
-        let changed: UserEvent = EmailChanged { user_id: ID, email: "eva@x.org".into() }.into();
+        let changed: UserEvent = EmailChanged { user_id: ID, email: Personal::of(ID, "eva@x.org".into()) }.into();
         assert_eq!(folded(&[]).claims(&registered()), [claim(ClaimAction::Take, "ana@x.org")]);
         assert_eq!(
             folded(&[registered()]).claims(&changed),
@@ -346,8 +362,8 @@ mod tests {
             match (&before, &command, &decision) {
                 (_, _, Ok(events)) if events.is_empty() => prop_assert_eq!(&user, &before),
                 (_, UserCommand::Register { .. }, Ok(_)) => prop_assert_eq!(&before, &User::Absent),
-                (_, UserCommand::Rename { name }, Ok(_)) => prop_assert_eq!(&user.profile_mut().unwrap().name, name),
-                (_, UserCommand::ChangeEmail { email }, Ok(_)) => prop_assert_eq!(&user.profile_mut().unwrap().email, email),
+                (_, UserCommand::Rename { name }, Ok(_)) => prop_assert!(user.profile_mut().unwrap().name.is(name)),
+                (_, UserCommand::ChangeEmail { email }, Ok(_)) => prop_assert!(user.profile_mut().unwrap().email.is(email)),
                 (_, UserCommand::ChangeAddress { .. }, Ok(_)) => prop_assert!(user.profile_mut().unwrap().address.is_some()),
                 (_, UserCommand::Erase, Ok(_)) => prop_assert_eq!(&user, &User::Erased(ID)),
                 (User::Active(_), UserCommand::Register { .. }, Err(UserError::Exists(_))) => {}
