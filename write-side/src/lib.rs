@@ -1,8 +1,9 @@
 //! The command services: each owns its aggregates, its log and its place under HTTP, and nobody else's.
 //!
 //! Reading order:
-//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`]: a file a service (what it takes over
-//!   HTTP) and one an aggregate under it (what it decides, purely); [`orders::replica`] is what orders know of the other two.
+//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`]: a file a service (what
+//!   it takes over HTTP) and one an aggregate under it (what it decides, purely); [`orders::replica`] is what orders know of
+//!   users and products.
 //! - [`edge`]: what all of them do the same way over HTTP; every code it answers has a paragraph in `docs/errors.md`.
 //! - [`reactor`]: what acts on events outside the database; [`progress`]: where followers keep how far they are.
 //! - [`peer`]: how one asks another.
