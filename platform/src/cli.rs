@@ -58,7 +58,9 @@ pub enum Command {
     Import(import::Args),
     /// Look at the read models and rebuild them by replay
     Projection(ProjectionArgs),
-    /// Look at the events of one aggregate
+    /// Give a command to a service
+    Command(CommandArgs),
+    /// Look at the events of one aggregate, or follow those of a service
     Stream(StreamArgs),
     /// Find out what is wrong, with a running platform or with a data directory
     Doctor(DoctorArgs),
@@ -149,6 +151,53 @@ pub enum StreamVerb {
         /// The most events to print
         #[arg(long, default_value_t = 1_000)]
         limit: usize,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Print the events of a service as they are committed, until interrupted
+    Tail {
+        /// users, catalog, inventory, orders, payments, shipping or notifications
+        #[arg(long)]
+        service: String,
+        /// Start behind this position; without it, with what is committed from now on
+        #[arg(long)]
+        after: Option<u64>,
+        /// End after so many events
+        #[arg(long)]
+        limit: Option<u64>,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CommandArgs {
+    #[command(subcommand)]
+    pub verb: CommandVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CommandVerb {
+    /// Send a command to the address that takes it, and print the answer; /docs lists all of them
+    #[command(after_help = "Examples:\n  \
+        tributary command send /users '{\"name\": \"Ada\", \"email\": \"ada@example.com\"}'\n  \
+        tributary command send /orders @order.json --key order-7\n  \
+        tributary command send /products/0198c0de-0000-7000-8000-000000000011/discontinue --if-match 3")]
+    Send {
+        /// Where to, such as /users or /orders/<id>/cancel
+        address: String,
+        /// The body as JSON; @file reads it from a file, - from standard input
+        #[arg(default_value = "{}")]
+        body: String,
+        /// Idempotency key: the same one again has no further effect. One is made, and printed, without it
+        #[arg(long)]
+        key: Option<String>,
+        /// Only if this is still the aggregate's version
+        #[arg(long)]
+        if_match: Option<u64>,
+        /// Consistency token that the service waits for before it decides
+        #[arg(long)]
+        after: Option<String>,
         #[command(flatten)]
         target: Target,
     },

@@ -53,6 +53,11 @@ impl Client {
         self.send(self.http.request(Method::POST, self.url(path)).json(body), path).await
     }
 
+    /// For requests whose answer is to be looked at as it is.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
     /// Whether something answers at all.
     pub async fn is_up(&self) -> bool {
         let answer = self.http.get(self.url("/livez")).timeout(Duration::from_secs(2)).send().await;

@@ -1,5 +1,6 @@
 //! Commands that ask a running platform.
 
+pub mod command;
 pub mod doctor;
 pub mod projection;
 pub mod stream;

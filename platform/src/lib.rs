@@ -9,6 +9,7 @@ mod auth;
 mod cli;
 mod client;
 mod commands;
+mod composed;
 pub mod config;
 pub mod demo;
 mod docs;
@@ -16,7 +17,6 @@ mod door;
 mod guard;
 pub mod import;
 mod limits;
-mod mail;
 mod output;
 mod roles;
 mod serve;
@@ -42,6 +42,7 @@ pub async fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args, output).await,
         Command::Import(args) => import::run(args, output).await,
         Command::Projection(args) => commands::projection::run(args, output).await,
+        Command::Command(args) => commands::command::run(args, output).await,
         Command::Stream(args) => commands::stream::run(args, output).await,
         Command::Doctor(args) => commands::doctor::run(args, output).await,
     };

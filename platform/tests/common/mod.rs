@@ -31,8 +31,6 @@ pub enum Home {
     /// URLs by the name of the database.
     Postgres {
         urls: BTreeMap<&'static str, String>,
-        /// What is no database: mail.
-        folder: tempfile::TempDir,
     },
 }
 
@@ -46,17 +44,13 @@ impl Home {
         for name in databases() {
             urls.insert(name, server.create_database(name).await.expect("a fresh database"));
         }
-        Self::Postgres { urls, folder: tempfile::tempdir().expect("a temporary directory") }
+        Self::Postgres { urls }
     }
 
     pub fn arguments(&self) -> Vec<String> {
-        let in_folder = |dir: &tempfile::TempDir| format!("--data-dir={}", dir.path().display());
         match self {
-            Self::Sqlite(dir) => vec![in_folder(dir)],
-            Self::Postgres { urls, folder } => {
-                let urls = urls.iter().map(|(name, url)| format!("--{name}-database-url={url}"));
-                urls.chain([in_folder(folder)]).collect()
-            }
+            Self::Sqlite(dir) => vec!["--data-dir".into(), dir.path().display().to_string()],
+            Self::Postgres { urls } => urls.iter().map(|(name, url)| format!("--{name}-database-url={url}")).collect(),
         }
     }
 
