@@ -59,7 +59,8 @@ pub enum Command {
     /// Look at the read models and rebuild them by replay
     Projection(ProjectionArgs),
     /// Give a command to a service
-    Command(CommandArgs),
+    #[command(name = "command")]
+    Give(CommandArgs),
     /// Look at the events of one aggregate, or follow those of a service
     Stream(StreamArgs),
     /// Find out what is wrong, with a running platform or with a data directory

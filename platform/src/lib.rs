@@ -42,7 +42,7 @@ pub async fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args, output).await,
         Command::Import(args) => import::run(args, output).await,
         Command::Projection(args) => commands::projection::run(args, output).await,
-        Command::Command(args) => commands::command::run(args, output).await,
+        Command::Give(args) => commands::command::run(args, output).await,
         Command::Stream(args) => commands::stream::run(args, output).await,
         Command::Doctor(args) => commands::doctor::run(args, output).await,
     };

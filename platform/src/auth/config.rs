@@ -102,6 +102,11 @@ pub enum AuthConfigError {
     TwoKeySources,
     #[error("--auth-jwks holds public keys, and {0:?} is signed with a shared secret: use --auth-key-file")]
     SharedSecretInKeySet(Algorithm),
+    #[error(
+        "--auth-jwks takes a file or an http:// URL: TLS is not the platform's. Fetch the key set to a file, or let a proxy \
+         beside the platform serve it"
+    )]
+    JwksOverTls,
 }
 
 impl AuthArgs {
@@ -125,7 +130,8 @@ impl AuthArgs {
             }
             (Some(path), None) if algorithm.is_shared_secret() => KeySource::Secret(path),
             (Some(path), None) => KeySource::Pem(path),
-            (None, Some(url)) if url.starts_with("http://") || url.starts_with("https://") => KeySource::JwksUrl(url),
+            (None, Some(url)) if url.starts_with("https://") => return Err(AuthConfigError::JwksOverTls),
+            (None, Some(url)) if url.starts_with("http://") => KeySource::JwksUrl(url),
             (None, Some(path)) => KeySource::JwksFile(path.into()),
         };
         Ok(Some(AuthConfig { issuer, audience, algorithm: algorithm.into(), keys }))
@@ -152,8 +158,10 @@ mod tests {
     #[test]
     fn it_is_said_in_full_or_not_at_all() {
         assert_eq!(config(&[]), Ok(None));
-        let full = ["--auth-issuer=i", "--auth-audience=a", "--auth-algorithm=RS256", "--auth-jwks=https://i/keys"];
-        assert_eq!(config(&full), Ok(Some(KeySource::JwksUrl("https://i/keys".to_owned()))));
+        let full = ["--auth-issuer=i", "--auth-audience=a", "--auth-algorithm=RS256", "--auth-jwks=http://i/keys"];
+        assert_eq!(config(&full), Ok(Some(KeySource::JwksUrl("http://i/keys".to_owned()))));
+        let over_tls = [&full[..3], &["--auth-jwks=https://i/keys"]].concat();
+        assert_eq!(config(&over_tls), Err(AuthConfigError::JwksOverTls));
         for left_out in 0..3 {
             let mut some = full.to_vec();
             some.remove(left_out);

@@ -21,6 +21,7 @@ use events::{
     ids::{OrderId, UserId},
     notifications::FailureReason,
     orders::{ORDER, OrderCancelled, OrderEvent, OrderImported, OrderPlaced, OrderReturned, OrderStatus},
+    personal::Personal,
     users::{USER, UserErased, UserEvent, UserRegistered},
 };
 use testkit::follower_kit::soon;
@@ -89,7 +90,8 @@ impl World {
     pub async fn new(home: Home) -> Self {
         let (orders, log, people) =
             (MemoryLog::new("orders"), MemoryLog::new("notifications"), MemoryLog::new("users"));
-        let (name, email) = ("Ana".to_owned(), EMAIL.to_owned());
+        let personal = |text: &str| Personal::of(ANA, text.to_owned());
+        let (name, email) = (personal("Ana"), personal(EMAIL));
         let ana = UserRegistered { user_id: ANA, name, email, address: None, external_ref: None };
         tell(&people, USER, ANA.0, &UserEvent::from(ana)).await;
         let users = users::start(Given::new(Arc::clone(&people) as Arc<dyn EventLog>)).await.unwrap();
