@@ -56,6 +56,8 @@ pub struct NotificationFailed {
 pub enum NotificationKind {
     OrderReceived,
     OrderCancelled,
+    OrderShipped,
+    OrderDelivered,
     OrderReturned,
 }
 

@@ -1,4 +1,5 @@
-//! What the orders service publishes.
+//! What the orders service publishes. Every event carries its `order_id` and its `customer_id`: who looks at an order or
+//! at a customer's orders looks by them.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,10 @@ published! {
     pub enum OrderEvent {
         "OrderPlaced" "1" => OrderPlaced,
         "OrderImported" "1" => OrderImported,
+        "OrderConfirmed" "1" => OrderConfirmed,
         "OrderCancelled" "1" => OrderCancelled,
+        "OrderShipped" "1" => OrderShipped,
+        "OrderDelivered" "1" => OrderDelivered,
         "OrderReturned" "1" => OrderReturned,
     }
 }
@@ -55,16 +59,43 @@ pub struct OrderImported {
     pub external_ref: String,
 }
 
+/// Stock and payment are settled: from here on the order is carried out, and what the customer no longer wants comes
+/// back as a return.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderConfirmed {
+    pub order_id: OrderId,
+    pub customer_id: CustomerId,
+}
+
+/// The order was called off before it was confirmed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderCancelled {
     pub order_id: OrderId,
+    pub customer_id: CustomerId,
     pub reason: String,
+}
+
+/// All of the order is on its way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderShipped {
+    pub order_id: OrderId,
+    pub customer_id: CustomerId,
+    pub shipped_at: DateTime<Utc>,
+}
+
+/// All of the order is with the customer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderDelivered {
+    pub order_id: OrderId,
+    pub customer_id: CustomerId,
+    pub delivered_at: DateTime<Utc>,
 }
 
 /// Goods came back. `lines` are what came back this time; `complete` says that nothing is left with the customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderReturned {
     pub order_id: OrderId,
+    pub customer_id: CustomerId,
     pub lines: Vec<ReturnedLine>,
     pub complete: bool,
 }

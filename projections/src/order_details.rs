@@ -36,7 +36,10 @@ impl Fold for OrderFold {
         Some(match event {
             OrderEvent::OrderPlaced(event) => event.order_id.to_string(),
             OrderEvent::OrderImported(event) => event.order_id.to_string(),
+            OrderEvent::OrderConfirmed(event) => event.order_id.to_string(),
             OrderEvent::OrderCancelled(event) => event.order_id.to_string(),
+            OrderEvent::OrderShipped(event) => event.order_id.to_string(),
+            OrderEvent::OrderDelivered(event) => event.order_id.to_string(),
             OrderEvent::OrderReturned(event) => event.order_id.to_string(),
         })
     }
@@ -72,8 +75,18 @@ impl Fold for OrderFold {
                     updated_at_us,
                 }
             }
+            OrderEvent::OrderConfirmed(_) => {
+                OrderFacet { status: OrderStatus::Confirmed, updated_at_us, ..begun(state)? }
+            }
             OrderEvent::OrderCancelled(_) => {
                 OrderFacet { status: OrderStatus::Cancelled, updated_at_us, ..begun(state)? }
+            }
+            OrderEvent::OrderShipped(event) => {
+                let shipped_at_us = Some(event.shipped_at.timestamp_micros());
+                OrderFacet { status: OrderStatus::Shipped, shipped_at_us, updated_at_us, ..begun(state)? }
+            }
+            OrderEvent::OrderDelivered(_) => {
+                OrderFacet { status: OrderStatus::Delivered, updated_at_us, ..begun(state)? }
             }
             OrderEvent::OrderReturned(event) => {
                 let order = begun(state)?;

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    BOTH, Feeds, Hand, Place, added, cancelled, discontinued, email_changed, erased, order, placed, product_renamed,
-    registered, renamed, returned, small, user,
+    BOTH, Feeds, Hand, Place, added, cancelled, confirmed, delivered, discontinued, email_changed, erased, order,
+    placed, product_renamed, registered, renamed, returned, shipped, small, user,
 };
 use events::{
     ids::CustomerId,
@@ -100,6 +100,29 @@ async fn a_cancelled_order_is_cancelled_and_a_part_returned_is_not_returned() {
         feeds.order(returned(1, true));
     };
     check(given, |row| assert_eq!(row.status, OrderStatus::Returned)).await;
+}
+
+#[tokio::test]
+async fn the_status_follows_what_is_said_of_the_order() {
+    let after = |told: fn(u64) -> Vec<OrderEvent>| {
+        move |feeds: &Feeds| {
+            feeds.order(placed(1, 7, &[1]));
+            told(1).into_iter().for_each(|event| feeds.order(event));
+        }
+    };
+    let stands = |status, shipped: bool| {
+        move |row: OrderDetails| {
+            let shipped_at_us = shipped.then(|| common::time(1_000).timestamp_micros());
+            assert_eq!((row.status, row.shipped_at_us), (status, shipped_at_us));
+        }
+    };
+    check(after(|n| vec![confirmed(n)]), stands(OrderStatus::Confirmed, false)).await;
+    check(after(|n| vec![confirmed(n), shipped(n)]), stands(OrderStatus::Shipped, true)).await;
+    check(after(|n| vec![confirmed(n), shipped(n), delivered(n)]), stands(OrderStatus::Delivered, true)).await;
+    let part = |n| vec![confirmed(n), shipped(n), delivered(n), returned(n, false)];
+    check(after(part), stands(OrderStatus::Delivered, true)).await;
+    let all = |n| vec![confirmed(n), shipped(n), delivered(n), returned(n, false), returned(n, true)];
+    check(after(all), stands(OrderStatus::Returned, true)).await;
 }
 
 #[tokio::test]

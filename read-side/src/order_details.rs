@@ -72,7 +72,7 @@ pub struct OrderDetails {
     pub status: OrderStatus,
     /// Microseconds of Unix time.
     pub placed_at_us: i64,
-    /// Microseconds of Unix time; only imported orders know it.
+    /// Microseconds of Unix time; `None` until it was shipped, and where an imported order does not tell.
     pub shipped_at_us: Option<i64>,
     pub lines: Vec<OrderLineRow>,
     pub total_minor: i64,

@@ -82,6 +82,8 @@ fn routes(shared: Shared) -> Routes {
         "id": EXAMPLE_IMPORTED, "customer_id": ana, "lines": [line], "status": "SHIPPED", "external_ref": "10248",
         "placed_at": "1996-07-04T00:00:00Z", "shipped_at": "1996-07-16T00:00:00Z",
     });
+    // for the checkout and for operators; no business of customers
+    let carry_out = |id, summary| command(id, summary).on(&[EXAMPLE]).refuses(&["order_not_found", "order_cancelled"]);
     Routes::of(events::orders::SOURCE, "What customers want, from the order to its return.")
         .post(
             "/orders",
@@ -118,12 +120,12 @@ fn routes(shared: Shared) -> Routes {
         .post(
             "/orders/{id}/cancel",
             cancel,
-            command("cancel_order", "Cancel an order that has not been shipped")
+            command("cancel_order", "Cancel an order that has not been confirmed")
                 .takes(why, json!({ "reason": "ordered twice" }))
                 .on(&[EXAMPLE])
                 .after(&["place_order"])
                 .customers(Customers::Own)
-                .refuses(&["order_not_found", "order_already_shipped"])
+                .refuses(&["order_not_found", "order_already_confirmed", "order_already_shipped"])
                 .refuses(&["order_already_delivered", "order_already_returned"]),
         )
         .post(
@@ -136,7 +138,27 @@ fn routes(shared: Shared) -> Routes {
                 .customers(Customers::Own)
                 .refuses(LINES)
                 .refuses(&["order_not_found", "order_not_shipped", "order_already_returned"])
-                .refuses(&["product_not_ordered", "return_too_large"]),
+                .refuses(&["order_cancelled", "product_not_ordered", "return_too_large"]),
+        )
+        .post(
+            "/orders/{id}/confirm",
+            confirm,
+            carry_out("confirm_order", "Stock and payment are settled: say so, and carry the order out")
+                .after(&["place_order"]),
+        )
+        .post(
+            "/orders/{id}/ship",
+            mark_shipped,
+            carry_out("ship_order", "All of the order is on its way")
+                .after(&["confirm_order"])
+                .refuses(&["order_not_confirmed"]),
+        )
+        .post(
+            "/orders/{id}/deliver",
+            mark_delivered,
+            carry_out("deliver_order", "All of the order is with the customer")
+                .after(&["ship_order"])
+                .refuses(&["order_not_shipped", "order_already_returned"]),
         )
         .with_state(shared)
 }
@@ -390,6 +412,23 @@ fn returned(fields: &mut Fields<'_>) -> Option<Option<Vec<ReturnedLine>>> {
     fields.optional_list("lines", ORDER_LINES_MAX, returned_line)
 }
 
+async fn confirm(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {
+    incoming.no_fields()?;
+    orders.change(&incoming, id, &json!({}), OrderCommand::Confirm).await
+}
+
+async fn mark_shipped(State(shared): State<Shared>, PathId(id): PathId, incoming: Incoming) -> Answer {
+    incoming.no_fields()?;
+    let command = OrderCommand::MarkShipped { shipped_at: shared.clock.now_as_kept() };
+    shared.orders.change(&incoming, id, &json!({}), command).await
+}
+
+async fn mark_delivered(State(shared): State<Shared>, PathId(id): PathId, incoming: Incoming) -> Answer {
+    incoming.no_fields()?;
+    let command = OrderCommand::MarkDelivered { delivered_at: shared.clock.now_as_kept() };
+    shared.orders.change(&incoming, id, &json!({}), command).await
+}
+
 fn returned_line(fields: &mut Fields<'_>) -> Option<ReturnedLine> {
     let product_id = fields.required("product_id", id);
     let quantity = fields.required("quantity", quantity);
@@ -409,7 +448,7 @@ async fn show(
 /// An order as the world sees one.
 fn seen(order: &Order) -> Option<Value> {
     let Order::Known(order) = order else { return None };
-    let KnownOrder { lines, status, placed_at, shipped_at, payment_method, external_ref, .. } = &**order;
+    let KnownOrder { lines, status, placed_at, shipped_at, delivered_at, payment_method, external_ref, .. } = &**order;
     let returned: Vec<ReturnedLine> =
         order.returned.iter().map(|(&product_id, &quantity)| ReturnedLine { product_id, quantity }).collect();
     Some(json!({
@@ -419,6 +458,7 @@ fn seen(order: &Order) -> Option<Value> {
         "status": status,
         "placed_at": placed_at,
         "shipped_at": shipped_at,
+        "delivered_at": delivered_at,
         "payment_method": payment_method,
         "external_ref": external_ref,
         "imported": order.origin != Origin::Placed,
@@ -436,6 +476,7 @@ fn shown() -> Value {
         ("status", OrderStatus::words()),
         ("placed_at", schema::time()),
         ("shipped_at", schema::nullable(schema::time())),
+        ("delivered_at", schema::nullable(schema::time())),
         ("payment_method", schema::nullable(schema::string())),
         ("external_ref", schema::nullable(schema::string())),
         ("imported", schema::boolean()),

@@ -20,7 +20,9 @@ use events::{
     envelope::{Name, RecordedEvent, StreamId},
     ids::{OrderId, ProductId, UserId},
     money::{Currency, Money},
-    orders::{OrderCancelled, OrderEvent, OrderLine, OrderPlaced, OrderReturned},
+    orders::{
+        OrderCancelled, OrderConfirmed, OrderDelivered, OrderEvent, OrderLine, OrderPlaced, OrderReturned, OrderShipped,
+    },
     personal::Personal,
     users::{EmailChanged, UserErased, UserEvent, UserRegistered, UserRenamed},
 };
@@ -186,7 +188,10 @@ impl Feeds {
         let id = match &event {
             OrderEvent::OrderPlaced(event) => event.order_id,
             OrderEvent::OrderImported(event) => event.order_id,
+            OrderEvent::OrderConfirmed(event) => event.order_id,
             OrderEvent::OrderCancelled(event) => event.order_id,
+            OrderEvent::OrderShipped(event) => event.order_id,
+            OrderEvent::OrderDelivered(event) => event.order_id,
             OrderEvent::OrderReturned(event) => event.order_id,
         };
         self.orders.push("order", id.0, &event);
@@ -205,7 +210,9 @@ impl Feeds {
             self.order(placed(n, 1 + random.below(4), &lines));
             match random.below(6) {
                 0 => self.order(cancelled(n)),
-                1 => self.order(returned(n, false)),
+                1 => self.order(confirmed(n)),
+                2 => [confirmed(n), shipped(n), returned(n, false)].into_iter().for_each(|event| self.order(event)),
+                3 => [confirmed(n), shipped(n), delivered(n)].into_iter().for_each(|event| self.order(event)),
                 _ => {}
             }
             match random.below(5) {
@@ -323,11 +330,23 @@ pub fn placed(n: u64, customer: u64, products: &[u64]) -> OrderEvent {
 }
 
 pub fn cancelled(n: u64) -> OrderEvent {
-    OrderCancelled { order_id: order(n), reason: "changed my mind".to_owned() }.into()
+    OrderCancelled { order_id: order(n), customer_id: user(1), reason: "changed my mind".to_owned() }.into()
+}
+
+pub fn confirmed(n: u64) -> OrderEvent {
+    OrderConfirmed { order_id: order(n), customer_id: user(1) }.into()
+}
+
+pub fn shipped(n: u64) -> OrderEvent {
+    OrderShipped { order_id: order(n), customer_id: user(1), shipped_at: time(1_000) }.into()
+}
+
+pub fn delivered(n: u64) -> OrderEvent {
+    OrderDelivered { order_id: order(n), customer_id: user(1), delivered_at: time(2_000) }.into()
 }
 
 pub fn returned(n: u64, complete: bool) -> OrderEvent {
-    OrderReturned { order_id: order(n), lines: Vec::new(), complete }.into()
+    OrderReturned { order_id: order(n), customer_id: user(1), lines: Vec::new(), complete }.into()
 }
 
 /// Which engine the query database is on.

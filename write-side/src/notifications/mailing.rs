@@ -65,10 +65,13 @@ impl Reaction for Mailing {
     fn wants(&self, source: &str, event: &RecordedEvent) -> Result<Wanted, Reject> {
         Ok(match source {
             orders::SOURCE => match decode::<OrderEvent>(event)? {
-                OrderEvent::OrderPlaced(_) | OrderEvent::OrderCancelled(_) | OrderEvent::OrderReturned(_) => {
-                    Wanted::Now
-                }
-                OrderEvent::OrderImported(_) => Wanted::Nothing,
+                OrderEvent::OrderPlaced(_)
+                | OrderEvent::OrderCancelled(_)
+                | OrderEvent::OrderShipped(_)
+                | OrderEvent::OrderDelivered(_)
+                | OrderEvent::OrderReturned(_) => Wanted::Now,
+                // a confirmed order is no news to who was told that it is received
+                OrderEvent::OrderImported(_) | OrderEvent::OrderConfirmed(_) => Wanted::Nothing,
             },
             _ => match decode::<NotificationEvent>(event)? {
                 NotificationEvent::NotificationRequested(_) => Wanted::Now,
@@ -105,10 +108,16 @@ impl Mailing {
             OrderEvent::OrderCancelled(cancelled) => {
                 (cancelled.order_id, NotificationKind::OrderCancelled, self.told(cancelled.order_id).await?)
             }
+            OrderEvent::OrderShipped(shipped) => {
+                (shipped.order_id, NotificationKind::OrderShipped, self.told(shipped.order_id).await?)
+            }
+            OrderEvent::OrderDelivered(delivered) => {
+                (delivered.order_id, NotificationKind::OrderDelivered, self.told(delivered.order_id).await?)
+            }
             OrderEvent::OrderReturned(returned) => {
                 (returned.order_id, NotificationKind::OrderReturned, self.told(returned.order_id).await?)
             }
-            OrderEvent::OrderImported(_) => return Ok(()),
+            OrderEvent::OrderImported(_) | OrderEvent::OrderConfirmed(_) => return Ok(()),
         };
         let Some(user_id) = user_id else { return Ok(()) };
         let notification_id = notification_id(order_id, due.event.sequence);
@@ -194,6 +203,8 @@ fn mail(sender: &Sender, asked: &NotificationRequested, date: DateTime<Utc>, nam
     let (subject, said) = match asked.kind {
         NotificationKind::OrderReceived => ("We have received your order", "We have received it, and are on it."),
         NotificationKind::OrderCancelled => ("Your order is cancelled", "It is cancelled; nothing will be sent."),
+        NotificationKind::OrderShipped => ("Your order is on its way", "It has been shipped."),
+        NotificationKind::OrderDelivered => ("Your order has arrived", "It has been delivered."),
         NotificationKind::OrderReturned => ("Your return has arrived", "What you sent back has arrived."),
     };
     let text = format!("Hello {name},\n\nthis is about your order {order_id}.\n{said}\n\nYour shop\n");

@@ -4,7 +4,8 @@
 //! - 1 to 2,000 lines, each product once, 1 to 1,000,000 pieces each, all in one currency, the total within money's bound;
 //! - a placed order names a customer and products that the orders service's replica knows and that are still to be had;
 //!   an imported one is history, and is taken over as it was;
-//! - cancelled only before it is shipped, returned only after, and never more than was ordered.
+//! - placed, confirmed, shipped, delivered: one after the other. Cancelled only before it is confirmed, for from then on
+//!   money and goods move; returned only once it is shipped, and never more than was ordered.
 //!
 //! A return of named lines adds to earlier returns, so it is the one command that asks for more when it is repeated under
 //! another idempotency key.
@@ -18,8 +19,8 @@ use events::{
     ids::{CustomerId, OrderId, ProductId},
     money::{Currency, Money, sum_minor},
     orders::{
-        ORDER, ORDER_LINES_MAX, OrderCancelled, OrderEvent, OrderImported, OrderLine, OrderPlaced, OrderReturned,
-        OrderStatus, ReturnedLine,
+        ORDER, ORDER_LINES_MAX, OrderCancelled, OrderConfirmed, OrderDelivered, OrderEvent, OrderImported, OrderLine,
+        OrderPlaced, OrderReturned, OrderShipped, OrderStatus, ReturnedLine,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -37,8 +38,16 @@ pub enum OrderCommand {
     Place(PlaceOrder),
     /// Takes over an order that ended elsewhere.
     Import(OrderImported),
+    /// Stock and payment are settled.
+    Confirm,
     Cancel {
         reason: String,
+    },
+    MarkShipped {
+        shipped_at: DateTime<Utc>,
+    },
+    MarkDelivered {
+        delivered_at: DateTime<Utc>,
     },
     /// `None` = everything that is still with the customer.
     Return {
@@ -111,8 +120,14 @@ pub enum OrderError {
     MixedCurrencies { line: usize, currency: Currency, first: Currency },
     #[error("the total is beyond {} minor units", events::money::AMOUNT_MINOR_MAX)]
     TotalTooLarge,
+    #[error("order {0} is {1} and can no longer be confirmed")]
+    NotConfirmable(OrderId, OrderStatus),
     #[error("order {0} is {1} and can no longer be cancelled")]
     NotCancellable(OrderId, OrderStatus),
+    #[error("order {0} is {1} and cannot be shipped: only a confirmed order is")]
+    NotShippable(OrderId, OrderStatus),
+    #[error("order {0} is {1} and cannot be delivered: only a shipped order is")]
+    NotDeliverable(OrderId, OrderStatus),
     #[error("order {0} is {1} and cannot be returned: only what was shipped can come back")]
     NotReturnable(OrderId, OrderStatus),
     #[error("{} of the lines name a product that was not ordered", .0.len())]
@@ -140,6 +155,7 @@ pub struct KnownOrder {
     pub status: OrderStatus,
     pub placed_at: DateTime<Utc>,
     pub shipped_at: Option<DateTime<Utc>>,
+    pub delivered_at: Option<DateTime<Utc>>,
     pub payment_method: Option<String>,
     pub external_ref: Option<String>,
     pub origin: Origin,
@@ -164,13 +180,23 @@ impl Order {
                 check_lines(&imported.lines)?;
                 Ok(vec![imported.into()])
             }
-            (Self::Absent, OrderCommand::Cancel { .. } | OrderCommand::Return { .. }) => Err(OrderError::NotFound),
+            (
+                Self::Absent,
+                OrderCommand::Confirm
+                | OrderCommand::Cancel { .. }
+                | OrderCommand::MarkShipped { .. }
+                | OrderCommand::MarkDelivered { .. }
+                | OrderCommand::Return { .. },
+            ) => Err(OrderError::NotFound),
             (Self::Known(order), OrderCommand::Place(wanted)) if order.was_placed_as(&wanted) => Ok(vec![]),
             (Self::Known(order), OrderCommand::Import(imported)) if order.was_imported_as(&imported) => Ok(vec![]),
             (Self::Known(order), OrderCommand::Place(_) | OrderCommand::Import(_)) => {
                 Err(OrderError::Exists(order.order_id))
             }
+            (Self::Known(order), OrderCommand::Confirm) => order.confirm(),
             (Self::Known(order), OrderCommand::Cancel { reason }) => order.cancel(reason),
+            (Self::Known(order), OrderCommand::MarkShipped { shipped_at }) => order.mark_shipped(shipped_at),
+            (Self::Known(order), OrderCommand::MarkDelivered { delivered_at }) => order.mark_delivered(delivered_at),
             (Self::Known(order), OrderCommand::Return { lines }) => order.take_back(lines),
         }
     }
@@ -266,14 +292,45 @@ impl KnownOrder {
             && *self.lines == *imported.lines
     }
 
-    fn cancel(&self, reason: String) -> Result<Vec<OrderEvent>, OrderError> {
-        match self.status {
-            OrderStatus::Pending | OrderStatus::Confirmed => {
-                Ok(vec![OrderCancelled { order_id: self.order_id, reason }.into()])
+    fn confirm(&self) -> Result<Vec<OrderEvent>, OrderError> {
+        let &Self { order_id, customer_id, status, .. } = self;
+        match status {
+            OrderStatus::Pending => Ok(vec![OrderConfirmed { order_id, customer_id }.into()]),
+            OrderStatus::Confirmed | OrderStatus::Shipped | OrderStatus::Delivered | OrderStatus::Returned => {
+                Ok(vec![])
             }
+            OrderStatus::Cancelled => Err(OrderError::NotConfirmable(order_id, status)),
+        }
+    }
+
+    fn cancel(&self, reason: String) -> Result<Vec<OrderEvent>, OrderError> {
+        let &Self { order_id, customer_id, status, .. } = self;
+        match status {
+            OrderStatus::Pending => Ok(vec![OrderCancelled { order_id, customer_id, reason }.into()]),
             OrderStatus::Cancelled => Ok(vec![]),
-            OrderStatus::Shipped | OrderStatus::Delivered | OrderStatus::Returned => {
-                Err(OrderError::NotCancellable(self.order_id, self.status))
+            OrderStatus::Confirmed | OrderStatus::Shipped | OrderStatus::Delivered | OrderStatus::Returned => {
+                Err(OrderError::NotCancellable(order_id, status))
+            }
+        }
+    }
+
+    fn mark_shipped(&self, shipped_at: DateTime<Utc>) -> Result<Vec<OrderEvent>, OrderError> {
+        let &Self { order_id, customer_id, status, .. } = self;
+        match status {
+            OrderStatus::Confirmed => Ok(vec![OrderShipped { order_id, customer_id, shipped_at }.into()]),
+            OrderStatus::Shipped | OrderStatus::Delivered | OrderStatus::Returned => Ok(vec![]),
+            OrderStatus::Pending | OrderStatus::Cancelled => Err(OrderError::NotShippable(order_id, status)),
+        }
+    }
+
+    fn mark_delivered(&self, delivered_at: DateTime<Utc>) -> Result<Vec<OrderEvent>, OrderError> {
+        let &Self { order_id, customer_id, status, .. } = self;
+        match status {
+            OrderStatus::Shipped => Ok(vec![OrderDelivered { order_id, customer_id, delivered_at }.into()]),
+            OrderStatus::Delivered => Ok(vec![]),
+            OrderStatus::Returned if self.delivered_at.is_some() => Ok(vec![]),
+            OrderStatus::Pending | OrderStatus::Confirmed | OrderStatus::Cancelled | OrderStatus::Returned => {
+                Err(OrderError::NotDeliverable(order_id, status))
             }
         }
     }
@@ -300,7 +357,8 @@ impl KnownOrder {
             left.entry(line.product_id).and_modify(|left| *left -= line.quantity);
         }
         let complete = left.values().all(|quantity| *quantity == 0);
-        Ok(vec![OrderReturned { order_id: self.order_id, lines, complete }.into()])
+        let (order_id, customer_id) = (self.order_id, self.customer_id);
+        Ok(vec![OrderReturned { order_id, customer_id, lines, complete }.into()])
     }
 
     fn check_return(&self, lines: &[ReturnedLine], left: &BTreeMap<ProductId, u32>) -> Result<(), OrderError> {
@@ -359,6 +417,7 @@ impl Aggregate for Order {
                     status: OrderStatus::Pending,
                     placed_at: placed.placed_at,
                     shipped_at: None,
+                    delivered_at: None,
                     payment_method: placed.payment_method,
                     external_ref: placed.external_ref,
                     origin: Origin::Placed,
@@ -374,12 +433,30 @@ impl Aggregate for Order {
                     status: imported.status,
                     placed_at: imported.placed_at,
                     shipped_at: imported.shipped_at,
+                    delivered_at: None,
                     payment_method: None,
                     external_ref: Some(imported.external_ref),
                     origin: Origin::Imported { status: imported.status },
                     cancelled_because: None,
                     returned: BTreeMap::new(),
                 }));
+            }
+            OrderEvent::OrderConfirmed(_) => {
+                if let Self::Known(order) = self {
+                    order.status = OrderStatus::Confirmed;
+                }
+            }
+            OrderEvent::OrderShipped(shipped) => {
+                if let Self::Known(order) = self {
+                    order.status = OrderStatus::Shipped;
+                    order.shipped_at = Some(shipped.shipped_at);
+                }
+            }
+            OrderEvent::OrderDelivered(delivered) => {
+                if let Self::Known(order) = self {
+                    order.status = OrderStatus::Delivered;
+                    order.delivered_at = Some(delivered.delivered_at);
+                }
             }
             OrderEvent::OrderCancelled(cancelled) => {
                 if let Self::Known(order) = self {
@@ -402,6 +479,8 @@ impl Aggregate for Order {
 }
 
 impl Domain for Order {
+    const VERSION: u32 = 2;
+
     fn creates(command: &OrderCommand) -> bool {
         matches!(command, OrderCommand::Place(_) | OrderCommand::Import(_))
     }
@@ -429,31 +508,33 @@ impl Domain for Order {
             OrderError::ProductsNotOrdered(lines) => naming(Refusal::new("product_not_ordered", detail), lines),
             OrderError::MixedCurrencies { line, .. } => at("mixed_currencies", *line, "unit_price/currency", detail),
             OrderError::TotalTooLarge => Refusal::new("total_too_large", detail),
-            OrderError::NotCancellable(_, status) => {
-                let refusal = match status {
-                    OrderStatus::Delivered => Refusal::new("order_already_delivered", detail),
-                    OrderStatus::Returned => Refusal::new("order_already_returned", detail),
-                    OrderStatus::Shipped | OrderStatus::Pending | OrderStatus::Confirmed | OrderStatus::Cancelled => {
-                        Refusal::new("order_already_shipped", detail)
-                    }
-                };
-                refusal.with("order_status", status.as_str())
-            }
-            OrderError::NotReturnable(_, status) => {
-                let refusal = match status {
-                    OrderStatus::Returned => Refusal::new("order_already_returned", detail),
-                    OrderStatus::Pending
-                    | OrderStatus::Confirmed
-                    | OrderStatus::Cancelled
-                    | OrderStatus::Shipped
-                    | OrderStatus::Delivered => Refusal::new("order_not_shipped", detail),
-                };
-                refusal.with("order_status", status.as_str())
+            OrderError::NotConfirmable(_, status)
+            | OrderError::NotCancellable(_, status)
+            | OrderError::NotShippable(_, status)
+            | OrderError::NotDeliverable(_, status)
+            | OrderError::NotReturnable(_, status) => {
+                stands(error, *status, detail).with("order_status", status.as_str())
             }
             OrderError::ReturnTooLarge { line, left, ordered, .. } => {
                 at("return_too_large", *line, "quantity", detail).with("left", *left).with("ordered", *ordered)
             }
         }
+    }
+}
+
+/// The refusal of what does not fit where an order stands.
+fn stands(error: &OrderError, status: OrderStatus, detail: String) -> Refusal {
+    match (error, status) {
+        (OrderError::NotShippable(..), OrderStatus::Pending) => Refusal::new("order_not_confirmed", detail),
+        (
+            OrderError::NotReturnable(..) | OrderError::NotDeliverable(..),
+            OrderStatus::Pending | OrderStatus::Confirmed,
+        ) => Refusal::new("order_not_shipped", detail),
+        (_, OrderStatus::Cancelled) => Refusal::new("order_cancelled", detail),
+        (_, OrderStatus::Pending | OrderStatus::Confirmed) => Refusal::new("order_already_confirmed", detail),
+        (_, OrderStatus::Shipped) => Refusal::new("order_already_shipped", detail),
+        (_, OrderStatus::Delivered) => Refusal::new("order_already_delivered", detail),
+        (_, OrderStatus::Returned) => Refusal::new("order_already_returned", detail),
     }
 }
 

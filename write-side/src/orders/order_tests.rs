@@ -65,7 +65,29 @@ fn history(status: OrderStatus, lines: Vec<OrderLine>) -> OrderImported {
 }
 
 fn cancelled() -> OrderEvent {
-    OrderCancelled { order_id: ID, reason: "changed my mind".into() }.into()
+    OrderCancelled { order_id: ID, customer_id: ANA, reason: "changed my mind".into() }.into()
+}
+
+fn confirmed() -> OrderEvent {
+    OrderConfirmed { order_id: ID, customer_id: ANA }.into()
+}
+
+fn shipped() -> OrderEvent {
+    OrderShipped { order_id: ID, customer_id: ANA, shipped_at: at(2) }.into()
+}
+
+fn delivered() -> OrderEvent {
+    OrderDelivered { order_id: ID, customer_id: ANA, delivered_at: at(3) }.into()
+}
+
+const CONFIRM: OrderCommand = OrderCommand::Confirm;
+
+fn ship() -> OrderCommand {
+    OrderCommand::MarkShipped { shipped_at: at(2) }
+}
+
+fn deliver() -> OrderCommand {
+    OrderCommand::MarkDelivered { delivered_at: at(3) }
 }
 
 fn cancel() -> OrderCommand {
@@ -77,7 +99,7 @@ fn back(lines: &[(u128, u32)]) -> Vec<ReturnedLine> {
 }
 
 fn returned(lines: &[(u128, u32)], complete: bool) -> OrderEvent {
-    OrderReturned { order_id: ID, lines: back(lines), complete }.into()
+    OrderReturned { order_id: ID, customer_id: ANA, lines: back(lines), complete }.into()
 }
 
 fn give_back(lines: &[(u128, u32)]) -> OrderCommand {
@@ -185,20 +207,67 @@ fn an_imported_order_is_taken_over_as_it_was_and_once() {
     );
 }
 
+/// given an order that stands there, when this is asked, then it is refused with this code
+fn refuses(status: OrderStatus, when: OrderCommand, code: &str) {
+    let refused = folded(&[history(status, vec![line(1, 2)]).into()]).decide(when).unwrap_err();
+    let refusal = Order::refusal(&refused);
+    assert_eq!((refusal.code.as_ref(), &refusal.data["order_status"]), (code, &status.as_str().into()), "{refused}");
+}
+
 #[test]
-fn an_order_is_cancelled_once_and_only_before_it_is_shipped() {
+fn an_order_is_confirmed_shipped_and_delivered_each_once_and_one_after_the_other() {
+    let life = [placed(vec![line(1, 2)]), confirmed(), shipped(), delivered(), returned(&[(1, 2)], true)];
+    for (step, command) in [CONFIRM, ship(), deliver(), EVERYTHING].into_iter().enumerate() {
+        check(&[], command.clone(), Err(OrderError::NotFound));
+        check(&life[..=step], command.clone(), Ok(vec![life[step + 1].clone()]));
+        for later in step + 1..life.len() {
+            check(&life[..=later], command.clone(), Ok(vec![]));
+        }
+    }
+}
+
+#[test]
+fn a_step_before_its_turn_is_refused() {
+    refuses(OrderStatus::Pending, ship(), "order_not_confirmed");
+    refuses(OrderStatus::Pending, deliver(), "order_not_shipped");
+    refuses(OrderStatus::Confirmed, deliver(), "order_not_shipped");
+    refuses(OrderStatus::Pending, EVERYTHING, "order_not_shipped");
+    refuses(OrderStatus::Confirmed, EVERYTHING, "order_not_shipped");
+}
+
+#[test]
+fn what_came_back_without_having_arrived_is_not_delivered_later() {
+    let given = [placed(vec![line(1, 2)]), confirmed(), shipped(), returned(&[(1, 2)], true)];
+    check(&given, deliver(), Err(OrderError::NotDeliverable(ID, OrderStatus::Returned)));
+    refuses(OrderStatus::Returned, deliver(), "order_already_returned");
+}
+
+#[test]
+fn a_part_that_came_back_keeps_the_rest_on_its_way() {
+    let given = [placed(vec![line(1, 2)]), confirmed(), shipped(), returned(&[(1, 1)], false)];
+    check(&given, deliver(), Ok(vec![delivered()]));
+}
+
+#[test]
+fn a_cancelled_order_is_carried_out_no_more() {
+    let given = [placed(vec![line(1, 2)]), cancelled()];
+    check(&given, CONFIRM, Err(OrderError::NotConfirmable(ID, OrderStatus::Cancelled)));
+    for command in [CONFIRM, ship(), deliver(), EVERYTHING, give_back(&[(1, 1)])] {
+        refuses(OrderStatus::Cancelled, command, "order_cancelled");
+    }
+}
+
+#[test]
+fn an_order_is_cancelled_once_and_only_before_it_is_confirmed() {
     let given = [placed(vec![line(1, 2)]), cancelled()];
     check(&given[..1], cancel(), Ok(vec![cancelled()]));
     check(&given, cancel(), Ok(vec![]));
     check(&[], cancel(), Err(OrderError::NotFound));
-    for (status, code) in [
-        (OrderStatus::Shipped, "order_already_shipped"),
-        (OrderStatus::Delivered, "order_already_delivered"),
-        (OrderStatus::Returned, "order_already_returned"),
-    ] {
-        let refused = folded(&[history(status, vec![line(1, 2)]).into()]).decide(cancel()).unwrap_err();
-        assert_eq!(Order::refusal(&refused).code, code);
-    }
+    check(&[given[0].clone(), confirmed()], cancel(), Err(OrderError::NotCancellable(ID, OrderStatus::Confirmed)));
+    refuses(OrderStatus::Confirmed, cancel(), "order_already_confirmed");
+    refuses(OrderStatus::Shipped, cancel(), "order_already_shipped");
+    refuses(OrderStatus::Delivered, cancel(), "order_already_delivered");
+    refuses(OrderStatus::Returned, cancel(), "order_already_returned");
 }
 
 #[test]
@@ -242,7 +311,10 @@ fn any_command() -> impl Strategy<Value = OrderCommand> {
     prop_oneof![
         (1_u32..3).prop_map(|quantity| place(vec![wanted(1, quantity)])),
         status.prop_map(|status| OrderCommand::Import(history(status, vec![line(1, 3), line(2, 2)]))),
+        Just(CONFIRM),
         Just(cancel()),
+        Just(ship()),
+        Just(deliver()),
         Just(EVERYTHING),
         lines.prop_map(|lines| give_back(&lines)),
     ]
@@ -256,13 +328,27 @@ fn after(history: Vec<OrderCommand>) -> Order {
     order
 }
 
+fn known(order: &Order) -> Result<&KnownOrder, TestCaseError> {
+    match order {
+        Order::Known(known) => Ok(known),
+        Order::Absent => Err(TestCaseError::fail("there is no order")),
+    }
+}
+
+/// Every event names the order and whose it is.
+fn is_routed(event: &OrderEvent) -> bool {
+    let event = serde_json::to_value(event).unwrap();
+    event["order_id"] == ID.to_string() && event["customer_id"] == ANA.to_string()
+}
+
 proptest! {
     #[test]
-    fn the_right_events_are_written_when_due(history in proptest::collection::vec(any_command(), 0..8), command in any_command()) {
+    fn the_right_events_are_written_when_due(history in proptest::collection::vec(any_command(), 0..12), command in any_command()) {
         let mut order = after(history);
         let before = order.clone();
         let decision = order.decide(command.clone());
         decision.iter().flatten().cloned().for_each(|event| order.apply(event));
+        prop_assert!(decision.iter().flatten().all(is_routed));
         if let Order::Known(known) = &order {
             for line in &*known.lines {
                 prop_assert!(known.returned(line.product_id) <= line.quantity);
@@ -275,7 +361,19 @@ proptest! {
             (_, _, Ok(events)) if events.is_empty() => prop_assert_eq!(&order, &before),
             (_, OrderCommand::Place(_) | OrderCommand::Import(_), Ok(_)) => prop_assert_eq!(&before, &Order::Absent),
             (Order::Known(was), OrderCommand::Cancel { .. }, Ok(_)) => {
-                prop_assert!(matches!(was.status, OrderStatus::Pending | OrderStatus::Confirmed));
+                prop_assert_eq!(was.status, OrderStatus::Pending);
+                prop_assert_eq!(&known(&order)?.cancelled_because, &Some("changed my mind".to_owned()));
+            }
+            (Order::Known(was), OrderCommand::Confirm, Ok(_)) => {
+                prop_assert_eq!((was.status, known(&order)?.status), (OrderStatus::Pending, OrderStatus::Confirmed));
+            }
+            (Order::Known(was), OrderCommand::MarkShipped { shipped_at }, Ok(_)) => {
+                prop_assert_eq!((was.status, known(&order)?.status), (OrderStatus::Confirmed, OrderStatus::Shipped));
+                prop_assert_eq!(known(&order)?.shipped_at, Some(*shipped_at));
+            }
+            (Order::Known(was), OrderCommand::MarkDelivered { delivered_at }, Ok(_)) => {
+                prop_assert_eq!((was.status, known(&order)?.status), (OrderStatus::Shipped, OrderStatus::Delivered));
+                prop_assert_eq!(known(&order)?.delivered_at, Some(*delivered_at));
             }
             (Order::Known(was), OrderCommand::Return { .. }, Ok(_)) => {
                 prop_assert!(matches!(was.status, OrderStatus::Shipped | OrderStatus::Delivered));
@@ -286,7 +384,7 @@ proptest! {
 
     /// Except for a return of named lines, which asks for more each time.
     #[test]
-    fn the_same_command_twice_writes_nothing_new(history in proptest::collection::vec(any_command(), 0..8), command in any_command()) {
+    fn the_same_command_twice_writes_nothing_new(history in proptest::collection::vec(any_command(), 0..12), command in any_command()) {
         let mut order = after(history);
         let first = order.decide(command.clone());
         first.iter().flatten().cloned().for_each(|event| order.apply(event));

@@ -94,11 +94,11 @@ impl Shop {
         replica: ReplicaHome,
         through: impl Fn(Arc<dyn Feed>) -> Arc<dyn Feed>,
     ) -> Self {
-        let mut services = Vec::new();
+        let mut services = Vec::<Service>::new();
         for log in &logs {
             let entry = register::find(&log.identity().source).unwrap();
-            let is_followed = |other: &&Arc<MemoryLog>| entry.follows.contains(&&*other.identity().source);
-            let feeds = logs.iter().filter(is_followed).map(|other| through(other.clone() as Arc<dyn Feed>)).collect();
+            let followed = services.iter().filter(|service| entry.follows.contains(&service.name));
+            let feeds = followed.map(|service| through(service.feed())).collect();
             let given = Given { feeds, replica: replica.clone(), ..Given::new(log.clone() as Arc<dyn EventLog>) };
             services.push((entry.start)(given).await.unwrap());
         }

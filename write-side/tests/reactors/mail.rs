@@ -20,7 +20,10 @@ use event_store::{
 use events::{
     ids::{OrderId, UserId},
     notifications::FailureReason,
-    orders::{ORDER, OrderCancelled, OrderEvent, OrderImported, OrderPlaced, OrderReturned, OrderStatus},
+    orders::{
+        ORDER, OrderCancelled, OrderConfirmed, OrderDelivered, OrderEvent, OrderImported, OrderPlaced, OrderReturned,
+        OrderShipped, OrderStatus,
+    },
     personal::Personal,
     users::{USER, UserErased, UserEvent, UserRegistered},
 };
@@ -132,13 +135,25 @@ impl World {
     }
 
     async fn cancel(&self, n: u128) {
-        let cancelled = OrderCancelled { order_id: order(n), reason: "changed my mind".into() };
+        let cancelled = OrderCancelled { order_id: order(n), customer_id: ANA, reason: "changed my mind".into() };
         tell(&self.orders, ORDER, order(n).0, &OrderEvent::from(cancelled)).await;
     }
 
     async fn give_back(&self, n: u128) {
-        let returned = OrderReturned { order_id: order(n), lines: vec![], complete: true };
+        let returned = OrderReturned { order_id: order(n), customer_id: ANA, lines: vec![], complete: true };
         tell(&self.orders, ORDER, order(n).0, &OrderEvent::from(returned)).await;
+    }
+
+    /// Confirms, ships and delivers.
+    async fn carry_out(&self, n: u128) {
+        let (order_id, customer_id, day) = (order(n), ANA, DateTime::UNIX_EPOCH);
+        for event in [
+            OrderConfirmed { order_id, customer_id }.into(),
+            OrderShipped { order_id, customer_id, shipped_at: day }.into(),
+            OrderDelivered { order_id, customer_id, delivered_at: day }.into(),
+        ] {
+            tell::<OrderEvent>(&self.orders, ORDER, order_id.0, &event).await;
+        }
     }
 
     async fn import(&self, n: u128) {
@@ -251,17 +266,19 @@ async fn each_milestone_of_an_order_is_told_and_an_import_is_not() {
     world.place(1, ANA).await;
     world.cancel(1).await;
     world.place(2, ANA).await;
+    world.carry_out(2).await;
     world.give_back(2).await;
     world.import(3).await;
     world.give_back(3).await;
     // placed before there was anybody to tell of it, as far as this service knows
     world.cancel(7).await;
-    for (n, sequence) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+    for (n, sequence) in [(1, 1), (1, 2), (2, 1), (2, 3), (2, 4), (2, 5)] {
         world.reaches(n, sequence, NotificationStatus::Sent).await;
     }
     world.settled(&reactor).await;
-    assert_eq!((world.messages().len(), mailer.sends.load(Ordering::SeqCst)), (4, 4));
-    for (n, sequence) in [(3, 1), (3, 2), (7, 1), (7, 2)] {
+    assert_eq!((world.messages().len(), mailer.sends.load(Ordering::SeqCst)), (6, 6));
+    // that it is confirmed is no news to the customer
+    for (n, sequence) in [(2, 2), (3, 1), (3, 2), (7, 1), (7, 2)] {
         assert_eq!(world.status(n, sequence).await, None);
     }
     let cancelled = notification_id(order(1), 2);
