@@ -295,15 +295,19 @@ mod tests {
         check(&[registered()], rename("Ana"), Ok(vec![]));
     }
 
-    #[test]
-    fn an_address_is_changed_once() {
-        let address = Address {
+    fn address(city: &str) -> Address {
+        Address {
             street: "Rua do Paço, 67".into(),
-            city: "Rio".into(),
+            city: city.into(),
             region: None,
             postal_code: None,
             country: "Brazil".into(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_address_is_changed_once() {
+        let address = address("Rio");
         let changed: UserEvent = AddressChanged { user_id: ID, address: Personal::of(ID, address.clone()) }.into();
         let change = UserCommand::ChangeAddress { address };
         check(&[registered()], change.clone(), Ok(vec![changed.clone()]));
@@ -345,6 +349,7 @@ mod tests {
             name().prop_map(|name| register(&name)),
             name().prop_map(|name| UserCommand::Rename { name }),
             name().prop_map(|name| UserCommand::ChangeEmail { email: normal_email(&format!("{name}@x.org ")) }),
+            name().prop_map(|city| UserCommand::ChangeAddress { address: address(&city) }),
             Just(UserCommand::Erase),
         ]
     }
@@ -364,7 +369,9 @@ mod tests {
                 (_, UserCommand::Register { .. }, Ok(_)) => prop_assert_eq!(&before, &User::Absent),
                 (_, UserCommand::Rename { name }, Ok(_)) => prop_assert!(user.profile_mut().unwrap().name.is(name)),
                 (_, UserCommand::ChangeEmail { email }, Ok(_)) => prop_assert!(user.profile_mut().unwrap().email.is(email)),
-                (_, UserCommand::ChangeAddress { .. }, Ok(_)) => prop_assert!(user.profile_mut().unwrap().address.is_some()),
+                (_, UserCommand::ChangeAddress { address }, Ok(_)) => {
+                    prop_assert!(user.profile_mut().unwrap().address.as_ref().is_some_and(|now| now.is(address)));
+                }
                 (_, UserCommand::Erase, Ok(_)) => prop_assert_eq!(&user, &User::Erased(ID)),
                 (User::Active(_), UserCommand::Register { .. }, Err(UserError::Exists(_))) => {}
                 (User::Erased(_), _, Err(UserError::Erased(_))) | (User::Absent, _, Err(UserError::NotFound)) => {}
