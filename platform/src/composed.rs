@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::{Body, to_bytes},
     extract::{Request, State},
-    http::{StatusCode, request::Parts},
+    http::{HeaderMap, HeaderName, StatusCode, header::ETAG, request::Parts},
     response::{IntoResponse, Response},
 };
 use events::{
@@ -24,11 +24,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use write_side::edge::{
     Customers, PathId, Problem, Routes, access,
-    openapi::{
-        Operation,
-        operation::{Answer, Kind},
-        schema,
-    },
+    openapi::{schema, view},
     trace::Conversation,
 };
 
@@ -74,8 +70,7 @@ struct Missing {
 
 /// `GET /composed/orders/{id}` over the given services.
 pub fn routes(services: Router) -> Routes {
-    let answer = Answer::json("What the services answered; `missing` names what did not come.", shown());
-    let operation = Operation::new("compose_order", "Compose an order live from its services", Kind::View, answer)
+    let operation = view("compose_order", "Compose an order live from its services", shown())
         .on(&[write_side::orders::EXAMPLE])
         .after(&["place_order"])
         .scope("orders:read")
@@ -90,7 +85,7 @@ pub fn routes(services: Router) -> Routes {
 async fn order(State(composer): State<Composer>, PathId(id): PathId, request: Request) -> Result<Response, Response> {
     let caller = Arc::new(request.into_parts().0);
     // without the order there is nothing to compose, so its service's refusal is the answer
-    let order = match composer.ask(Part::Order, format!("/orders/{id}"), &caller).await {
+    let (headers, order) = match composer.ask(Part::Order, format!("/orders/{id}"), &caller).await {
         Ok(order) => order,
         Err(Failed::Refused(response, _)) => return Err(*response),
         Err(Failed::Missing(missing)) if missing.code == "timed_out" => {
@@ -119,9 +114,9 @@ async fn order(State(composer): State<Composer>, PathId(id): PathId, request: Re
     let (mut customer, mut shown_products, mut stock, mut missing) = (Value::Null, Vec::new(), Vec::new(), Vec::new());
     for (part, answer) in answers {
         match (part, answer) {
-            (Part::Customer, Ok(answer)) => customer = answer,
-            (Part::Product, Ok(answer)) => shown_products.push(answer),
-            (Part::Order | Part::Stock, Ok(answer)) => stock.push(answer),
+            (Part::Customer, Ok((_, answer))) => customer = answer,
+            (Part::Product, Ok((_, answer))) => shown_products.push(answer),
+            (Part::Order | Part::Stock, Ok((_, answer))) => stock.push(answer),
             (_, Err(Failed::Missing(why) | Failed::Refused(_, why))) => missing.push(why),
         }
     }
@@ -136,7 +131,14 @@ async fn order(State(composer): State<Composer>, PathId(id): PathId, request: Re
         "order": order, "customer": customer, "products": shown_products, "stock": stock,
         "complete": complete, "missing": missing,
     });
-    Ok(axum::Json(whole).into_response())
+    let mut answer = axum::Json(whole).into_response();
+    // version and place in the log are those of the order
+    for name in [ETAG, HeaderName::from_static(TOKEN_HEADER)] {
+        if let Some(value) = headers.get(&name) {
+            answer.headers_mut().insert(name, value.clone());
+        }
+    }
+    Ok(answer)
 }
 
 /// An answer that cannot be used.
@@ -148,7 +150,7 @@ enum Failed {
 
 impl Composer {
     /// One service's answer to the caller, within its time.
-    async fn ask(&self, part: Part, address: String, caller: &Parts) -> Result<Value, Failed> {
+    async fn ask(&self, part: Part, address: String, caller: &Parts) -> Result<(HeaderMap, Value), Failed> {
         let missing =
             |code: &str, detail: String| Missing { part, address: address.clone(), code: code.to_owned(), detail };
         let mut request = Request::new(Body::empty());
@@ -183,9 +185,11 @@ impl Composer {
             let why = missing(&code, detail);
             return Err(Failed::Refused(Box::new(response), why));
         }
-        let body = to_bytes(response.into_body(), ANSWER_BYTES_MAX).await;
+        let (head, body) = response.into_parts();
+        let body = to_bytes(body, ANSWER_BYTES_MAX).await;
         let unreadable = || Failed::Missing(missing("unavailable", "the service's answer cannot be read".to_owned()));
-        serde_json::from_slice(&body.map_err(|_| unreadable())?).map_err(|_| unreadable())
+        let body = serde_json::from_slice(&body.map_err(|_| unreadable())?).map_err(|_| unreadable())?;
+        Ok((head.headers, body))
     }
 }
 

@@ -62,7 +62,7 @@ async fn commands_are_sent_events_are_followed_and_an_order_is_composed() {
     );
 
     let (status, composed) = platform.get(&format!("/composed/orders/{ORDER}")).await;
-    assert_eq!(status, 200, "{composed}");
+    assert_eq!((status, &composed["complete"]), (200, &json!(true)), "{composed}");
     assert_eq!(composed["order"]["id"], ORDER);
     assert_eq!(composed["customer"]["name"], "Ada Lovelace");
     assert_eq!(composed["products"][0]["sku"], "MAP-1");
