@@ -33,5 +33,7 @@ create users "${TRIBUTARY_USERS_PASSWORD:?}" 16
 create catalog "${TRIBUTARY_CATALOG_PASSWORD:?}" 16
 create inventory "${TRIBUTARY_INVENTORY_PASSWORD:?}" 16
 create orders "${TRIBUTARY_ORDERS_PASSWORD:?}" 16
+create payments "${TRIBUTARY_PAYMENTS_PASSWORD:?}" 16
+create notifications "${TRIBUTARY_NOTIFICATIONS_PASSWORD:?}" 16
 create shipping "${TRIBUTARY_SHIPPING_PASSWORD:?}" 16
 create query "${TRIBUTARY_QUERY_PASSWORD:?}" 49

@@ -25,7 +25,7 @@ use projections::{
 use read_side::ReadSide;
 use serde::Deserialize;
 use tokio::sync::watch;
-use write_side::{edge::Problem, orders::replica::Replica};
+use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 
 pub use checks::{Check, Verdict, of_log as check_log};
 pub use views::{EventView, ProjectionView, RebuildView, StreamEvents};
@@ -42,6 +42,8 @@ pub struct Admin {
     pub logs: BTreeMap<String, (Arc<dyn EventLog>, &'static str)>,
     /// What services copy from others, by service.
     pub replicas: Vec<(&'static str, Arc<Replica>)>,
+    /// What acts outside of services, by service.
+    pub reactors: Vec<(&'static str, Arc<Reactor>)>,
 }
 
 /// Why sources are not being read, by projection and source.

@@ -13,6 +13,8 @@ use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use write_side::REGISTER;
 
+use crate::mail::MailArgs;
+
 /// The database of the read models, among those of the services.
 const QUERY: &str = "query";
 
@@ -52,6 +54,9 @@ pub struct UpArgs {
 
     #[command(flatten)]
     pub limits: LimitArgs,
+
+    #[command(flatten)]
+    pub mail: MailArgs,
 }
 
 /// PostgreSQL instead of SQLite: one database a service, and one for queries. All of them, or none.

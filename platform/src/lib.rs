@@ -17,6 +17,7 @@ mod door;
 mod guard;
 pub mod import;
 mod limits;
+mod mail;
 mod output;
 mod roles;
 mod serve;

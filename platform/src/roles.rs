@@ -16,7 +16,7 @@ use graphql::GraphqlOptions;
 use projections::{Projector, ProjectorHandle, ProjectorOptions, QueryDatabase};
 use read_side::ReadSide;
 use tokio_util::sync::CancellationToken;
-use write_side::{Given, REGISTER, ReplicaHome, Service, edge};
+use write_side::{Given, REGISTER, ReplicaHome, Service, edge, notifications::Post, peer::Peer};
 
 use crate::{
     admin::{self, Admin},
@@ -37,7 +37,7 @@ pub struct Roles {
 
 impl Roles {
     /// Opens every store, making what is missing, and starts every role on them.
-    pub async fn start(storage: &Storage, retention: &RetentionOptions) -> Result<Self> {
+    pub async fn start(storage: &Storage, retention: &RetentionOptions, post: &Post) -> Result<Self> {
         // all logs first: services may follow each other in a circle
         let mut logs: Vec<Arc<dyn EventLog>> = Vec::new();
         for entry in REGISTER {
@@ -47,8 +47,10 @@ impl Roles {
         for (entry, log) in REGISTER.iter().zip(&logs) {
             let followed = logs.iter().filter(|log| entry.follows.contains(&&*log.identity().source));
             let feeds = followed.map(|log| Arc::clone(log) as Arc<dyn Feed>).collect();
-            let (replica, retention) = (replica_home(storage, entry.name), retention.clone());
-            let given = Given { feeds, replica, retention, ..Given::new(Arc::clone(log)) };
+            let (replica, duties) = (home(storage, entry.name, "replica"), home(storage, entry.name, "reactor"));
+            let peers = services.iter().map(|service| (service.name, Peer::here(service.router.clone()))).collect();
+            let (retention, post) = (retention.clone(), Some(post.clone()));
+            let given = Given { feeds, replica, duties, retention, peers, post, ..Given::new(Arc::clone(log)) };
             services.push((entry.start)(given).await?);
         }
         let feeds: Vec<Arc<dyn Feed>> = services.iter().map(Service::feed).collect();
@@ -69,6 +71,7 @@ impl Roles {
             projector: Arc::clone(&self.projector),
             logs: logs.collect::<BTreeMap<_, _>>(),
             replicas: self.services.iter().filter_map(|one| Some((one.name, one.replica.clone()?))).collect(),
+            reactors: self.services.iter().filter_map(|one| Some((one.name, one.reactor.clone()?))).collect(),
         };
         let ready = admin.clone();
         let services = self.services.iter().fold(Router::new(), |all, service| all.merge(service.router.clone()));
@@ -111,9 +114,10 @@ impl Roles {
     }
 }
 
-fn replica_home(storage: &Storage, service: &str) -> ReplicaHome {
+/// Where a service keeps what it follows, apart from its log.
+fn home(storage: &Storage, service: &str, what: &str) -> ReplicaHome {
     match storage {
-        Storage::Sqlite { data_dir } => ReplicaHome::Sqlite(data_dir.join(format!("{service}-replica.db"))),
+        Storage::Sqlite { data_dir } => ReplicaHome::Sqlite(data_dir.join(format!("{service}-{what}.db"))),
         Storage::Postgres { services, .. } => ReplicaHome::Postgres { url: services[service].clone() },
     }
 }

@@ -55,7 +55,7 @@ pub fn reset(data_dir: &Path) -> Result<()> {
 fn is_database(name: &str) -> bool {
     let name = name.trim_end_matches("-wal").trim_end_matches("-shm");
     let Some(stem) = name.strip_suffix(".db") else { return false };
-    stem == "query" || register::find(stem.trim_end_matches("-replica")).is_some()
+    stem == "query" || register::find(stem.trim_end_matches("-replica").trim_end_matches("-reactor")).is_some()
 }
 
 #[cfg(test)]
@@ -66,7 +66,14 @@ mod tests {
     fn a_reset_deletes_databases_and_leaves_strangers_alone() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(dir.path().join("query")).expect("a directory");
-        let ours = ["users.db", "users.db-wal", "orders-replica.db-shm", "query.db", "query/order_details.g1.db"];
+        let ours = [
+            "users.db",
+            "users.db-wal",
+            "orders-replica.db-shm",
+            "payments-reactor.db",
+            "query.db",
+            "query/order_details.g1.db",
+        ];
         let others = ["notes.txt", "holiday.db", "users.db.bak"];
         for name in ours.iter().chain(&others) {
             std::fs::write(dir.path().join(name), "x").expect("a file");

@@ -34,7 +34,8 @@ pub async fn run(args: Box<UpArgs>) -> Result<ExitCode> {
     let lock = prepare(&storage, args.reset)?;
     let listener = listen(&args).await?;
     let url = format!("http://{}", listener.local_addr().context("read the address listened on")?);
-    let roles = Roles::start(&storage, &args.retention()).await?;
+    let post = args.mail.post(&args.data_dir)?;
+    let roles = Roles::start(&storage, &args.retention(), &post).await?;
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, roles.router(door), stop.clone()));
 

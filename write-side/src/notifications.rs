@@ -45,7 +45,8 @@ pub struct Post {
 
 /// Starts the service on its log, and its reactor on the orders' feed and its own.
 pub async fn start(given: Given) -> Result<Service, StartError> {
-    let options = ReactorOptions { backoff: BACKOFF, ..ReactorOptions::default() };
+    let clock = Arc::clone(&given.clock);
+    let options = ReactorOptions { backoff: BACKOFF, clock, ..ReactorOptions::default() };
     start_with(given, options).await
 }
 
@@ -54,7 +55,7 @@ pub async fn start_with(mut given: Given, options: ReactorOptions) -> Result<Ser
     let missing = |what: &str| StartError::new(SOURCE, format!("it is not given {what}"));
     let Post { mailer, sender } = given.post.take().ok_or_else(|| missing("a mailer"))?;
     let users = given.peers.remove(users::SOURCE).ok_or_else(|| missing("the users service to ask"))?;
-    let duties = reactor::open(SOURCE, &given.replica).await?;
+    let duties = reactor::open(SOURCE, &given.duties).await?;
     let own = given.log.identity().clone();
     let mut feeds = given.feeds.clone();
     feeds.push(Arc::clone(&given.log) as _);

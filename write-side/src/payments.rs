@@ -13,8 +13,7 @@ use axum::{
     extract::{FromRef, State},
     response::Response,
 };
-use chrono::{DateTime, Utc};
-use event_store::clock::{Clock, SystemClock};
+use event_store::clock::Clock;
 use events::{
     ids::{OrderId, PaymentId, RefundId},
     money::Money,
@@ -63,10 +62,11 @@ impl FromRef<Shared> for Edge<Payment> {
 
 /// Starts the service on its log, and the reactor that speaks to the gateway.
 pub async fn start(given: Given) -> Result<Service, StartError> {
-    let clock = SystemClock::shared();
+    let clock = Arc::clone(&given.clock);
+    let options = ReactorOptions { clock: Arc::clone(&clock), ..ReactorOptions::default() };
     let (gateway, own) = (Arc::clone(&given.gateway), given.log.identity().clone());
     let feeds = vec![Arc::clone(&given.log) as _];
-    let duties = reactor::open(SOURCE, &given.replica).await?;
+    let duties = reactor::open(SOURCE, &given.duties).await?;
     let mut bus = None;
     let mut service = Service::start::<Payment, _>(SOURCE, given, "payments", None, |payments| {
         bus = Some(payments.bus().clone());
@@ -74,7 +74,7 @@ pub async fn start(given: Given) -> Result<Service, StartError> {
     })?;
     let bus = bus.ok_or_else(|| StartError::new(SOURCE, "it has no routes"))?;
     let settling = Arc::new(Settling { bus, gateway });
-    let reactor = Reactor::start(settling, duties, (&own.source, own.epoch), feeds, ReactorOptions::default()).await?;
+    let reactor = Reactor::start(settling, duties, (&own.source, own.epoch), feeds, options).await?;
     service.reactor = Some(Arc::new(reactor));
     Ok(service)
 }
@@ -158,15 +158,10 @@ async fn authorize(State(shared): State<Shared>, incoming: Incoming) -> Answer {
         order_id: body.order_id,
         amount: body.amount,
         payment_method: body.method.clone(),
-        requested_at: to_the_microsecond(shared.clock.now()),
+        requested_at: shared.clock.now_as_kept(),
     });
     let asked = Asked { id: payment_id.0, body: &body, command, creates: true, occurred_at: None };
     shared.payments.run(&incoming, asked).await
-}
-
-/// What logs keep.
-fn to_the_microsecond(now: DateTime<Utc>) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
 }
 
 /// `None` within: everything that is held.

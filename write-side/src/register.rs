@@ -6,7 +6,7 @@ use event_store::{log::EventLog, sealed_log::SealedLog};
 use futures::future::BoxFuture;
 
 use crate::{
-    catalog, inventory, orders,
+    catalog, inventory, notifications, orders, payments,
     service::{Given, Service, StartError},
     shipping, users,
 };
@@ -30,7 +30,13 @@ pub static REGISTER: &[Entry] = &[
         follows: &orders::replica::FOLLOWS,
         start: |given| Box::pin(orders::start(given)),
     },
+    Entry { name: events::payments::SOURCE, follows: &[], start: |given| Box::pin(payments::start(given)) },
     Entry { name: events::shipping::SOURCE, follows: &[], start: |given| Box::pin(shipping::start(given)) },
+    Entry {
+        name: events::notifications::SOURCE,
+        follows: &notifications::FOLLOWS,
+        start: |given| Box::pin(notifications::start(given)),
+    },
 ];
 
 /// The services that publish something personal.

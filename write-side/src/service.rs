@@ -36,6 +36,8 @@ pub struct Given {
     pub feeds: Vec<Arc<dyn Feed>>,
     /// Where it keeps what it copies from them, if it does.
     pub replica: ReplicaHome,
+    /// Where its reactor keeps what it has read and still has to do, if it has one.
+    pub duties: ReplicaHome,
     pub writer: WriterOptions,
     pub bus: BusOptions,
     /// How long it keeps what it answered to commands.
@@ -61,6 +63,7 @@ impl Given {
             log,
             feeds: Vec::new(),
             replica: ReplicaHome::Memory,
+            duties: ReplicaHome::Memory,
             writer: WriterOptions::default(),
             bus: BusOptions::default(),
             retention: RetentionOptions::default(),

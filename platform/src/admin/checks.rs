@@ -9,7 +9,7 @@ use event_store::{
 };
 use events::envelope::Name;
 use serde::{Deserialize, Serialize};
-use write_side::orders::replica::Replica;
+use write_side::{orders::replica::Replica, reactor::Reactor};
 
 use super::Admin;
 
@@ -55,6 +55,9 @@ pub async fn of_running(admin: &Admin) -> Vec<Check> {
         checks.extend(of_log(service, log).await);
     }
     checks.extend(admin.replicas.iter().flat_map(|(service, replica)| of_replica(service, replica)));
+    for (service, reactor) in &admin.reactors {
+        checks.extend(of_reactor(service, reactor).await);
+    }
     match admin.read.projections().await {
         Ok(statuses) if statuses.is_empty() => {
             checks.push(Check::bad("projections", "no projection is live: look for the projector's errors in the log"));
@@ -102,6 +105,40 @@ fn of_replica(service: &str, replica: &Replica) -> Vec<Check> {
         }
     };
     status.sources.iter().map(check).collect()
+}
+
+/// How many open duties are looked at.
+const DUTIES_MAX: usize = 100;
+
+/// How often a duty may fail before somebody should know.
+const ATTEMPTS_DOUBTFUL: u32 = 3;
+
+/// Looks at what a service does outside of it: while a feed stands still nothing new is done, and what fails again and
+/// again may be money that waits.
+async fn of_reactor(service: &str, reactor: &Reactor) -> Vec<Check> {
+    let name = format!("reactor {service}");
+    let status = reactor.follower().status();
+    if let Some(reason) = &status.stopped {
+        return vec![Check::bad(name, format!("stopped: {reason}; restart the platform"))];
+    }
+    let check = |(source, status): (&Name, &SourceStatus)| {
+        let name = format!("reactor {service} <- {source}");
+        match status.halt() {
+            Some(reason) if reason.heals_by_itself() => Check::doubtful(name, reason.to_string()),
+            Some(reason) => Check::bad(name, format!("halted, so that nothing is done twice: {reason}")),
+            None => Check::good(name, format!("at {}, {} behind", status.checkpoint.position, status.lag_events())),
+        }
+    };
+    let mut checks: Vec<Check> = status.sources.iter().map(check).collect();
+    match reactor.open(DUTIES_MAX).await {
+        Ok(open) => checks.extend(open.iter().filter(|duty| duty.attempts >= ATTEMPTS_DOUBTFUL).map(|duty| {
+            let reason = duty.reason.as_deref().unwrap_or("no reason is noted");
+            let place = format!("{} at {} ({})", duty.id.source, duty.id.position, duty.stream);
+            Check::doubtful(&name, format!("{place}: tried {} times, and goes on: {reason}", duty.attempts))
+        })),
+        Err(error) => checks.push(Check::bad(name, format!("its duties cannot be read: {error}"))),
+    }
+    checks
 }
 
 /// Looks at one log: whether it answers, and whether its hash chain holds.

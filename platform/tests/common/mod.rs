@@ -31,6 +31,8 @@ pub enum Home {
     /// URLs by the name of the database.
     Postgres {
         urls: BTreeMap<&'static str, String>,
+        /// What is no database: mail.
+        folder: tempfile::TempDir,
     },
 }
 
@@ -44,13 +46,17 @@ impl Home {
         for name in databases() {
             urls.insert(name, server.create_database(name).await.expect("a fresh database"));
         }
-        Self::Postgres { urls }
+        Self::Postgres { urls, folder: tempfile::tempdir().expect("a temporary directory") }
     }
 
     pub fn arguments(&self) -> Vec<String> {
+        let in_folder = |dir: &tempfile::TempDir| format!("--data-dir={}", dir.path().display());
         match self {
-            Self::Sqlite(dir) => vec!["--data-dir".into(), dir.path().display().to_string()],
-            Self::Postgres { urls } => urls.iter().map(|(name, url)| format!("--{name}-database-url={url}")).collect(),
+            Self::Sqlite(dir) => vec![in_folder(dir)],
+            Self::Postgres { urls, folder } => {
+                let urls = urls.iter().map(|(name, url)| format!("--{name}-database-url={url}"));
+                urls.chain([in_folder(folder)]).collect()
+            }
         }
     }
 

@@ -359,7 +359,7 @@ async fn the_service_runs_its_reactor_and_shows_what_it_did() {
     let post = Post { mailer: world.folder(), sender: sender() };
     let given = Given {
         feeds: feeds(&[&world.orders]),
-        replica: world.home.replica(),
+        duties: world.home.replica(),
         peers: [("users", Peer::here(world.users.router.clone()))].into(),
         post: Some(post),
         ..Given::new(MemoryLog::new("notifications") as Arc<dyn EventLog>)
