@@ -9,6 +9,9 @@ use crate::{postgres, schemathesis};
 /// The tests that kill the platform need a binary that can be told where to die. No release is built with it.
 pub const FEATURES: &str = "platform/failpoints,projections/failpoints";
 
+/// Documentation examples are built and run by themselves.
+const TARGETS: [&str; 3] = ["--lib", "--bins", "--tests"];
+
 /// The tests come last, so that the last lines are theirs.
 pub fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     postgres::ensure_programs()?;
@@ -18,11 +21,16 @@ pub fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let fuzzed = !everything || schemathesis::run(schemathesis::SHORT)?;
-    let passed = cargo_test(&["--lib", "--bins", "--tests"], arguments)?;
+    let passed = cargo_test(&TARGETS, arguments)?;
     if !fuzzed {
         eprintln!("schemathesis found answers that are not in the document: see above, before the tests");
     }
     Ok(if fuzzed && passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Builds all of it, the binary `tributary` included.
+pub fn build() -> anyhow::Result<bool> {
+    cargo_test(&TARGETS, &["--no-run".to_owned()])
 }
 
 fn cargo_test(targets: &[&str], arguments: &[String]) -> anyhow::Result<bool> {

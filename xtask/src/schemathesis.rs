@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use crate::run_tests::FEATURES;
+use crate::run_tests;
 
 /// As part of `cargo xtask test`.
 pub const SHORT: Duration = Duration::from_secs(60);
@@ -94,10 +94,8 @@ struct Platform {
 
 impl Platform {
     fn start() -> anyhow::Result<Self> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.current_dir(workspace()).args(["build", "--locked", "--package", "platform", "--features", FEATURES]);
-        ensure!(build.status().context("run cargo build")?.success(), "the platform does not build");
+        // the binary that the tests have, too: built by itself it would have other features, and half of all crates twice
+        ensure!(run_tests::build()?, "the platform does not build");
         let data_dir = target().join("schemathesis-data");
         match std::fs::remove_dir_all(&data_dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
