@@ -103,7 +103,7 @@ enum Message<A: Domain> {
     Execute(Box<Pending<A>>),
     /// The confirmed state in memory, if there is one: a place to start reading from.
     Peek(Name, oneshot::Sender<Option<Loaded<A>>>),
-    /// No state that is at rest is kept in memory any longer.
+    /// No state that there is in memory now is kept or decided on any longer.
     Cool,
     Stop,
 }
@@ -195,7 +195,8 @@ impl<A: Domain> CommandBus<A> {
         Ok(Some(loaded).filter(|loaded| loaded.version > 0))
     }
 
-    /// Forgets the aggregates at rest, so that they are read again: what was readable in them may be so no longer.
+    /// Forgets the aggregates in memory, so that they are read again: what was readable in them may be so no longer. One
+    /// that a command is under way on is forgotten as soon as the log has answered.
     pub fn cool(&self) {
         // a task that is gone keeps nothing
         let _ = self.inner.mailbox.send(Message::Cool);

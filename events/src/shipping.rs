@@ -1,10 +1,12 @@
-//! What the shipping service publishes.
+//! What the shipping service publishes. The address is [`Personal`]: null once the customer is erased.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
     ids::{CustomerId, OrderId, ProductId, ShipmentId},
+    personal::Personal,
     published::published,
     users::Address,
 };
@@ -18,13 +20,24 @@ pub const SHIPMENT: &str = "shipment";
 published! {
     /// Everything that can be known to have happened to a shipment.
     pub enum ShipmentEvent {
-        "ShipmentScheduled" "1" => ShipmentScheduled,
+        "ShipmentScheduled" "2" => ShipmentScheduled,
         "ShipmentWithdrawn" "1" => ShipmentWithdrawn,
         "ShipmentDispatched" "1" => ShipmentDispatched,
         "ShipmentDelivered" "1" => ShipmentDelivered,
         "ShipmentCancelled" "1" => ShipmentCancelled,
         "ShipmentLost" "1" => ShipmentLost,
     }
+    upcast {
+        "ShipmentScheduled" "1" to "2" => plain_to_personal,
+    }
+}
+
+/// Version 1 had the address in plain text, which no erasure reaches.
+fn plain_to_personal(mut event: Value) -> Result<Value, String> {
+    let subject = event["customer_id"].clone();
+    let address = event.get_mut("address").ok_or("it has no address")?;
+    *address = json!({ "personal_of": subject, "value": address.take() });
+    Ok(event)
 }
 
 /// Pieces of an order are to be sent to an address. An order may have several shipments.
@@ -32,10 +45,10 @@ published! {
 pub struct ShipmentScheduled {
     pub shipment_id: ShipmentId,
     pub order_id: OrderId,
-    /// Whose address it is.
+    /// Whose address it is, and goes with.
     pub customer_id: CustomerId,
     pub lines: Vec<ShipmentLine>,
-    pub address: Address,
+    pub address: Personal<Address>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

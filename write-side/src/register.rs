@@ -31,7 +31,11 @@ pub static REGISTER: &[Entry] = &[
         start: |given| Box::pin(orders::start(given)),
     },
     Entry { name: events::payments::SOURCE, follows: &[], start: |given| Box::pin(payments::start(given)) },
-    Entry { name: events::shipping::SOURCE, follows: &[], start: |given| Box::pin(shipping::start(given)) },
+    Entry {
+        name: events::shipping::SOURCE,
+        follows: &shipping::FOLLOWS,
+        start: |given| Box::pin(shipping::start(given)),
+    },
     Entry {
         name: events::notifications::SOURCE,
         follows: &notifications::FOLLOWS,
@@ -40,7 +44,7 @@ pub static REGISTER: &[Entry] = &[
 ];
 
 /// The services that publish something personal.
-pub const PERSONAL: [&str; 1] = [events::users::SOURCE];
+pub const PERSONAL: [&str; 2] = [events::users::SOURCE, events::shipping::SOURCE];
 
 /// The log of a service as the service and all its followers are to have it.
 pub fn log_of(service: &str, log: Arc<dyn EventLog>) -> Arc<dyn EventLog> {

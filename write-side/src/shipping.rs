@@ -12,8 +12,9 @@ use event_store::clock::Clock;
 use events::{
     ids::{CustomerId, OrderId, ShipmentId},
     orders::ORDER_LINES_MAX,
-    shipping::{ShipmentLine, ShipmentScheduled},
-    users::Address,
+    personal::Personal,
+    shipping::{SOURCE, ShipmentLine, ShipmentScheduled},
+    users::{self, Address},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -29,6 +30,9 @@ use crate::{
     },
     service::{Given, Service, StartError},
 };
+
+/// The feed that it follows: it tells who was erased.
+pub const FOLLOWS: [&str; 1] = [users::SOURCE];
 
 /// The shipment that the examples are about.
 pub const EXAMPLE: &str = "0198c0de-0000-7000-8000-000000000041";
@@ -52,12 +56,14 @@ impl FromRef<Shared> for Edge<Shipment> {
     }
 }
 
-/// Starts the service on its log.
+/// Starts the service on its log. Who the users' feed says is erased has no address here any more.
 pub async fn start(given: Given) -> Result<Service, StartError> {
+    let given = given.sealed();
     let clock = Arc::clone(&given.clock);
-    Service::start::<Shipment, _>(events::shipping::SOURCE, given, "shipments", None, |shipments| {
-        routes(Shared { shipments, clock })
-    })
+    let users = given.feeds.iter().find(|feed| **feed.source() == *users::SOURCE).cloned();
+    let users = users.ok_or_else(|| StartError::new(SOURCE, "it is not given the users' feed"))?;
+    let routes = |shipments| routes(Shared { shipments, clock });
+    Ok(Service::start::<Shipment, _>(SOURCE, given, "shipments", None, routes)?.erasing(users))
 }
 
 /// The routes under `/shipments`.
@@ -70,7 +76,7 @@ fn routes(shared: Shared) -> Routes {
         "address": { "street": "Avda. de la Constitución 2222", "city": "México D.F.", "country": "Mexico" },
     });
     let change = |id, summary| command(id, summary).on(&[EXAMPLE]).refuses(ENDED);
-    Routes::of(events::shipping::SOURCE, "How far the pieces of an order have come.")
+    Routes::of(SOURCE, "How far the pieces of an order have come.")
         .post(
             "/shipments",
             schedule,
@@ -172,7 +178,7 @@ async fn schedule(State(shipments): Shipments, incoming: Incoming) -> Answer {
         order_id: body.order_id,
         customer_id: body.customer_id,
         lines: body.lines.clone(),
-        address: body.address.clone(),
+        address: Personal::of(body.customer_id, body.address.clone()),
     });
     shipments.run(&incoming, Asked { id: shipment_id.0, body: &body, command, creates: true, occurred_at: None }).await
 }
@@ -228,7 +234,7 @@ fn known(shipment: &KnownShipment) -> Value {
         "order_id": shipment.scheduled.order_id,
         "customer_id": shipment.scheduled.customer_id,
         "lines": shipment.scheduled.lines,
-        "address": shipment.scheduled.address,
+        "address": shipment.scheduled.address.value(),
         "status": shipment.status,
         "carrier": dispatched.map(|dispatched| &dispatched.carrier),
         "tracking": dispatched.map(|dispatched| &dispatched.tracking),

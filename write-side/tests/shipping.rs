@@ -2,10 +2,10 @@
 
 mod kit;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::DateTime;
-use event_store::{clock::ManualClock, memory::MemoryLog};
+use event_store::{clock::ManualClock, memory::MemoryLog, subject_keys::SubjectKeys};
 use kit::{ANA, Alone, CHAI, NOBODY, TEA};
 use serde_json::{Value, json};
 
@@ -31,6 +31,37 @@ fn parcel(quantity: u32) -> Value {
 
 fn shipment(command: &str) -> String {
     format!("/shipments/{PARCEL}/{command}")
+}
+
+/// The users service beside it, where Ana is registered.
+async fn shipping_and_users() -> (Arc<MemoryLog>, Alone, Alone) {
+    let users = Alone::open(MemoryLog::new("users")).await;
+    users.post("/users", json!({ "id": ANA, "name": "Ana", "email": "ana@example.com" })).await.expect(201);
+    let (log, clock) = (MemoryLog::new("shipping"), ManualClock::at(DateTime::from_timestamp(1_000_000, 0).unwrap()));
+    let shop = Alone::open_following(log.clone(), Arc::new(clock), vec![users.service.feed()]).await;
+    (log, shop, users)
+}
+
+/// Erases Ana, and waits until the shipping service has seen it.
+async fn erase_ana(users: &Alone, log: &MemoryLog) {
+    users.post(&format!("/users/{ANA}/erase"), json!({})).await.expect(200);
+    let seen = async {
+        while log.erased_up_to().await.unwrap().position == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), seen).await.expect("an erasure is seen at once");
+}
+
+async fn address_shown(shop: &Alone) -> Value {
+    shop.get(&format!("/shipments/{PARCEL}")).await.expect(200).body["address"].clone()
+}
+
+/// A schedule of the same parcel to another place: refused for as long as the first place is known.
+fn redirected() -> Value {
+    let mut elsewhere = parcel(2);
+    elsewhere["address"]["street"] = json!("2 Quay Street");
+    elsewhere
 }
 
 fn given_up(order_id: &str) -> Value {
@@ -85,6 +116,54 @@ async fn a_cancellation_that_overtakes_its_schedule_keeps_it_out() {
     assert_eq!(shop.post("/shipments", parcel(2)).await.expect(422).code(), "shipment_withdrawn");
     let shown = shop.get(&format!("/shipments/{PARCEL}")).await.expect(200);
     assert_eq!((&shown.body["status"], &shown.body["order_id"]), (&json!("WITHDRAWN"), &json!(ORDER)));
+}
+
+#[tokio::test]
+async fn whose_customer_is_erased_has_no_address_any_more_and_goes_on() {
+    let (log, shop, users) = shipping_and_users().await;
+    shop.post("/shipments", parcel(2)).await.expect(201);
+    shop.post(&shipment("dispatch"), json!({ "carrier": "Post", "tracking": "P-1" })).await.expect(200);
+    assert_eq!(address_shown(&shop).await, address());
+    assert_eq!(shop.post("/shipments", redirected()).await.expect(422).code(), "shipment_exists");
+    erase_ana(&users, &log).await;
+    assert_eq!(address_shown(&shop).await, Value::Null);
+    let feed = shop.get("/shipping/feed").await.expect(200).text;
+    assert!(!feed.contains("Quay Street") && feed.contains(CHAI), "{feed}");
+    let again = shop.post("/shipments", redirected()).await.expect(200);
+    assert_eq!(again.body["changed"], false, "the next command knows no address either");
+    shop.post(&shipment("deliver"), json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_command_under_way_during_the_erasure_brings_no_address_back() {
+    let (log, shop, users) = shipping_and_users().await;
+    shop.post("/shipments", parcel(2)).await.expect(201);
+    let commits = log.hold_commits().await;
+    let dispatch = shipment("dispatch");
+    let mut dispatched = Box::pin(shop.post(&dispatch, json!({ "carrier": "Post", "tracking": "P-1" })));
+    tokio::select! {
+        answer = &mut dispatched => panic!("commits are held: {answer:?}"),
+        () = erase_ana(&users, &log) => {}
+    }
+    assert_eq!(address_shown(&shop).await, Value::Null, "while it is under way");
+    let mut waiting = Box::pin(shop.post("/shipments", redirected()));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut waiting).await;
+    assert!(early.is_err(), "it is decided once the one before it is stored: {early:?}");
+    drop(commits);
+    dispatched.await.expect(200);
+    assert_eq!(waiting.await.expect(200).body["changed"], false, "decided without the address");
+    assert_eq!(address_shown(&shop).await, Value::Null);
+    let again = shop.post("/shipments", redirected()).await.expect(200);
+    assert_eq!(again.body["changed"], false, "the next command knows no address either");
+}
+
+#[tokio::test]
+async fn a_shipment_that_is_scheduled_after_the_erasure_has_no_address() {
+    let (log, shop, users) = shipping_and_users().await;
+    erase_ana(&users, &log).await;
+    shop.post("/shipments", parcel(2)).await.expect(201);
+    assert_eq!(address_shown(&shop).await, Value::Null);
+    shop.post("/shipments", redirected()).await.expect(200);
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     limits::Limits,
     log::{AppendItem, AppendOutcome, BatchError, Fingerprint, LogError, check_chain},
+    seal,
     writer::{Settled, WriteError, Writer},
 };
 
@@ -58,6 +59,9 @@ struct Stream<A: Domain> {
     base: Option<Loaded<A>>,
     /// `base` was read from the log for those who wait now, not kept from earlier.
     fresh: bool,
+    /// What is in memory of it may tell more than the log does by now: it is read anew before anything else is decided
+    /// on it, and not kept.
+    stale: bool,
     waiting: VecDeque<Pending<A>>,
     chain: Option<Chain<A>>,
 }
@@ -133,7 +137,7 @@ impl<A: Domain> Actor<A> {
                                 // a caller that is gone does not want to know
                                 let _ = reply.send(self.confirmed(&id));
                             }
-                            Message::Cool => self.hot.clear(),
+                            Message::Cool => self.cool(),
                             Message::Stop => stopping = true,
                         }
                     }
@@ -151,9 +155,16 @@ impl<A: Domain> Actor<A> {
 
     fn confirmed(&mut self, id: &Name) -> Option<Loaded<A>> {
         match self.streams.get(id) {
+            Some(stream) if stream.stale => None,
             Some(stream) => stream.base.clone(),
             None => self.hot.get(id).cloned(),
         }
+    }
+
+    fn cool(&mut self) {
+        self.hot.clear();
+        // a state that is under way, or was read before, would come back
+        self.streams.values_mut().for_each(|stream| stream.stale = true);
     }
 
     fn admit(&mut self, mut pending: Pending<A>, ready: &mut Vec<Name>) {
@@ -196,7 +207,8 @@ impl<A: Domain> Actor<A> {
                 let creates = A::creates(&pending.request.command);
                 let base = self.hot.pop(&id).or_else(|| creates.then(Loaded::default));
                 let cold = base.is_none();
-                free.insert(Stream { base, fresh: false, waiting: VecDeque::from([pending]), chain: None });
+                let waiting = VecDeque::from([pending]);
+                free.insert(Stream { base, fresh: false, stale: false, waiting, chain: None });
                 if cold {
                     self.load(id, Loaded::default());
                     return;
@@ -246,6 +258,10 @@ impl<A: Domain> Actor<A> {
             return;
         }
         let mut stream = self.streams.remove(&id).expect("it was there a line ago");
+        if std::mem::take(&mut stream.stale) {
+            self.reload(id, stream, Loaded::default());
+            return;
+        }
         let base = stream.base.take().expect("it was there a line ago");
         let mut speculative = base.clone();
         let mut items: Vec<AppendItem> = Vec::new();
@@ -295,6 +311,8 @@ impl<A: Domain> Actor<A> {
             }
             return;
         }
+        // whose key is gone when it is written is null in the log, and readable in the state that led to it
+        stream.stale = self.writer.log().is_sealed() && items.iter().any(is_personal);
         stream.base = Some(base);
         stream.chain = Some(Chain { members, state: changed.then_some(speculative.state) });
         self.streams.insert(id.clone(), stream);
@@ -375,7 +393,9 @@ impl<A: Domain> Actor<A> {
             }
             self.snapshots.offer(&id, version_before, &base);
             if stream.waiting.is_empty() {
-                self.hot.put(id, base);
+                if !stream.stale {
+                    self.hot.put(id, base);
+                }
             } else {
                 stream.base = Some(base);
                 stream.fresh = false;
@@ -435,6 +455,10 @@ fn check_item(item: &AppendItem, limits: &Limits) -> Result<(), CommandError> {
         Err(BatchError::Limit(limit)) => Err(CommandError::Limit(limit)),
         Err(error) => Err(CommandError::Internal(error.to_string())),
     }
+}
+
+fn is_personal(item: &AppendItem) -> bool {
+    item.events().iter().any(|event| seal::is_personal(&event.payload))
 }
 
 fn done<A>(base: &Loaded<A>, changed: bool, report: Option<Report>) -> Executed {

@@ -4,7 +4,8 @@
 //! - it is scheduled once, for 1 to 2,000 lines that name each product once; the same schedule again changes nothing;
 //! - scheduled -> dispatched -> delivered or lost; scheduled -> cancelled; nothing leads back, and the last three are ends;
 //! - a cancellation that comes before its schedule is kept, and keeps the schedule out: a command that comes late does no
-//!   harm.
+//!   harm;
+//! - once its customer is erased it has no address, and goes on as it is: what was handed to a carrier is on its way.
 
 use std::collections::HashSet;
 
@@ -131,7 +132,7 @@ impl Shipment {
                 Self::Absent | Self::Withdrawn(_),
                 ShipmentCommand::Dispatch { .. } | ShipmentCommand::Deliver { .. } | ShipmentCommand::Lose { .. },
             ) => Err(ShipmentError::NotFound),
-            (Self::Known(shipment), ShipmentCommand::Schedule(wanted)) if shipment.scheduled == wanted => Ok(vec![]),
+            (Self::Known(shipment), ShipmentCommand::Schedule(wanted)) if shipment.is_as(&wanted) => Ok(vec![]),
             (Self::Known(shipment), ShipmentCommand::Schedule(_)) => Err(ShipmentError::Exists(shipment.id())),
             (Self::Known(shipment), ShipmentCommand::Dispatch { carrier, tracking, at }) => {
                 shipment.dispatch(carrier, tracking, at)
@@ -172,6 +173,15 @@ fn check_order(shipment_id: ShipmentId, its: OrderId, named: OrderId) -> Result<
 impl KnownShipment {
     pub fn id(&self) -> ShipmentId {
         self.scheduled.shipment_id
+    }
+
+    /// Whether `wanted` is what was scheduled. An erased address can be told from none, and says no to none: a repeat that
+    /// comes after the erasure is still a repeat.
+    fn is_as(&self, wanted: &ShipmentScheduled) -> bool {
+        let ShipmentScheduled { shipment_id, order_id, customer_id, lines, address } = &self.scheduled;
+        (shipment_id, order_id, customer_id, lines)
+            == (&wanted.shipment_id, &wanted.order_id, &wanted.customer_id, &wanted.lines)
+            && (address.value().is_none() || *address == wanted.address)
     }
 
     fn dispatch(
@@ -286,6 +296,9 @@ impl Aggregate for Shipment {
 }
 
 impl Domain for Shipment {
+    // 2: the address is personal
+    const VERSION: u32 = 2;
+
     fn creates(command: &ShipmentCommand) -> bool {
         matches!(command, ShipmentCommand::Schedule(_))
     }

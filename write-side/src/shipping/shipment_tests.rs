@@ -1,4 +1,4 @@
-use events::{ids::UserId, shipping::ShipmentLine, users::Address};
+use events::{ids::UserId, personal::Personal, shipping::ShipmentLine, users::Address};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -6,6 +6,7 @@ use super::*;
 
 const ID: ShipmentId = ShipmentId(Uuid::from_u128(1));
 const ORDER: OrderId = OrderId(Uuid::from_u128(2));
+const CUSTOMER: UserId = UserId(Uuid::from_u128(4));
 const OTHER_ORDER: OrderId = OrderId(Uuid::from_u128(3));
 
 fn at(hour: i64) -> DateTime<Utc> {
@@ -19,7 +20,8 @@ fn line(product: u128, quantity: u32) -> ShipmentLine {
 fn wanted(lines: Vec<ShipmentLine>) -> ShipmentScheduled {
     let (street, city, country) = ("1 Quay Street".into(), "Riverton".into(), "GB".into());
     let address = Address { street, city, region: None, postal_code: None, country };
-    ShipmentScheduled { shipment_id: ID, order_id: ORDER, customer_id: UserId(Uuid::from_u128(4)), lines, address }
+    let address = Personal::of(CUSTOMER, address);
+    ShipmentScheduled { shipment_id: ID, order_id: ORDER, customer_id: CUSTOMER, lines, address }
 }
 
 fn scheduled() -> ShipmentEvent {
@@ -99,6 +101,15 @@ fn a_shipment_is_scheduled_once() {
     check(&[scheduled()], schedule(vec![line(1, 2)]), Ok(vec![]));
     check(&[scheduled(), dispatched(), lost()], schedule(vec![line(1, 2)]), Ok(vec![]));
     check(&[scheduled()], schedule(vec![line(1, 3)]), Err(ShipmentError::Exists(ID)));
+}
+
+#[test]
+fn a_repeat_of_the_schedule_is_one_after_the_erasure_too() {
+    let erased = ShipmentScheduled { address: Personal::erased(CUSTOMER), ..wanted(vec![line(1, 2)]) };
+    let given: [ShipmentEvent; 1] = [erased.into()];
+    check(&given, schedule(vec![line(1, 2)]), Ok(vec![]));
+    check(&given, schedule(vec![line(1, 3)]), Err(ShipmentError::Exists(ID)));
+    check(&given, dispatch(), Ok(vec![dispatched()]));
 }
 
 #[test]

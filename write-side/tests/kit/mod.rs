@@ -147,10 +147,17 @@ impl Alone {
         Self::open_at(log, SystemClock::shared()).await
     }
 
-    /// As [`Self::open`], where it is as late as `clock` says.
+    /// As [`Self::open`], where it is as late as `clock` says. Nothing ever happens in the services that it follows.
     pub async fn open_at(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>) -> Self {
+        let follows = register::find(&log.identity().source).unwrap().follows;
+        let feeds = follows.iter().map(|name| MemoryLog::new(name) as Arc<dyn Feed>).collect();
+        Self::open_following(log, clock, feeds).await
+    }
+
+    /// As [`Self::open_at`], where it follows `feeds`.
+    pub async fn open_following(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, feeds: Vec<Arc<dyn Feed>>) -> Self {
         let entry = register::find(&log.identity().source).unwrap();
-        let service = (entry.start)(Given { clock, ..Given::new(log) }).await.unwrap();
+        let service = (entry.start)(Given { clock, feeds, ..Given::new(log) }).await.unwrap();
         let client = Client { router: service.router.clone() };
         Self { service, client }
     }
