@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    problem::Problem,
+    problem::{MEMBERS, Problem},
     request::{IDEMPOTENCY_KEY, Incoming},
 };
 
@@ -139,6 +139,7 @@ impl<A: Domain> Edge<A> {
                     StatusCode::UNPROCESSABLE_ENTITY
                 };
                 let mut problem = Problem::new(status, refusal.code, detail);
+                debug_assert!(!refusal.data.keys().any(|name| MEMBERS.contains(&&**name)), "{:?}", refusal.data);
                 problem.more.data = refusal.data;
                 self.mark(&mut problem.more.headers, &done);
                 problem

@@ -15,6 +15,9 @@ use serde_json::{Map, Value};
 /// What `Content-Type` says of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// The members that every problem may have: what a refusal says besides has other names.
+pub const MEMBERS: [&str; 7] = ["type", "title", "status", "detail", "instance", "code", "traceId"];
+
 /// An answer that says what is wrong and what to do.
 #[derive(Debug, Clone)]
 pub struct Problem {

@@ -505,7 +505,7 @@ impl Domain for Payment {
                 of("wrong_currency", payment_id).with("currency", currency.as_str())
             }
             PaymentError::NotAuthorized(payment_id, status) => {
-                of("payment_not_authorized", payment_id).with("status", status.to_string())
+                of("payment_not_authorized", payment_id).with("payment_status", status.to_string())
             }
             PaymentError::BeingVoided(payment_id) => of("payment_being_voided", payment_id),
             PaymentError::BeingCaptured(payment_id) => of("payment_being_captured", payment_id),
@@ -518,7 +518,7 @@ impl Domain for Payment {
                     .with("authorized_minor", *authorized_minor)
             }
             PaymentError::NotCaptured(payment_id, status) => {
-                of("payment_not_captured", payment_id).with("status", status.to_string())
+                of("payment_not_captured", payment_id).with("payment_status", status.to_string())
             }
             PaymentError::RefundExists(refund_id) => {
                 Refusal::new("refund_exists", detail).with("refund_id", refund_id.to_string())

@@ -18,7 +18,12 @@ use event_store::{
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use uuid::Uuid;
-use write_side::{Given, ReplicaHome, Service, register};
+use write_side::{
+    Given, ReplicaHome, Service,
+    notifications::{Post, mailbox::MailFolder},
+    peer::Peer,
+    register,
+};
 
 pub const ANA: &str = "0198c0de-0000-7000-8000-000000000001";
 pub const CHAI: &str = "0198c0de-0000-7000-8000-000000000011";
@@ -194,27 +199,34 @@ pub struct Everything {
     pub logs: Vec<Arc<MemoryLog>>,
     pub services: Vec<Service>,
     pub router: Router,
+    /// Where mail goes.
+    _mail: tempfile::TempDir,
 }
 
 impl Everything {
     pub async fn open() -> Self {
         let (mut logs, mut services) = (Vec::new(), Vec::<Service>::new());
+        let mail = tempfile::tempdir().unwrap();
+        let mailer = Arc::new(MailFolder::open(mail.path()).unwrap());
+        let post = Post { mailer, sender: "Tributary <orders@shop.example>".parse().unwrap() };
         for entry in register::REGISTER {
             let log = MemoryLog::new(entry.name);
             let followed = services.iter().filter(|service| entry.follows.contains(&service.name));
             let feeds = followed.map(Service::feed).collect();
-            let given = Given { feeds, ..Given::new(log.clone() as Arc<dyn EventLog>) };
+            let peers = services.iter().map(|service| (service.name, Peer::here(service.router.clone()))).collect();
+            let given =
+                Given { feeds, peers, post: Some(post.clone()), ..Given::new(log.clone() as Arc<dyn EventLog>) };
             services.push((entry.start)(given).await.unwrap());
             logs.push(log);
         }
         let router = services.iter().fold(Router::new(), |router, service| router.merge(service.router.clone()));
-        Self { logs, services, router }
+        Self { logs, services, router, _mail: mail }
     }
 
-    /// How many events each log holds.
+    /// How many events each log holds, but that of notifications, which moves by itself.
     pub async fn heads(&self) -> Vec<u64> {
         let mut heads = Vec::new();
-        for log in &self.logs {
+        for log in self.logs.iter().filter(|log| *log.identity().source != *events::notifications::SOURCE) {
             heads.push(count(log).await);
         }
         heads
