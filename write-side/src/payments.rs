@@ -124,6 +124,7 @@ fn routes(shared: Shared) -> Routes {
         refund,
         change("refund_payment", "Pay back what was taken, all or some")
             .takes(Refund::read, json!({ "amount": dollars(900), "reason": "one came broken" }))
+            .after(&["authorize_payment", "capture_payment"])
             .needs_version()
             .refuses(&["payment_not_captured", "refund_exists", "refund_too_large", "too_many_refunds"])
             .refuses(&["amount_out_of_range", "wrong_currency"]),
