@@ -3,7 +3,8 @@
 //! Reading order:
 //! - [`workload`]: what both sides do, and how it is timed; `bench/peers` includes the same file.
 //! - [`ours`], [`peer`]: the two sides. [`stores`]: fresh logs for ours.
-//! - [`commands`], [`sqlite`] (its limit: [`raw_sqlite`]), [`feed`], [`load`]: in process. [`visible`], [`memory`]: the real binary ([`platform`]).
+//! - [`commands`], [`sqlite`] (its limit: [`raw_sqlite`]), [`feed`], [`load`]: in process. [`http`]: both sides as servers ([`serving`]).
+//!   [`visible`], [`memory`]: the real binary ([`platform`]).
 //! - [`report`], [`table`]: what is written down.
 //!
 //! What does not live here: thresholds that fail a test. A slow machine is not a fault; `--gate` is for those who ask.
@@ -13,6 +14,7 @@
 
 mod commands;
 mod feed;
+mod http;
 mod load;
 mod memory;
 mod ours;
@@ -20,6 +22,7 @@ mod peer;
 mod platform;
 mod raw_sqlite;
 mod report;
+mod serving;
 mod sqlite;
 mod stores;
 mod table;
@@ -86,6 +89,18 @@ enum Benchmark {
         #[arg(long, value_delimiter = ',', default_value = "hot,cold,fresh")]
         streams: Vec<Streams>,
     },
+    /// Commands per second and latency over HTTP, against a service on the peer.
+    Http {
+        /// Leave the peer (and with it all ratios) out.
+        #[arg(long)]
+        without_peer: bool,
+    },
+    /// Our side of `http`, as a process of its own.
+    #[command(hide = true)]
+    ServeAccounts {
+        #[arg(long)]
+        url: String,
+    },
     /// Commands per second through the bus alone, over the log in memory: what the bus itself costs.
     Bus,
     /// Commands per second on SQLite, against the same rows written 500 per transaction.
@@ -142,6 +157,8 @@ pub struct Scale {
     pub warm_up: Duration,
     pub duration: Duration,
     pub tasks: Vec<u64>,
+    /// Kept connections over which commands are sent by HTTP, one after another on each.
+    pub connections: u64,
     /// Streams that are prepared for one measurement.
     pub prepared: u64,
     /// Events of the feed that is read.
@@ -159,6 +176,7 @@ impl Scale {
             warm_up: Duration::from_millis(700),
             duration: Duration::from_secs(3),
             tasks: vec![1, 32, 256],
+            connections: 64,
             prepared: 10_000,
             feed_events: 200_000,
             // the last hundred behind the last snapshot, as many as are on average
@@ -174,6 +192,7 @@ impl Scale {
             warm_up: Duration::from_millis(20),
             duration: Duration::from_millis(200),
             tasks: vec![1, 8],
+            connections: 4,
             prepared: 50,
             feed_events: 600,
             load_events: 450,
@@ -210,6 +229,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         Benchmark::Commands { without_peer, streams } => {
             failed |= finish(&cli, None, commands(&scale, streams, *without_peer).await?)?;
         }
+        Benchmark::Http { without_peer } => failed |= finish(&cli, None, http(&scale, *without_peer).await?)?,
+        Benchmark::ServeAccounts { url } => http::accounts::serve(url).await?,
         Benchmark::Bus => failed |= finish(&cli, None, commands::run_bus_alone(&scale).await?)?,
         Benchmark::Sqlite => failed |= finish(&cli, None, sqlite::run(&scale).await?)?,
         Benchmark::Feed => failed |= finish(&cli, None, feed::run(&scale, &server().await?).await?)?,
@@ -225,6 +246,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             // figures of a smoke run are not kept
             let results = (!cli.smoke).then_some(&*results);
             failed |= finish(&cli, results, commands(&scale, &Streams::ALL, false).await?)?;
+            failed |= finish(&cli, results, http(&scale, false).await?)?;
             failed |= finish(&cli, results, sqlite::run(&scale).await?)?;
             failed |= finish(&cli, results, feed::run(&scale, &server().await?).await?)?;
             failed |= finish(&cli, results, load::run(&scale, &server().await?).await?)?;
@@ -244,6 +266,11 @@ async fn server() -> anyhow::Result<ThrowAwayPostgres> {
 async fn commands(scale: &Scale, streams: &[Streams], without_peer: bool) -> anyhow::Result<Report> {
     let peer = if without_peer { None } else { Some(Peer::build(&folder()).await?) };
     commands::run(scale, streams, &server().await?, peer.as_ref()).await
+}
+
+async fn http(scale: &Scale, without_peer: bool) -> anyhow::Result<Report> {
+    let peer = if without_peer { None } else { Some(Peer::build(&folder()).await?) };
+    http::run(scale, &server().await?, peer.as_ref()).await
 }
 
 async fn visible(scale: &Scale, url: Option<&str>, binary: &Binary) -> anyhow::Result<Report> {

@@ -67,6 +67,16 @@ impl Peer {
         output.lines().map(|line| serde_json::from_str(line).context("read the peer's figures")).collect()
     }
 
+    /// What serves the same commands over HTTP; `pool` = `None`: with the pool that postgres-es makes itself.
+    pub fn serve(&self, url: &str, pool: Option<u32>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "--url", url]);
+        if let Some(pool) = pool {
+            command.args(["--pool", &pool.to_string()]);
+        }
+        command
+    }
+
     async fn output(&self, url: &str, subcommand: &str, plan: Plan, more: &[String]) -> anyhow::Result<String> {
         let output = Command::new(&self.program)
             .args([subcommand, "--url", url, "--prepared", &plan.prepared.to_string()])

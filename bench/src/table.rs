@@ -10,7 +10,7 @@ const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
 /// The order in which benchmarks are told.
-const BENCHMARKS: [&str; 6] = ["commands", "sqlite", "feed", "load", "visible", "memory"];
+const BENCHMARKS: [&str; 7] = ["commands", "http", "sqlite", "feed", "load", "visible", "memory"];
 
 /// Replaces what stands between the markers of `into`.
 pub fn write(results: &Path, into: &Path) -> anyhow::Result<()> {

@@ -29,7 +29,8 @@ pub struct Deposit {
     pub amount_minor: i64,
     pub reference: Uuid,
     pub memo: String,
-    /// Whether this is the first of its account. A hint: the decision does not look at it.
+    /// Whether this is the first of its account. A hint: the decision does not look at it, and nobody is asked for it.
+    #[serde(skip)]
     pub opens: bool,
 }
 

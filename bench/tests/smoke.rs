@@ -32,6 +32,12 @@ fn commands_on_postgresql_are_measured() {
 }
 
 #[test]
+fn commands_over_http_are_measured() {
+    let report = check(&["http", "--without-peer"]);
+    assert_eq!(ratios(&report), 0, "nothing to compare with");
+}
+
+#[test]
 fn commands_on_the_bus_alone_are_measured() {
     check(&["bus"]);
 }

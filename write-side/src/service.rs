@@ -114,8 +114,9 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts writer and bus of `A` on a log. `routes` are what the service serves besides its feed.
-    pub(crate) fn start<A: Domain<Services = ()>, R: Into<Routes>>(
+    /// Starts writer and bus of `A` on a log. `routes` are what the service serves besides its feed. Also for services of
+    /// one's own, which the register does not know: whatever has the edge has all of its promises.
+    pub fn start<A: Domain<Services = ()>, R: Into<Routes>>(
         name: &'static str,
         given: Given,
         resource: &'static str,

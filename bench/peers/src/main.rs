@@ -3,15 +3,24 @@
 //! Prints one JSON object a line for each measurement. `bench` of the main workspace runs it between its own
 //! measurements, on the same server; it can also be run by hand.
 
+#[path = "../../src/serving.rs"]
+mod serving;
 #[path = "../../src/workload.rs"]
 mod workload;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
 use clap::{Args, Parser, Subcommand};
 use cqrs_es::Aggregate;
-use postgres_es::{default_postgress_pool, postgres_cqrs};
+use postgres_es::{PostgresCqrs, default_postgress_pool, postgres_cqrs};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -61,6 +70,14 @@ enum Command {
         #[arg(long, default_value_t = 500)]
         warm_up_ms: u64,
     },
+    /// Serves `POST /accounts/{id}/deposits` until standard input ends; prints the address.
+    Serve {
+        #[arg(long)]
+        url: String,
+        /// Size of the connection pool; without it, the pool that postgres-es makes itself.
+        #[arg(long)]
+        pool: Option<u32>,
+    },
 }
 
 #[derive(Args)]
@@ -97,6 +114,8 @@ async fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::Serve { url, pool: Some(connections) } => serve(connect(&url, connections).await?).await,
+        Command::Serve { url, pool: None } => serve(default_postgress_pool(&url).await).await,
     }
 }
 
@@ -167,4 +186,22 @@ async fn run(pool: PgPool, plan: Plan) -> anyhow::Result<()> {
     pool.close().await;
     println!("{}", serde_json::to_string(&measured)?);
     Ok(())
+}
+
+type Accounts = State<Arc<PostgresCqrs<Account>>>;
+
+/// The same commands over HTTP, as the documentation of the framework has them behind axum.
+async fn serve(pool: PgPool) -> anyhow::Result<()> {
+    let framework = Arc::new(postgres_cqrs::<Account>(pool.clone(), Vec::new(), ()));
+    let router = Router::new().route("/accounts/{id}/deposits", post(deposit)).with_state(framework);
+    serving::serve(router).await?;
+    pool.close().await;
+    Ok(())
+}
+
+async fn deposit(State(accounts): Accounts, Path(id): Path<String>, Json(command): Json<Deposit>) -> Response {
+    match accounts.execute(&id, command).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    }
 }
