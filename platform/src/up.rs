@@ -145,10 +145,14 @@ fn greet(url: &str, storage: &Storage, services: &[Service]) {
     output::line("");
     output::line(format!("  GraphQL playground   {url}/graphql"));
     // in the form that curl and shells expand
-    let each = |of: fn(&Service) -> &'static str| services.iter().map(of).collect::<Vec<_>>().join(",");
-    output::line(format!("  Commands             {url}/{{{}}}", each(|service| service.resource)));
+    let each = |names: &mut dyn Iterator<Item = &'static str>| names.collect::<Vec<_>>().join(",");
+    let commanded = services.iter().filter(|service| service.api.takes_commands());
+    output::line(format!("  Commands             {url}/{{{}}}", each(&mut commanded.map(|service| service.resource))));
     output::line(format!("  Their documentation  {url}/docs"));
-    output::line(format!("  Feeds                {url}/{{{}}}/feed", each(|service| service.name)));
+    output::line(format!(
+        "  Feeds                {url}/{{{}}}/feed",
+        each(&mut services.iter().map(|service| service.name))
+    ));
     output::line("  Read models          tributary projection status");
     output::line("");
 }

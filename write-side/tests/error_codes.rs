@@ -9,7 +9,7 @@ use std::{
 };
 
 use event_store::feed_http::{DAMAGED_CODE, QUERY_CODE, REGRESSED_CODE, UNAVAILABLE_CODE};
-use write_side::{Service, edge::openapi::operation::Kind};
+use write_side::Service;
 
 /// Where a code is named in the source: as the first text behind one of these.
 const PLACES: [&str; 5] = ["Problem::new(", "Refusal::new(", " at(", " of(", "single(headers"];
@@ -90,7 +90,7 @@ async fn every_refusal_is_documented_by_an_operation_and_no_other() {
     let mut found = Vec::new();
     let everything = kit::Everything::open().await;
     // who takes no command over HTTP has nobody to refuse one to
-    let takes_commands = |service: &&Service| service.api.operations.iter().any(|one| one.kind == Kind::Command);
+    let takes_commands = |service: &&Service| service.api.takes_commands();
     for service in everything.services.iter().filter(takes_commands) {
         sources(&root().join("write-side/src").join(service.name), &mut found);
     }

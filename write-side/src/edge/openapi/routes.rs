@@ -10,7 +10,7 @@ use axum::{
 };
 use events::principal::scope;
 
-use super::{Operation, document};
+use super::{Operation, document, operation::Kind};
 use crate::edge::access::{Customers, Gate};
 
 /// Routes that share the state `S`, each with its description.
@@ -28,6 +28,13 @@ pub struct Api {
     /// What it is for, in one sentence.
     pub about: &'static str,
     pub operations: Vec<Operation>,
+}
+
+impl Api {
+    /// Whether anything can be changed through it.
+    pub fn takes_commands(&self) -> bool {
+        self.operations.iter().any(|operation| operation.kind == Kind::Command)
+    }
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
