@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn with_authentication_any_address_will_do_and_the_demo_needs_a_token() {
-        let auth = ["--auth-issuer=i", "--auth-audience=a", "--auth-algorithm=RS256", "--auth-jwks=https://i/keys"];
+        let auth = ["--auth-issuer=i", "--auth-audience=a", "--auth-algorithm=RS256", "--auth-jwks=http://i/keys"];
         assert!(storage(&[&auth[..], &["--listen=0.0.0.0:8080"]].concat()).is_ok());
         let error = storage(&[&auth[..], &["--demo"]].concat()).err().expect("refused");
         assert!(error.contains("demo seed --token"), "{error}");

@@ -32,6 +32,9 @@ async fn commands_are_sent_events_are_followed_and_an_order_is_composed() {
     let (done, added) = send(&platform, &["/products", &format!("@{}", file.path().display())]).await;
     assert!(done && added["key"].as_str().is_some_and(|key| key.len() == 36), "{added}");
 
+    let (done, received) = send(&platform, &[&format!("/stock/{PRODUCT}/receive"), r#"{"quantity": 9}"#]).await;
+    assert!(done, "{received}");
+
     let rename = format!("/users/{CUSTOMER}/rename");
     let (done, refused) = send(&platform, &[&rename, r#"{"name": "Ada King"}"#, "--if-match", "7"]).await;
     assert!(!done && refused["status"] == 412 && refused["body"]["currentVersion"] == 1, "{refused}");
@@ -66,6 +69,7 @@ async fn commands_are_sent_events_are_followed_and_an_order_is_composed() {
     assert_eq!(composed["order"]["id"], ORDER);
     assert_eq!(composed["customer"]["name"], "Ada Lovelace");
     assert_eq!(composed["products"][0]["sku"], "MAP-1");
+    assert_eq!(composed["stock"].as_array().map(Vec::len), Some(1), "{composed}");
     let (status, problem) = platform.get(&format!("/composed/orders/{PRODUCT}")).await;
     assert_eq!((status, &problem["code"]), (404, &json!("order_not_found")));
     assert!(problem["traceId"].is_string(), "{problem}");
