@@ -340,7 +340,8 @@ async fn send(service: &write_side::Service, request: Request<Body>) -> (u16, Va
 }
 
 async fn post(service: &write_side::Service, path: &str, body: Value) -> (u16, Value) {
-    let request = Request::post(path).header("content-type", "application/json");
+    // a refund asks for a version; any will do here
+    let request = Request::post(path).header("content-type", "application/json").header("if-match", "*");
     send(service, request.body(Body::from(body.to_string())).unwrap()).await
 }
 
