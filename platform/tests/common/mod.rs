@@ -76,6 +76,18 @@ pub struct Platform {
     said: Arc<Mutex<Vec<String>>>,
 }
 
+/// Killed and gone: only a process that was waited for has let go of its data directory.
+impl Drop for Platform {
+    fn drop(&mut self) {
+        let started = Instant::now();
+        // it may have ended by itself
+        let _ = self.child.start_kill();
+        while started.elapsed() < Duration::from_secs(10) && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 impl Platform {
     pub async fn up(home: &Home) -> Self {
         Self::up_with(home, &[], &[]).await.expect("the platform comes up")
