@@ -63,10 +63,7 @@ async fn the_log_of_another_service_is_refused_by_name() {
     assert!(matches!(refused, Err(OpenError::OtherSource { .. })), "{refused:?}");
     let not_migrated = PostgresOptions { migrate: false, ..PostgresOptions::default() };
     let refused = PostgresLog::connect(&fresh_database("empty").await, "orders", not_migrated).await.map(|_| ());
-    assert!(
-        matches!(&refused, Err(OpenError::NotMigrated { missing }) if missing.contains(&"0001_events")),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Err(OpenError::NotMigrated { missing }) if missing.len() == 13), "{refused:?}");
     let nowhere = PostgresLog::connect("postgres://127.0.0.1:1/none", "orders", impatient()).await.map(|_| ());
     assert!(matches!(nowhere, Err(OpenError::Unavailable(_))), "{nowhere:?}");
 }
