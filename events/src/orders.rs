@@ -73,6 +73,9 @@ pub struct OrderCancelled {
     pub order_id: OrderId,
     pub customer_id: CustomerId,
     pub reason: String,
+    /// It was us who could not carry it out, and the reason is ours; otherwise both are the customer's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rejected: bool,
 }
 
 /// All of the order is on its way.
@@ -91,13 +94,17 @@ pub struct OrderDelivered {
     pub delivered_at: DateTime<Utc>,
 }
 
-/// Goods came back. `lines` are what came back this time; `complete` says that nothing is left with the customer.
+/// Goods came back, or were given up before they left. `lines` are those of this time; `complete` says that nothing is left
+/// with the customer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderReturned {
     pub order_id: OrderId,
     pub customer_id: CustomerId,
     pub lines: Vec<ReturnedLine>,
     pub complete: bool,
+    /// Why, where it was said: by who wanted to cancel and was too late for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

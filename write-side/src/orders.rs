@@ -120,18 +120,30 @@ fn routes(shared: Shared) -> Routes {
         .post(
             "/orders/{id}/cancel",
             cancel,
-            command("cancel_order", "Cancel an order that has not been confirmed")
+            command("cancel_order", "Cancel an order, or give all of it back once it is confirmed")
                 .takes(why, json!({ "reason": "ordered twice" }))
                 .on(&[EXAMPLE])
                 .after(&["place_order"])
                 .customers(Customers::Own)
-                .refuses(&["order_not_found", "order_already_confirmed", "order_already_shipped"])
-                .refuses(&["order_already_delivered", "order_already_returned"]),
+                .refuses(&["order_not_found"]),
+        )
+        .post(
+            "/orders/{id}/reject",
+            reject,
+            command(
+                "reject_order",
+                "It cannot be carried out: say why to the customer, in words without personal data",
+            )
+            .takes(why, json!({ "reason": "a product is out of stock" }))
+            .on(&[EXAMPLE])
+            .after(&["place_order"])
+            .refuses(&["order_not_found", "order_already_confirmed", "order_already_shipped"])
+            .refuses(&["order_already_delivered", "order_already_returned"]),
         )
         .post(
             "/orders/{id}/return",
             give_back,
-            command("return_order", "Take shipped goods back, all or some")
+            command("return_order", "Take goods back: all or some that were shipped, or all of a confirmed order")
                 .takes(returned, json!({ "lines": [{ "product_id": chai, "quantity": 1 }] }))
                 .on(&[EXAMPLE_IMPORTED])
                 .after(&["import_order"])
@@ -158,7 +170,7 @@ fn routes(shared: Shared) -> Routes {
             mark_delivered,
             carry_out("deliver_order", "All of the order is with the customer")
                 .after(&["ship_order"])
-                .refuses(&["order_not_shipped", "order_already_returned"]),
+                .refuses(&["order_not_shipped"]),
         )
         .with_state(shared)
 }
@@ -399,6 +411,11 @@ async fn cancel(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming:
     orders.check_owner(&incoming.principal, id, owner).await?;
     let reason = incoming.fields(why)?;
     orders.change(&incoming, id, &json!({ "reason": reason }), OrderCommand::Cancel { reason }).await
+}
+
+async fn reject(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {
+    let reason = incoming.fields(why)?;
+    orders.change(&incoming, id, &json!({ "reason": reason }), OrderCommand::Reject { reason }).await
 }
 
 async fn give_back(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {

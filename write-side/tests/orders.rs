@@ -71,18 +71,42 @@ async fn a_cancelled_order_says_why_and_is_carried_out_no_more() {
 }
 
 #[tokio::test]
-async fn a_confirmed_order_is_not_cancelled_but_returned_once_it_is_shipped() {
+async fn who_cancels_a_confirmed_order_gives_all_of_it_back_and_says_why() {
     let shop = Shop::open().await;
     let token = shop.stock_up().await;
-    let order = place(&shop, &[(CHAI, 1)], &token).await;
+    let order = place(&shop, &[(CHAI, 2), (TEA, 1)], &token).await;
     step(&shop, &order, "confirm").await;
-    let refused = shop.post(&format!("{order}/cancel"), json!({ "reason": "too late" })).await.expect(422);
+    let part = json!({ "lines": [{ "product_id": CHAI, "quantity": 1 }] });
+    let refused = shop.post(&format!("{order}/return"), part).await.expect(422);
+    assert_eq!((refused.code(), &refused.body["order_status"]), ("order_not_shipped", &json!("CONFIRMED")));
+    shop.post(&format!("{order}/cancel"), json!({ "reason": "too late" })).await.expect(200);
+    let shown = shop.get(&order).await.body;
+    let all = json!([{ "product_id": CHAI, "quantity": 2 }, { "product_id": TEA, "quantity": 1 }]);
+    assert_eq!((&shown["status"], &shown["returned"]), (&json!("RETURNED"), &all));
+    let feed = shop.get("/orders/feed").await.expect(200).text;
+    let last: Value = serde_json::from_str(feed.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["type"], &last["data"]["reason"]), (&json!("OrderReturned"), &json!("too late")));
+    for command in ["ship", "deliver"] {
+        let too_late = shop.post(&format!("{order}/{command}"), json!({})).await.expect(200);
+        assert_eq!(too_late.body["changed"], false, "{command}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_is_rejected_with_our_reason_for_as_long_as_it_is_not_confirmed() {
+    let shop = Shop::open().await;
+    let token = shop.stock_up().await;
+    let reason = json!({ "reason": "a product is out of stock" });
+    let open = place(&shop, &[(CHAI, 1)], &token).await;
+    shop.post(&format!("{open}/reject"), reason.clone()).await.expect(200);
+    let shown = shop.get(&open).await.body;
+    assert_eq!((&shown["status"], &shown["cancelled_because"]), (&json!("CANCELLED"), &reason["reason"]));
+    let again = shop.post(&format!("{open}/reject"), reason.clone()).await.expect(200);
+    assert_eq!(again.body["changed"], false);
+    let confirmed = place(&shop, &[(CHAI, 1)], &token).await;
+    step(&shop, &confirmed, "confirm").await;
+    let refused = shop.post(&format!("{confirmed}/reject"), reason).await.expect(422);
     assert_eq!((refused.code(), &refused.body["order_status"]), ("order_already_confirmed", &json!("CONFIRMED")));
-    let early = shop.post(&format!("{order}/return"), json!({})).await.expect(422);
-    assert_eq!(early.code(), "order_not_shipped");
-    step(&shop, &order, "ship").await;
-    step(&shop, &order, "return").await;
-    assert_eq!(shop.get(&order).await.body["status"], "RETURNED");
 }
 
 #[tokio::test]
@@ -92,8 +116,10 @@ async fn nobody_carries_out_an_order_that_was_never_placed() {
         let refused = shop.post(&format!("/orders/{}/{command}", kit::new_id()), json!({})).await.expect(404);
         assert_eq!(refused.code(), "order_not_found");
     }
-    let reason = json!({ "reason": "?" });
-    shop.post(&format!("/orders/{}/cancel", kit::new_id()), reason).await.expect(404);
+    for command in ["cancel", "reject"] {
+        let reason = json!({ "reason": "?" });
+        shop.post(&format!("/orders/{}/{command}", kit::new_id()), reason).await.expect(404);
+    }
 }
 
 fn priced(shown: &Value) -> i64 {

@@ -330,7 +330,8 @@ pub fn placed(n: u64, customer: u64, products: &[u64]) -> OrderEvent {
 }
 
 pub fn cancelled(n: u64) -> OrderEvent {
-    OrderCancelled { order_id: order(n), customer_id: user(1), reason: "changed my mind".to_owned() }.into()
+    let (order_id, customer_id, reason) = (order(n), user(1), "changed my mind".to_owned());
+    OrderCancelled { order_id, customer_id, reason, rejected: false }.into()
 }
 
 pub fn confirmed(n: u64) -> OrderEvent {
@@ -346,7 +347,8 @@ pub fn delivered(n: u64) -> OrderEvent {
 }
 
 pub fn returned(n: u64, complete: bool) -> OrderEvent {
-    OrderReturned { order_id: order(n), customer_id: user(1), lines: Vec::new(), complete }.into()
+    let (order_id, customer_id, lines) = (order(n), user(1), Vec::new());
+    OrderReturned { order_id, customer_id, lines, complete, reason: None }.into()
 }
 
 /// Which engine the query database is on.

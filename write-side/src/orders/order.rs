@@ -4,11 +4,13 @@
 //! - 1 to 2,000 lines, each product once, 1 to 1,000,000 pieces each, all in one currency, the total within money's bound;
 //! - a placed order names a customer and products that the orders service's replica knows and that are still to be had;
 //!   an imported one is history, and is taken over as it was;
-//! - placed, confirmed, shipped, delivered: one after the other. Cancelled only before it is confirmed, for from then on
-//!   money and goods move; returned only once it is shipped, and never more than was ordered.
+//! - placed, confirmed, shipped, delivered: one after the other. Cancelled or rejected only before it is confirmed: from then
+//!   on money and goods move, and who cancels gives everything back ([`returning`]). Rejected by us, it is never carried out.
 //!
 //! A return of named lines adds to earlier returns, so it is the one command that asks for more when it is repeated under
 //! another idempotency key.
+
+mod returning;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,7 +22,7 @@ use events::{
     money::{Currency, Money, sum_minor},
     orders::{
         ORDER, ORDER_LINES_MAX, OrderCancelled, OrderConfirmed, OrderDelivered, OrderEvent, OrderImported, OrderLine,
-        OrderPlaced, OrderReturned, OrderShipped, OrderStatus, ReturnedLine,
+        OrderPlaced, OrderShipped, OrderStatus, ReturnedLine,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -40,7 +42,12 @@ pub enum OrderCommand {
     Import(OrderImported),
     /// Stock and payment are settled.
     Confirm,
+    /// The customer wants it no longer: called off, or given back once it is confirmed.
     Cancel {
+        reason: String,
+    },
+    /// We cannot carry it out.
+    Reject {
         reason: String,
     },
     MarkShipped {
@@ -122,13 +129,15 @@ pub enum OrderError {
     TotalTooLarge,
     #[error("order {0} is {1} and can no longer be confirmed")]
     NotConfirmable(OrderId, OrderStatus),
-    #[error("order {0} is {1} and can no longer be cancelled")]
-    NotCancellable(OrderId, OrderStatus),
+    #[error("order {0} is {1} and can no longer be rejected")]
+    NotRejectable(OrderId, OrderStatus),
     #[error("order {0} is {1} and cannot be shipped: only a confirmed order is")]
     NotShippable(OrderId, OrderStatus),
     #[error("order {0} is {1} and cannot be delivered: only a shipped order is")]
     NotDeliverable(OrderId, OrderStatus),
-    #[error("order {0} is {1} and cannot be returned: only what was shipped can come back")]
+    #[error(
+        "order {0} is {1} and cannot be returned so: parts come back once they were shipped, before that all or nothing"
+    )]
     NotReturnable(OrderId, OrderStatus),
     #[error("{} of the lines name a product that was not ordered", .0.len())]
     ProductsNotOrdered(Vec<LineRef>),
@@ -184,6 +193,7 @@ impl Order {
                 Self::Absent,
                 OrderCommand::Confirm
                 | OrderCommand::Cancel { .. }
+                | OrderCommand::Reject { .. }
                 | OrderCommand::MarkShipped { .. }
                 | OrderCommand::MarkDelivered { .. }
                 | OrderCommand::Return { .. },
@@ -195,9 +205,10 @@ impl Order {
             }
             (Self::Known(order), OrderCommand::Confirm) => order.confirm(),
             (Self::Known(order), OrderCommand::Cancel { reason }) => order.cancel(reason),
+            (Self::Known(order), OrderCommand::Reject { reason }) => order.reject(reason),
             (Self::Known(order), OrderCommand::MarkShipped { shipped_at }) => order.mark_shipped(shipped_at),
             (Self::Known(order), OrderCommand::MarkDelivered { delivered_at }) => order.mark_delivered(delivered_at),
-            (Self::Known(order), OrderCommand::Return { lines }) => order.take_back(lines),
+            (Self::Known(order), OrderCommand::Return { lines }) => order.take_back(lines, None),
         }
     }
 }
@@ -306,10 +317,21 @@ impl KnownOrder {
     fn cancel(&self, reason: String) -> Result<Vec<OrderEvent>, OrderError> {
         let &Self { order_id, customer_id, status, .. } = self;
         match status {
-            OrderStatus::Pending => Ok(vec![OrderCancelled { order_id, customer_id, reason }.into()]),
+            OrderStatus::Pending => Ok(vec![OrderCancelled { order_id, customer_id, reason, rejected: false }.into()]),
             OrderStatus::Cancelled => Ok(vec![]),
             OrderStatus::Confirmed | OrderStatus::Shipped | OrderStatus::Delivered | OrderStatus::Returned => {
-                Err(OrderError::NotCancellable(order_id, status))
+                self.take_back(None, Some(reason))
+            }
+        }
+    }
+
+    fn reject(&self, reason: String) -> Result<Vec<OrderEvent>, OrderError> {
+        let &Self { order_id, customer_id, status, .. } = self;
+        match status {
+            OrderStatus::Pending => Ok(vec![OrderCancelled { order_id, customer_id, reason, rejected: true }.into()]),
+            OrderStatus::Cancelled => Ok(vec![]),
+            OrderStatus::Confirmed | OrderStatus::Shipped | OrderStatus::Delivered | OrderStatus::Returned => {
+                Err(OrderError::NotRejectable(order_id, status))
             }
         }
     }
@@ -327,69 +349,12 @@ impl KnownOrder {
         let &Self { order_id, customer_id, status, .. } = self;
         match status {
             OrderStatus::Shipped => Ok(vec![OrderDelivered { order_id, customer_id, delivered_at }.into()]),
-            OrderStatus::Delivered => Ok(vec![]),
-            OrderStatus::Returned if self.delivered_at.is_some() => Ok(vec![]),
-            OrderStatus::Pending | OrderStatus::Confirmed | OrderStatus::Cancelled | OrderStatus::Returned => {
+            // what was given up may have been on its way already: it is past this
+            OrderStatus::Delivered | OrderStatus::Returned => Ok(vec![]),
+            OrderStatus::Pending | OrderStatus::Confirmed | OrderStatus::Cancelled => {
                 Err(OrderError::NotDeliverable(order_id, status))
             }
         }
-    }
-
-    fn take_back(&self, lines: Option<Vec<ReturnedLine>>) -> Result<Vec<OrderEvent>, OrderError> {
-        match self.status {
-            OrderStatus::Shipped | OrderStatus::Delivered => {}
-            OrderStatus::Returned if lines.is_none() => return Ok(vec![]),
-            OrderStatus::Pending | OrderStatus::Confirmed | OrderStatus::Cancelled | OrderStatus::Returned => {
-                return Err(OrderError::NotReturnable(self.order_id, self.status));
-            }
-        }
-        let mut left: BTreeMap<ProductId, u32> =
-            self.lines.iter().map(|line| (line.product_id, line.quantity - self.returned(line.product_id))).collect();
-        let lines = match lines {
-            Some(lines) => lines,
-            None => {
-                let with_customer = left.iter().filter(|(_, quantity)| **quantity > 0);
-                with_customer.map(|(&product_id, &quantity)| ReturnedLine { product_id, quantity }).collect()
-            }
-        };
-        self.check_return(&lines, &left)?;
-        for line in &lines {
-            left.entry(line.product_id).and_modify(|left| *left -= line.quantity);
-        }
-        let complete = left.values().all(|quantity| *quantity == 0);
-        let (order_id, customer_id) = (self.order_id, self.customer_id);
-        Ok(vec![OrderReturned { order_id, customer_id, lines, complete }.into()])
-    }
-
-    fn check_return(&self, lines: &[ReturnedLine], left: &BTreeMap<ProductId, u32>) -> Result<(), OrderError> {
-        if !(1..=ORDER_LINES_MAX).contains(&lines.len()) {
-            return Err(OrderError::LineCount { lines: lines.len() });
-        }
-        let repeated = repeated(lines.iter().map(|line| line.product_id));
-        if !repeated.is_empty() {
-            return Err(OrderError::ProductsRepeated(repeated));
-        }
-        let stranger =
-            |(n, line): (usize, &ReturnedLine)| (!left.contains_key(&line.product_id)).then_some((n, line.product_id));
-        let strangers: Vec<LineRef> = lines.iter().enumerate().filter_map(stranger).collect();
-        if !strangers.is_empty() {
-            return Err(OrderError::ProductsNotOrdered(strangers));
-        }
-        for (line, &ReturnedLine { product_id, quantity }) in lines.iter().enumerate() {
-            let left = left.get(&product_id).copied().unwrap_or(0);
-            if quantity == 0 {
-                return Err(OrderError::Quantity { line, quantity });
-            }
-            if quantity > left {
-                let ordered = left + self.returned(product_id);
-                return Err(OrderError::ReturnTooLarge { line, product_id, quantity, left, ordered });
-            }
-        }
-        Ok(())
-    }
-
-    fn returned(&self, product_id: ProductId) -> u32 {
-        self.returned.get(&product_id).copied().unwrap_or(0)
     }
 }
 
@@ -509,7 +474,7 @@ impl Domain for Order {
             OrderError::MixedCurrencies { line, .. } => at("mixed_currencies", *line, "unit_price/currency", detail),
             OrderError::TotalTooLarge => Refusal::new("total_too_large", detail),
             OrderError::NotConfirmable(_, status)
-            | OrderError::NotCancellable(_, status)
+            | OrderError::NotRejectable(_, status)
             | OrderError::NotShippable(_, status)
             | OrderError::NotDeliverable(_, status)
             | OrderError::NotReturnable(_, status) => {

@@ -1,4 +1,4 @@
-use events::money::AMOUNT_MINOR_MAX;
+use events::{money::AMOUNT_MINOR_MAX, orders::OrderReturned};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -65,7 +65,11 @@ fn history(status: OrderStatus, lines: Vec<OrderLine>) -> OrderImported {
 }
 
 fn cancelled() -> OrderEvent {
-    OrderCancelled { order_id: ID, customer_id: ANA, reason: "changed my mind".into() }.into()
+    OrderCancelled { order_id: ID, customer_id: ANA, reason: "changed my mind".into(), rejected: false }.into()
+}
+
+fn rejected() -> OrderEvent {
+    OrderCancelled { order_id: ID, customer_id: ANA, reason: "out of stock".into(), rejected: true }.into()
 }
 
 fn confirmed() -> OrderEvent {
@@ -94,12 +98,23 @@ fn cancel() -> OrderCommand {
     OrderCommand::Cancel { reason: "changed my mind".into() }
 }
 
+fn reject() -> OrderCommand {
+    OrderCommand::Reject { reason: "out of stock".into() }
+}
+
 fn back(lines: &[(u128, u32)]) -> Vec<ReturnedLine> {
     lines.iter().map(|&(n, quantity)| ReturnedLine { product_id: product(n), quantity }).collect()
 }
 
 fn returned(lines: &[(u128, u32)], complete: bool) -> OrderEvent {
-    OrderReturned { order_id: ID, customer_id: ANA, lines: back(lines), complete }.into()
+    let (lines, reason) = (back(lines), None);
+    OrderReturned { order_id: ID, customer_id: ANA, lines, complete, reason }.into()
+}
+
+/// Everything that is left, by who wanted to cancel.
+fn given_up(lines: &[(u128, u32)]) -> OrderEvent {
+    let (lines, reason) = (back(lines), Some("changed my mind".into()));
+    OrderReturned { order_id: ID, customer_id: ANA, lines, complete: true, reason }.into()
 }
 
 fn give_back(lines: &[(u128, u32)]) -> OrderCommand {
@@ -232,14 +247,16 @@ fn a_step_before_its_turn_is_refused() {
     refuses(OrderStatus::Pending, deliver(), "order_not_shipped");
     refuses(OrderStatus::Confirmed, deliver(), "order_not_shipped");
     refuses(OrderStatus::Pending, EVERYTHING, "order_not_shipped");
-    refuses(OrderStatus::Confirmed, EVERYTHING, "order_not_shipped");
 }
 
 #[test]
-fn what_came_back_without_having_arrived_is_not_delivered_later() {
-    let given = [placed(vec![line(1, 2)]), confirmed(), shipped(), returned(&[(1, 2)], true)];
-    check(&given, deliver(), Err(OrderError::NotDeliverable(ID, OrderStatus::Returned)));
-    refuses(OrderStatus::Returned, deliver(), "order_already_returned");
+fn what_was_given_up_is_carried_to_its_end_without_a_trace() {
+    let before_shipping = [placed(vec![line(1, 2)]), confirmed(), given_up(&[(1, 2)])];
+    let on_its_way = [placed(vec![line(1, 2)]), confirmed(), shipped(), returned(&[(1, 2)], true)];
+    for command in [CONFIRM, ship(), deliver()] {
+        check(&before_shipping, command.clone(), Ok(vec![]));
+        check(&on_its_way, command, Ok(vec![]));
+    }
 }
 
 #[test]
@@ -258,16 +275,49 @@ fn a_cancelled_order_is_carried_out_no_more() {
 }
 
 #[test]
-fn an_order_is_cancelled_once_and_only_before_it_is_confirmed() {
-    let given = [placed(vec![line(1, 2)]), cancelled()];
-    check(&given[..1], cancel(), Ok(vec![cancelled()]));
-    check(&given, cancel(), Ok(vec![]));
-    check(&[], cancel(), Err(OrderError::NotFound));
-    check(&[given[0].clone(), confirmed()], cancel(), Err(OrderError::NotCancellable(ID, OrderStatus::Confirmed)));
-    refuses(OrderStatus::Confirmed, cancel(), "order_already_confirmed");
-    refuses(OrderStatus::Shipped, cancel(), "order_already_shipped");
-    refuses(OrderStatus::Delivered, cancel(), "order_already_delivered");
-    refuses(OrderStatus::Returned, cancel(), "order_already_returned");
+fn an_order_is_cancelled_or_rejected_once_before_it_is_confirmed() {
+    let given = [placed(vec![line(1, 2)])];
+    for (command, event) in [(cancel(), cancelled()), (reject(), rejected())] {
+        check(&[], command.clone(), Err(OrderError::NotFound));
+        check(&given, command, Ok(vec![event.clone()]));
+        for again in [cancel(), reject()] {
+            check(&[given[0].clone(), event.clone()], again, Ok(vec![]));
+        }
+        check(&[given[0].clone(), event], CONFIRM, Err(OrderError::NotConfirmable(ID, OrderStatus::Cancelled)));
+    }
+}
+
+#[test]
+fn who_cancels_a_confirmed_order_gives_everything_back() {
+    let life = [placed(vec![line(1, 3), line(2, 1)]), confirmed(), shipped(), delivered()];
+    for stage in 2..=life.len() {
+        check(&life[..stage], cancel(), Ok(vec![given_up(&[(1, 3), (2, 1)])]));
+    }
+    let part_is_back = [&life[..], &[returned(&[(1, 2)], false)]].concat();
+    check(&part_is_back, cancel(), Ok(vec![given_up(&[(1, 1), (2, 1)])]));
+    check(&[&life[..2], &[given_up(&[(1, 3), (2, 1)])]].concat(), cancel(), Ok(vec![]));
+}
+
+#[test]
+fn an_order_that_is_carried_out_is_not_rejected_any_more() {
+    let given = [placed(vec![line(1, 2)]), confirmed()];
+    check(&given, reject(), Err(OrderError::NotRejectable(ID, OrderStatus::Confirmed)));
+    refuses(OrderStatus::Confirmed, reject(), "order_already_confirmed");
+    refuses(OrderStatus::Shipped, reject(), "order_already_shipped");
+    refuses(OrderStatus::Delivered, reject(), "order_already_delivered");
+    refuses(OrderStatus::Returned, reject(), "order_already_returned");
+}
+
+#[test]
+fn what_is_confirmed_and_not_shipped_is_given_back_as_a_whole() {
+    let given = [placed(vec![line(1, 3), line(2, 1)]), confirmed()];
+    let all = returned(&[(1, 3), (2, 1)], true);
+    check(&given, EVERYTHING, Ok(vec![all.clone()]));
+    check(&given, give_back(&[(1, 3), (2, 1)]), Ok(vec![all]));
+    for part in [give_back(&[(1, 3)]), give_back(&[(1, 2), (2, 1)])] {
+        check(&given, part, Err(OrderError::NotReturnable(ID, OrderStatus::Confirmed)));
+    }
+    refuses(OrderStatus::Confirmed, give_back(&[(1, 1)]), "order_not_shipped");
 }
 
 #[test]
@@ -313,6 +363,7 @@ fn any_command() -> impl Strategy<Value = OrderCommand> {
         status.prop_map(|status| OrderCommand::Import(history(status, vec![line(1, 3), line(2, 2)]))),
         Just(CONFIRM),
         Just(cancel()),
+        Just(reject()),
         Just(ship()),
         Just(deliver()),
         Just(EVERYTHING),
@@ -360,9 +411,21 @@ proptest! {
             (_, _, Err(_)) => prop_assert_eq!(&order, &before),
             (_, _, Ok(events)) if events.is_empty() => prop_assert_eq!(&order, &before),
             (_, OrderCommand::Place(_) | OrderCommand::Import(_), Ok(_)) => prop_assert_eq!(&before, &Order::Absent),
+            (Order::Known(was), OrderCommand::Cancel { reason } | OrderCommand::Reject { reason }, Ok(_))
+                if was.status == OrderStatus::Pending =>
+            {
+                prop_assert_eq!(known(&order)?.status, OrderStatus::Cancelled);
+                prop_assert_eq!(known(&order)?.cancelled_because.as_ref(), Some(reason));
+            }
             (Order::Known(was), OrderCommand::Cancel { .. }, Ok(_)) => {
-                prop_assert_eq!(was.status, OrderStatus::Pending);
-                prop_assert_eq!(&known(&order)?.cancelled_because, &Some("changed my mind".to_owned()));
+                prop_assert!(matches!(
+                    was.status,
+                    OrderStatus::Confirmed | OrderStatus::Shipped | OrderStatus::Delivered
+                ));
+                prop_assert_eq!(known(&order)?.status, OrderStatus::Returned);
+            }
+            (Order::Known(was), OrderCommand::Reject { .. }, Ok(_)) => {
+                prop_assert!(false, "rejected when it was {}", was.status);
             }
             (Order::Known(was), OrderCommand::Confirm, Ok(_)) => {
                 prop_assert_eq!((was.status, known(&order)?.status), (OrderStatus::Pending, OrderStatus::Confirmed));
@@ -376,7 +439,9 @@ proptest! {
                 prop_assert_eq!(known(&order)?.delivered_at, Some(*delivered_at));
             }
             (Order::Known(was), OrderCommand::Return { .. }, Ok(_)) => {
-                prop_assert!(matches!(was.status, OrderStatus::Shipped | OrderStatus::Delivered));
+                let was_shipped = matches!(was.status, OrderStatus::Shipped | OrderStatus::Delivered);
+                let is_given_up = was.status == OrderStatus::Confirmed && known(&order)?.status == OrderStatus::Returned;
+                prop_assert!(was_shipped || is_given_up);
             }
             (Order::Absent, _, Ok(_)) => prop_assert!(false, "decided on nothing"),
         }
