@@ -31,6 +31,9 @@ pub struct NotificationRequested {
     pub user_id: UserId,
     pub kind: NotificationKind,
     pub channel: Channel,
+    /// Why, where that is ours to tell: what a customer has written stays with their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Somebody who delivers messages has taken it.
@@ -56,6 +59,8 @@ pub struct NotificationFailed {
 pub enum NotificationKind {
     OrderReceived,
     OrderCancelled,
+    /// We cannot carry it out.
+    OrderRejected,
     OrderShipped,
     OrderDelivered,
     OrderReturned,

@@ -19,6 +19,8 @@ pub mod scope {
     pub const ADMIN: &str = "admin";
     /// Read models may be asked.
     pub const QUERY: &str = "query";
+    /// For the services of the platform among themselves: opens every service's commands and the state of its aggregates.
+    pub const SERVICE: &str = "service";
 }
 
 /// Opens a service's commands: `orders:write`.
@@ -29,6 +31,11 @@ pub fn write_scope(service: &str) -> String {
 /// Opens the state of a service's aggregates: `orders:read`.
 pub fn read_scope(service: &str) -> String {
     format!("{service}:read")
+}
+
+/// Whether a scope is one of [`read_scope`]'s or [`write_scope`]'s.
+fn is_of_a_service(scope: &str) -> bool {
+    scope.ends_with(":read") || scope.ends_with(":write")
 }
 
 /// The name of whom nobody knows.
@@ -62,6 +69,11 @@ impl Principal {
         Self { name: ANONYMOUS.into(), customer: None, may: May::Scopes(BTreeSet::new()) }
     }
 
+    /// A service of this process that asks another one: as if it had shown a token with the scope [`scope::SERVICE`].
+    pub fn service(name: &'static str) -> Self {
+        Self { name: name.into(), customer: None, may: May::Scopes([scope::SERVICE.to_owned()].into()) }
+    }
+
     /// Someone with a token.
     ///
     /// Errors: the name is empty, too long, not printable ASCII without spaces, or that of nobody.
@@ -91,7 +103,9 @@ impl Principal {
     pub fn may(&self, scope: &str) -> bool {
         match &self.may {
             May::Everything => true,
-            May::Scopes(scopes) => scopes.contains(scope),
+            May::Scopes(scopes) => {
+                scopes.contains(scope) || (is_of_a_service(scope) && scopes.contains(scope::SERVICE))
+            }
         }
     }
 
@@ -128,6 +142,18 @@ mod tests {
     fn anonymous_may_everything_and_nobody_nothing() {
         assert!(Principal::anonymous().may(scope::ADMIN));
         assert!(!Principal::nobody().may(scope::QUERY));
+    }
+
+    #[test]
+    fn a_service_commands_and_reads_the_others_and_administers_nothing() {
+        let checkout = Principal::service("checkout");
+        assert_eq!((&**checkout.name(), checkout.customer()), ("checkout", None));
+        assert!(checkout.may(&write_scope("orders")) && checkout.may(&read_scope("users")));
+        for scope in [scope::ADMIN, scope::IMPORT, scope::FEED, scope::QUERY] {
+            assert!(!checkout.may(scope), "{scope}");
+        }
+        let elsewhere = Principal::try_new("checkout-1", None, [scope::SERVICE.to_owned()]).expect("a name");
+        assert!(elsewhere.may(&write_scope("payments")) && !elsewhere.may(scope::ADMIN));
     }
 
     #[test]

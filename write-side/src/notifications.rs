@@ -104,6 +104,7 @@ fn seen(notification: &Notification) -> Option<Value> {
         "user_id": requested.user_id,
         "kind": requested.kind,
         "channel": requested.channel,
+        "reason": requested.reason,
         "status": status,
         "failed_because": failed_because,
     }))
@@ -117,6 +118,7 @@ fn shown() -> Value {
         ("user_id", schema::uuid()),
         ("kind", schema::string()),
         ("channel", schema::string()),
+        ("reason", schema::nullable(schema::string())),
         ("status", schema::string()),
         ("failed_because", schema::nullable(schema::string())),
     ])

@@ -194,6 +194,15 @@ fn graphql_cannot_name_an_event_store() {
 }
 
 #[test]
+fn services_speak_to_each_other_as_peers_and_in_no_other_way() {
+    let is_peer = |path: &Path| path.components().any(|part| Path::new(&part).file_stem() == Some("peer".as_ref()));
+    let speaking = source_lines("write-side").into_iter().filter(|(_, _, line)| line.contains("reqwest"));
+    let (peers, others): (Vec<_>, Vec<_>) = speaking.partition(|(path, _, _)| is_peer(path));
+    assert!(!peers.is_empty(), "peers speak over the network");
+    assert!(others.is_empty(), "what is sent goes through write-side/src/peer.rs, with its bounds: {others:?}");
+}
+
+#[test]
 fn the_write_side_cannot_name_a_read_model() {
     for name in ["read_side", "order_details", "OrderDetails"] {
         assert_absent("write-side", name, |line| line.contains(name));

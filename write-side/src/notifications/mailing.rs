@@ -13,7 +13,7 @@ use event_store::{
     log::Fingerprint,
 };
 use events::{
-    envelope::RecordedEvent,
+    envelope::{Metadata, RecordedEvent},
     ids::{NotificationId, OrderId, UserId},
     notifications::{Channel, FailureReason, NotificationEvent, NotificationKind, NotificationRequested, SOURCE},
     orders::{self, OrderEvent},
@@ -25,7 +25,7 @@ use super::{
     notification::{Notification, NotificationCommand, NotificationStatus},
 };
 use crate::{
-    peer::{Peer, PeerError},
+    peer::{Peer, PeerError, PeerQuestion},
     reactor::{Acted, Due, Reaction, Wanted, decode},
 };
 
@@ -70,7 +70,7 @@ impl Reaction for Mailing {
                 | OrderEvent::OrderShipped(_)
                 | OrderEvent::OrderDelivered(_)
                 | OrderEvent::OrderReturned(_) => Wanted::Now,
-                // a confirmed order is no news to who was told that it is received
+                // who was told that it is received waits for it to be on its way: two messages within a second help nobody
                 OrderEvent::OrderImported(_) | OrderEvent::OrderConfirmed(_) => Wanted::Nothing,
             },
             _ => match decode::<NotificationEvent>(event)? {
@@ -101,28 +101,37 @@ impl Mailing {
     /// Notes in our own log that a user is to be told what happened to their order.
     async fn request(&self, due: &Due) -> Result<(), Acted> {
         let event = decode::<OrderEvent>(&due.event).map_err(|reject| Acted::Hindered(reject.to_string()))?;
-        let (order_id, kind, user_id) = match event {
+        let (order_id, kind, reason) = match event {
             OrderEvent::OrderPlaced(placed) => {
-                (placed.order_id, NotificationKind::OrderReceived, Some(placed.customer_id))
+                let user_id = placed.customer_id;
+                return self.ask(due, placed.order_id, user_id, NotificationKind::OrderReceived, None).await;
             }
-            OrderEvent::OrderCancelled(cancelled) => {
-                (cancelled.order_id, NotificationKind::OrderCancelled, self.told(cancelled.order_id).await?)
+            OrderEvent::OrderCancelled(cancelled) if cancelled.rejected => {
+                (cancelled.order_id, NotificationKind::OrderRejected, Some(cancelled.reason))
             }
-            OrderEvent::OrderShipped(shipped) => {
-                (shipped.order_id, NotificationKind::OrderShipped, self.told(shipped.order_id).await?)
-            }
-            OrderEvent::OrderDelivered(delivered) => {
-                (delivered.order_id, NotificationKind::OrderDelivered, self.told(delivered.order_id).await?)
-            }
-            OrderEvent::OrderReturned(returned) => {
-                (returned.order_id, NotificationKind::OrderReturned, self.told(returned.order_id).await?)
-            }
+            OrderEvent::OrderCancelled(cancelled) => (cancelled.order_id, NotificationKind::OrderCancelled, None),
+            OrderEvent::OrderShipped(shipped) => (shipped.order_id, NotificationKind::OrderShipped, None),
+            OrderEvent::OrderDelivered(delivered) => (delivered.order_id, NotificationKind::OrderDelivered, None),
+            OrderEvent::OrderReturned(returned) => (returned.order_id, NotificationKind::OrderReturned, None),
             OrderEvent::OrderImported(_) | OrderEvent::OrderConfirmed(_) => return Ok(()),
         };
-        let Some(user_id) = user_id else { return Ok(()) };
+        match self.told(order_id).await? {
+            Some(user_id) => self.ask(due, order_id, user_id, kind, reason).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn ask(
+        &self,
+        due: &Due,
+        order_id: OrderId,
+        user_id: UserId,
+        kind: NotificationKind,
+        reason: Option<String>,
+    ) -> Result<(), Acted> {
         let notification_id = notification_id(order_id, due.event.sequence);
         let channel = Channel::Email;
-        let requested = NotificationRequested { notification_id, order_id, user_id, kind, channel };
+        let requested = NotificationRequested { notification_id, order_id, user_id, kind, channel, reason };
         self.run(due, notification_id, NotificationCommand::Request(requested)).await
     }
 
@@ -141,7 +150,7 @@ impl Mailing {
         let Notification::Known { requested, status: NotificationStatus::Requested } = self.load(id).await? else {
             return Ok(());
         };
-        let command = match self.recipient(requested.user_id).await? {
+        let command = match self.recipient(due, requested.user_id).await? {
             Recipient::Unknown => NotificationCommand::Fail { reason: FailureReason::UserUnknown },
             Recipient::Erased => NotificationCommand::Fail { reason: FailureReason::UserErased },
             Recipient::Known { name, email } => {
@@ -162,10 +171,13 @@ impl Mailing {
         self.run(due, id, command).await
     }
 
-    async fn recipient(&self, user_id: UserId) -> Result<Recipient, Acted> {
+    async fn recipient(&self, due: &Due, user_id: UserId) -> Result<Recipient, Acted> {
         // that the users service does not answer is no fault of the message: it is not spent an attempt on
         let hindered = |error: PeerError| Acted::Hindered(error.to_string());
-        let Some(user) = self.users.show(&format!("/users/{user_id}")).await.map_err(hindered)? else {
+        let Metadata { correlation_id, traceparent, .. } = due.metadata(NAME);
+        let path = format!("/users/{user_id}");
+        let question = PeerQuestion { path, correlation_id, traceparent, principal: SOURCE };
+        let Some(user) = self.users.show(&question).await.map_err(hindered)? else {
             return Ok(Recipient::Unknown);
         };
         match (user["name"].as_str(), user["email"].as_str()) {
@@ -200,12 +212,24 @@ impl Mailing {
 
 fn mail(sender: &Sender, asked: &NotificationRequested, date: DateTime<Utc>, name: String, email: String) -> Mail {
     let order_id = asked.order_id;
+    let because = asked.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let rejected = format!("We cannot carry it out{because}. Nothing will be sent, and you pay nothing for it.");
     let (subject, said) = match asked.kind {
-        NotificationKind::OrderReceived => ("We have received your order", "We have received it, and are on it."),
-        NotificationKind::OrderCancelled => ("Your order is cancelled", "It is cancelled; nothing will be sent."),
+        NotificationKind::OrderReceived => (
+            "We have received your order",
+            "We have received it. You hear from us again when it is on its way, or if we cannot carry it out.",
+        ),
+        NotificationKind::OrderCancelled => {
+            ("Your order is cancelled", "It is cancelled. Nothing will be sent, and you pay nothing for it.")
+        }
+        NotificationKind::OrderRejected => ("We cannot carry out your order", &*rejected),
         NotificationKind::OrderShipped => ("Your order is on its way", "It has been shipped."),
         NotificationKind::OrderDelivered => ("Your order has arrived", "It has been delivered."),
-        NotificationKind::OrderReturned => ("Your return has arrived", "What you sent back has arrived."),
+        // given back after it arrived, or given up before it left
+        NotificationKind::OrderReturned => (
+            "We have taken your order back",
+            "We have taken it back, all or the part you wanted. What you have paid for that is paid back to you.",
+        ),
     };
     let text = format!("Hello {name},\n\nthis is about your order {order_id}.\n{said}\n\nYour shop\n");
     let (id, from) = (asked.notification_id, sender.clone());

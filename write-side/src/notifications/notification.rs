@@ -141,7 +141,8 @@ mod tests {
     const ANA: UserId = UserId(Uuid::from_u128(3));
 
     fn request(kind: NotificationKind) -> NotificationRequested {
-        NotificationRequested { notification_id: ID, order_id: ORDER, user_id: ANA, kind, channel: Channel::Email }
+        let (channel, reason) = (Channel::Email, None);
+        NotificationRequested { notification_id: ID, order_id: ORDER, user_id: ANA, kind, channel, reason }
     }
 
     fn requested() -> NotificationEvent {

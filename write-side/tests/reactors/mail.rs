@@ -135,12 +135,20 @@ impl World {
     }
 
     async fn cancel(&self, n: u128) {
-        let cancelled = OrderCancelled { order_id: order(n), customer_id: ANA, reason: "changed my mind".into() };
+        let (order_id, reason) = (order(n), "changed my mind".into());
+        let cancelled = OrderCancelled { order_id, customer_id: ANA, reason, rejected: false };
         tell(&self.orders, ORDER, order(n).0, &OrderEvent::from(cancelled)).await;
     }
 
+    async fn reject(&self, n: u128) {
+        let (order_id, reason) = (order(n), "the payment was declined".into());
+        let rejected = OrderCancelled { order_id, customer_id: ANA, reason, rejected: true };
+        tell(&self.orders, ORDER, order(n).0, &OrderEvent::from(rejected)).await;
+    }
+
     async fn give_back(&self, n: u128) {
-        let returned = OrderReturned { order_id: order(n), customer_id: ANA, lines: vec![], complete: true };
+        let (order_id, lines, complete, reason) = (order(n), vec![], true, None);
+        let returned = OrderReturned { order_id, customer_id: ANA, lines, complete, reason };
         tell(&self.orders, ORDER, order(n).0, &OrderEvent::from(returned)).await;
     }
 
@@ -180,6 +188,13 @@ impl World {
 
     pub async fn reaches(&self, n: u128, sequence: u64, status: NotificationStatus) {
         until(&format!("{status:?}"), || async { self.status(n, sequence).await == Some(status) }).await;
+    }
+
+    /// What was written about the event at `sequence` of an order, as one line.
+    fn message(&self, n: u128, sequence: u64) -> String {
+        let name = format!("{}.eml", notification_id(order(n), sequence));
+        let (_, message) = self.messages().into_iter().find(|(file, _)| *file == name).unwrap();
+        message.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     fn messages(&self) -> Vec<(String, String)> {
@@ -281,10 +296,24 @@ async fn each_milestone_of_an_order_is_told_and_an_import_is_not() {
     for (n, sequence) in [(2, 2), (3, 1), (3, 2), (7, 1), (7, 2)] {
         assert_eq!(world.status(n, sequence).await, None);
     }
-    let cancelled = notification_id(order(1), 2);
-    let message = world.messages().into_iter().find(|(name, _)| *name == format!("{cancelled}.eml")).unwrap().1;
+    let message = world.message(1, 2);
     assert!(message.contains("Subject: Your order is cancelled") && message.contains(EMAIL), "{message}");
     assert!(message.contains(&order(1).to_string()), "{message}");
+    assert!(!message.contains("changed my mind"), "what a customer wrote stays with their order: {message}");
+    assert!(world.message(2, 5).contains("Subject: We have taken your order back"), "{:?}", world.messages());
+    reactor.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_cannot_be_served_is_told_why() {
+    let world = World::new(Home::sqlite()).await;
+    let reactor = world.reactor(world.folder()).await;
+    world.place(1, ANA).await;
+    world.reject(1).await;
+    world.reaches(1, 2, NotificationStatus::Sent).await;
+    let message = world.message(1, 2);
+    assert!(message.contains("Subject: We cannot carry out your order"), "{message}");
+    assert!(message.contains("We cannot carry it out: the payment was declined. Nothing will be sent"), "{message}");
     reactor.shutdown().await;
 }
 
@@ -331,7 +360,7 @@ async fn the_users_service_is_asked_over_the_network_and_waited_for() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let mailer = world.folder();
-    let users = Peer::there(&format!("http://{address}/")).unwrap();
+    let users = Peer::there(&format!("http://{address}/"), None).unwrap();
     let reactor = world.reactor_on(&world.duties, users, Arc::clone(&mailer) as _).await;
     world.place(1, ANA).await;
     let asked_in_vain =
