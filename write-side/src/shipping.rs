@@ -1,5 +1,7 @@
-//! The shipping service: how far the pieces of an order have come. Its HTTP surface; [`shipment`] decides.
+//! The shipping service: how far the pieces of an order have come. Its HTTP surface; [`shipment`] decides, [`address_book`]
+//! knows where customers live.
 
+mod address_book;
 pub mod shipment;
 
 use std::sync::Arc;
@@ -19,7 +21,10 @@ use events::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::shipment::{KnownShipment, Shipment, ShipmentCommand};
+use self::{
+    address_book::AddressBook,
+    shipment::{KnownShipment, Shipment, ShipmentCommand},
+};
 use crate::{
     edge::{
         Edge, Incoming, PathId, Problem, Routes,
@@ -47,6 +52,7 @@ type Answer = Result<Response, Problem>;
 #[derive(Clone)]
 struct Shared {
     shipments: Edge<Shipment>,
+    addresses: Arc<AddressBook>,
     clock: Arc<dyn Clock>,
 }
 
@@ -58,11 +64,14 @@ impl FromRef<Shared> for Edge<Shipment> {
 
 /// Starts the service on its log. Who the users' feed says is erased has no address here any more.
 pub async fn start(given: Given) -> Result<Service, StartError> {
-    let given = given.sealed();
+    let mut given = given.sealed();
+    let missing = |what: &str| StartError::new(SOURCE, format!("it is not given {what}"));
     let clock = Arc::clone(&given.clock);
     let users = given.feeds.iter().find(|feed| **feed.source() == *users::SOURCE).cloned();
-    let users = users.ok_or_else(|| StartError::new(SOURCE, "it is not given the users' feed"))?;
-    let routes = |shipments| routes(Shared { shipments, clock });
+    let users = users.ok_or_else(|| missing("the users' feed"))?;
+    let asked = given.peers.remove(users::SOURCE).ok_or_else(|| missing("the users service to ask"))?;
+    let addresses = Arc::new(AddressBook { users: asked });
+    let routes = |shipments| routes(Shared { shipments, addresses, clock });
     Ok(Service::start::<Shipment, _>(SOURCE, given, "shipments", None, routes)?.erasing(users))
 }
 
@@ -80,10 +89,14 @@ fn routes(shared: Shared) -> Routes {
         .post(
             "/shipments",
             schedule,
-            command("schedule_shipment", "Plan to send the pieces of an order")
-                .takes(Schedule::read, scheduled)
-                .creates()
-                .refuses(&["shipment_exists", "shipment_withdrawn", "line_count", "product_repeated"]),
+            command(
+                "schedule_shipment",
+                "Plan to send the pieces of an order, to the customer's address if it names none",
+            )
+            .takes(Schedule::read, scheduled)
+            .creates()
+            .fails(503, &["users_unavailable"])
+            .refuses(&["shipment_exists", "shipment_withdrawn", "line_count", "product_repeated"]),
         )
         .get(
             "/shipments/{id}",
@@ -150,7 +163,8 @@ struct Schedule {
     order_id: OrderId,
     customer_id: CustomerId,
     lines: Vec<ShipmentLine>,
-    address: Address,
+    /// The customer's own without one.
+    address: Option<Address>,
 }
 
 impl Schedule {
@@ -159,7 +173,7 @@ impl Schedule {
         let order_id = fields.required("order_id", fields::id);
         let customer_id = fields.required("customer_id", fields::id);
         let lines = fields.list("lines", ORDER_LINES_MAX, shipment_line);
-        let address = fields.object("address", fields::address);
+        let address = fields.optional_object("address", fields::address);
         Some(Self { id: id?, order_id: order_id?, customer_id: customer_id?, lines: lines?, address: address? })
     }
 }
@@ -170,16 +184,28 @@ fn shipment_line(fields: &mut Fields<'_>) -> Option<ShipmentLine> {
     Some(ShipmentLine { product_id: product_id?, quantity: quantity? })
 }
 
-async fn schedule(State(shipments): Shipments, incoming: Incoming) -> Answer {
+async fn schedule(State(shared): State<Shared>, incoming: Incoming) -> Answer {
     let body = incoming.fields(Schedule::read)?;
+    let shipments = &shared.shipments;
     let shipment_id = body.id.unwrap_or_else(|| incoming.made_id(shipments.service()).into());
-    let command = ShipmentCommand::Schedule(ShipmentScheduled {
+    let address = match &body.address {
+        Some(address) => Some(address.clone()),
+        None => match shared.addresses.address_of(body.customer_id, &incoming.conversation).await {
+            Ok(address) => address,
+            // what is scheduled already is answered as it was, whoever is away now
+            Err(_) if shipments.is_answered(&incoming).await? => None,
+            Err(problem) => return Err(problem),
+        },
+    };
+    let subject = body.customer_id;
+    let wanted = ShipmentScheduled {
         shipment_id,
         order_id: body.order_id,
-        customer_id: body.customer_id,
+        customer_id: subject,
         lines: body.lines.clone(),
-        address: Personal::of(body.customer_id, body.address.clone()),
-    });
+        address: address.map_or_else(|| Personal::erased(subject), |address| Personal::of(subject, address)),
+    };
+    let command = ShipmentCommand::Schedule { wanted, names_address: body.address.is_some() };
     shipments.run(&incoming, Asked { id: shipment_id.0, body: &body, command, creates: true, occurred_at: None }).await
 }
 

@@ -2,12 +2,26 @@
 
 mod kit;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use axum::{Router, extract::Request, response::IntoResponse};
 use chrono::DateTime;
-use event_store::{clock::ManualClock, memory::MemoryLog, subject_keys::SubjectKeys};
+use event_store::{
+    clock::ManualClock,
+    feed::{Cursor, Feed, PageLimit},
+    memory::MemoryLog,
+    subject_keys::SubjectKeys,
+};
 use kit::{ANA, Alone, CHAI, NOBODY, TEA};
 use serde_json::{Value, json};
+use tower::ServiceExt;
+use write_side::{edge::Problem, peer::Peer};
 
 /// A shipment.
 const PARCEL: &str = "0198c0de-0000-7000-8000-0000000000b1";
@@ -33,13 +47,32 @@ fn shipment(command: &str) -> String {
     format!("/shipments/{PARCEL}/{command}")
 }
 
-/// The users service beside it, where Ana is registered.
+/// The users service beside it, where Ana is registered without an address.
 async fn shipping_and_users() -> (Arc<MemoryLog>, Alone, Alone) {
     let users = Alone::open(MemoryLog::new("users")).await;
     users.post("/users", json!({ "id": ANA, "name": "Ana", "email": "ana@example.com" })).await.expect(201);
-    let (log, clock) = (MemoryLog::new("shipping"), ManualClock::at(DateTime::from_timestamp(1_000_000, 0).unwrap()));
-    let shop = Alone::open_following(log.clone(), Arc::new(clock), vec![users.service.feed()]).await;
+    let asked = Peer::here(users.service.router.clone());
+    let (log, shop) = shipping_beside(&users, asked).await;
     (log, shop, users)
+}
+
+async fn shipping_beside(users: &Alone, asked: Peer) -> (Arc<MemoryLog>, Alone) {
+    let (log, clock) = (MemoryLog::new("shipping"), ManualClock::at(DateTime::from_timestamp(1_000_000, 0).unwrap()));
+    let shop = Alone::open_asking(log.clone(), Arc::new(clock), vec![users.service.feed()], asked).await;
+    (log, shop)
+}
+
+/// Ana lives there now.
+async fn move_ana(users: &Alone, street: &str) {
+    let home = json!({ "street": street, "city": "Riverton", "country": "GB" });
+    users.post(&format!("/users/{ANA}/address"), home).await.expect(200);
+}
+
+/// A parcel whose schedule says nothing of where to.
+fn unaddressed() -> Value {
+    let mut parcel = parcel(2);
+    parcel.as_object_mut().unwrap().remove("address");
+    parcel
 }
 
 /// Erases Ana, and waits until the shipping service has seen it.
@@ -167,6 +200,79 @@ async fn a_shipment_that_is_scheduled_after_the_erasure_has_no_address() {
 }
 
 #[tokio::test]
+async fn a_shipment_that_names_no_address_goes_where_its_customer_lived_that_day() {
+    let (log, shop, users) = shipping_and_users().await;
+    move_ana(&users, "1 Quay Street").await;
+    shop.post("/shipments", unaddressed()).await.expect(201);
+    assert_eq!(address_shown(&shop).await, address());
+    move_ana(&users, "2 Quay Street").await;
+    let again = shop.post("/shipments", unaddressed()).await.expect(200);
+    assert_eq!((&again.body["changed"], address_shown(&shop).await), (&json!(false), address()));
+
+    // it is as secret as one that was named, and goes with its customer
+    let page = log.page(Cursor::START, PageLimit::events(9), Duration::ZERO).await.unwrap();
+    assert!(!page.events[0].payload.contains("Quay Street"), "{}", page.events[0].payload);
+    erase_ana(&users, &log).await;
+    assert_eq!(address_shown(&shop).await, Value::Null);
+}
+
+#[tokio::test]
+async fn who_has_no_address_gets_a_shipment_all_the_same() {
+    let (log, shop, users) = shipping_and_users().await;
+    let of = |shipment: &str, customer: &str| {
+        let mut body = unaddressed();
+        (body["id"], body["customer_id"]) = (json!(shipment), json!(customer));
+        body
+    };
+    let [without, unknown, erased] = [kit::new_id(), kit::new_id(), kit::new_id()];
+    shop.post("/shipments", of(&without, ANA)).await.expect(201);
+    shop.post("/shipments", of(&unknown, NOBODY)).await.expect(201);
+    move_ana(&users, "1 Quay Street").await;
+    erase_ana(&users, &log).await;
+    shop.post("/shipments", of(&erased, ANA)).await.expect(201);
+    for id in [without, unknown, erased] {
+        let shown = shop.get(&format!("/shipments/{id}")).await.expect(200).body;
+        assert_eq!((&shown["status"], &shown["address"]), (&json!("SCHEDULED"), &Value::Null));
+    }
+}
+
+#[tokio::test]
+async fn while_the_users_service_is_away_a_shipment_without_an_address_waits() {
+    let users = Alone::open(MemoryLog::new("users")).await;
+    users.post("/users", json!({ "id": ANA, "name": "Ana", "email": "ana@example.com" })).await.expect(201);
+    move_ana(&users, "1 Quay Street").await;
+    let away = Arc::new(AtomicBool::new(true));
+    let switch = {
+        let (away, router) = (Arc::clone(&away), users.service.router.clone());
+        move |request: Request| {
+            let (is_away, router) = (away.load(Ordering::SeqCst), router.clone());
+            async move {
+                match is_away {
+                    true => Problem::unavailable("gone").into_response(),
+                    false => router.oneshot(request).await.unwrap(),
+                }
+            }
+        }
+    };
+    let (log, shop) = shipping_beside(&users, Peer::here(Router::new().fallback(switch))).await;
+    let key = [("idempotency-key", "schedule-1")];
+    let refused = shop.post_with("/shipments", unaddressed(), &key).await.expect(503);
+    assert_eq!((refused.code(), refused.header("retry-after")), ("users_unavailable", "1"));
+    assert_eq!(kit::count(&log).await, 0);
+    shop.post("/shipments", parcel(2)).await.expect(201);
+    shop.post(&shipment("cancel"), given_up(ORDER)).await.expect(200);
+
+    away.store(false, Ordering::SeqCst);
+    let mut other = unaddressed();
+    other["id"] = json!(kit::new_id());
+    let key = [("idempotency-key", "schedule-2")];
+    shop.post_with("/shipments", other.clone(), &key).await.expect(201);
+    away.store(true, Ordering::SeqCst);
+    let replayed = shop.post_with("/shipments", other, &key).await.expect(201);
+    assert_eq!(replayed.header("idempotency-replayed"), "true", "nobody has to be asked for what is done");
+}
+
+#[tokio::test]
 async fn no_input_is_answered_with_our_fault_and_none_leaves_half_an_effect() {
     let (log, shop) = shipping().await;
     shop.post("/shipments", parcel(2)).await.expect(201);
@@ -182,7 +288,7 @@ async fn no_input_is_answered_with_our_fault_and_none_leaves_half_an_effect() {
     let (dispatch, deliver, cancel) = (shipment("dispatch"), shipment("deliver"), shipment("cancel"));
     let unknown = format!("/shipments/{NOBODY}/deliver");
     let cases: Vec<(&str, Value, u16, &str, &[&str])> = vec![
-        ("/shipments", json!({}), 422, "validation_failed", &["/order_id", "/customer_id", "/lines", "/address"]),
+        ("/shipments", json!({}), 422, "validation_failed", &["/order_id", "/customer_id", "/lines"]),
         ("/shipments", with("order_id", json!(7)), 422, "validation_failed", &["/order_id"]),
         ("/shipments", with("lines", json!([])), 422, "validation_failed", &["/lines"]),
         ("/shipments", with("lines", json!(many(2_001))), 422, "validation_failed", &["/lines"]),

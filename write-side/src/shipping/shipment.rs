@@ -5,6 +5,7 @@
 //! - scheduled -> dispatched -> delivered or lost; scheduled -> cancelled; nothing leads back, and the last three are ends;
 //! - a cancellation that comes before its schedule is kept, and keeps the schedule out: a command that comes late does no
 //!   harm;
+//! - its address is the customer's own unless it was given one; a customer who has none may still be asked for it;
 //! - once its customer is erased it has no address, and goes on as it is: what was handed to a carrier is on its way.
 
 use std::collections::HashSet;
@@ -26,7 +27,11 @@ use thiserror::Error;
 /// What a shipment can be asked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ShipmentCommand {
-    Schedule(ShipmentScheduled),
+    Schedule {
+        wanted: ShipmentScheduled,
+        /// Otherwise its address is the customer's of this moment, and another moment's is no other wish.
+        names_address: bool,
+    },
     Dispatch {
         carrier: String,
         tracking: String,
@@ -114,14 +119,14 @@ impl Shipment {
     /// What follows from `command` here. Nothing when it is already so.
     pub fn decide(&self, command: ShipmentCommand) -> Result<Vec<ShipmentEvent>, ShipmentError> {
         match (self, command) {
-            (Self::Absent, ShipmentCommand::Schedule(wanted)) => {
+            (Self::Absent, ShipmentCommand::Schedule { wanted, .. }) => {
                 check_lines(&wanted)?;
                 Ok(vec![wanted.into()])
             }
             (Self::Absent, ShipmentCommand::Cancel { shipment_id, order_id, reason }) => {
                 Ok(vec![ShipmentWithdrawn { shipment_id, order_id, reason }.into()])
             }
-            (Self::Withdrawn(withdrawn), ShipmentCommand::Schedule(_)) => {
+            (Self::Withdrawn(withdrawn), ShipmentCommand::Schedule { .. }) => {
                 Err(ShipmentError::Withdrawn(withdrawn.shipment_id))
             }
             (Self::Withdrawn(withdrawn), ShipmentCommand::Cancel { order_id, .. }) => {
@@ -132,8 +137,10 @@ impl Shipment {
                 Self::Absent | Self::Withdrawn(_),
                 ShipmentCommand::Dispatch { .. } | ShipmentCommand::Deliver { .. } | ShipmentCommand::Lose { .. },
             ) => Err(ShipmentError::NotFound),
-            (Self::Known(shipment), ShipmentCommand::Schedule(wanted)) if shipment.is_as(&wanted) => Ok(vec![]),
-            (Self::Known(shipment), ShipmentCommand::Schedule(_)) => Err(ShipmentError::Exists(shipment.id())),
+            (Self::Known(shipment), ShipmentCommand::Schedule { wanted, names_address }) => {
+                let is_the_same = shipment.is_as(&wanted, names_address);
+                if is_the_same { Ok(vec![]) } else { Err(ShipmentError::Exists(shipment.id())) }
+            }
             (Self::Known(shipment), ShipmentCommand::Dispatch { carrier, tracking, at }) => {
                 shipment.dispatch(carrier, tracking, at)
             }
@@ -177,11 +184,11 @@ impl KnownShipment {
 
     /// Whether `wanted` is what was scheduled. An erased address can be told from none, and says no to none: a repeat that
     /// comes after the erasure is still a repeat.
-    fn is_as(&self, wanted: &ShipmentScheduled) -> bool {
+    fn is_as(&self, wanted: &ShipmentScheduled, names_address: bool) -> bool {
         let ShipmentScheduled { shipment_id, order_id, customer_id, lines, address } = &self.scheduled;
         (shipment_id, order_id, customer_id, lines)
             == (&wanted.shipment_id, &wanted.order_id, &wanted.customer_id, &wanted.lines)
-            && (address.value().is_none() || *address == wanted.address)
+            && (!names_address || address.value().is_none() || *address == wanted.address)
     }
 
     fn dispatch(
@@ -300,7 +307,7 @@ impl Domain for Shipment {
     const VERSION: u32 = 2;
 
     fn creates(command: &ShipmentCommand) -> bool {
-        matches!(command, ShipmentCommand::Schedule(_))
+        matches!(command, ShipmentCommand::Schedule { .. })
     }
 
     fn refusal(error: &ShipmentError) -> Refusal {

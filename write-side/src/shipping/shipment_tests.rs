@@ -50,7 +50,17 @@ fn lost() -> ShipmentEvent {
 }
 
 fn schedule(lines: Vec<ShipmentLine>) -> ShipmentCommand {
-    ShipmentCommand::Schedule(wanted(lines))
+    ShipmentCommand::Schedule { wanted: wanted(lines), names_address: true }
+}
+
+/// A schedule that names no address, at a moment when the customer has this one.
+fn schedule_to_customer(address: Option<&str>) -> ShipmentCommand {
+    let (city, country) = ("Riverton".into(), "GB".into());
+    let address =
+        address.map(|street| Address { street: street.into(), city, region: None, postal_code: None, country });
+    let address = address.map_or(Personal::erased(CUSTOMER), |address| Personal::of(CUSTOMER, address));
+    let wanted = ShipmentScheduled { address, ..wanted(vec![line(1, 2)]) };
+    ShipmentCommand::Schedule { wanted, names_address: false }
 }
 
 fn dispatch_with(tracking: &str, hour: i64) -> ShipmentCommand {
@@ -101,6 +111,14 @@ fn a_shipment_is_scheduled_once() {
     check(&[scheduled()], schedule(vec![line(1, 2)]), Ok(vec![]));
     check(&[scheduled(), dispatched(), lost()], schedule(vec![line(1, 2)]), Ok(vec![]));
     check(&[scheduled()], schedule(vec![line(1, 3)]), Err(ShipmentError::Exists(ID)));
+}
+
+#[test]
+fn a_schedule_that_names_no_address_is_the_same_wherever_its_customer_moves() {
+    check(&[], schedule_to_customer(Some("1 Quay Street")), Ok(vec![scheduled()]));
+    for moved in [Some("1 Quay Street"), Some("2 Quay Street"), None] {
+        check(&[scheduled()], schedule_to_customer(moved), Ok(vec![]));
+    }
 }
 
 #[test]
@@ -186,6 +204,8 @@ fn the_state_survives_its_serialization() {
 fn any_command() -> impl Strategy<Value = ShipmentCommand> {
     prop_oneof![
         (1_u32..3).prop_map(|quantity| schedule(vec![line(1, quantity)])),
+        prop_oneof![Just(Some("1 Quay Street")), Just(Some("2 Quay Street")), Just(None)]
+            .prop_map(schedule_to_customer),
         (1_i64..4).prop_map(|hour| dispatch_with("P-1", hour)),
         Just(dispatch_with("P-2", 1)),
         (1_i64..4).prop_map(|hour| ShipmentCommand::Deliver { at: at(hour) }),
@@ -220,7 +240,7 @@ proptest! {
         match (command, &decision) {
             (_, Err(_)) => prop_assert_eq!(&shipment, &before),
             (_, Ok(events)) if events.is_empty() => prop_assert_eq!(&shipment, &before),
-            (ShipmentCommand::Schedule(_), Ok(_)) => {
+            (ShipmentCommand::Schedule { .. }, Ok(_)) => {
                 prop_assert_eq!((&before, is), (&Shipment::Absent, Some(ShipmentStatus::Scheduled)));
             }
             (ShipmentCommand::Dispatch { .. }, Ok(_)) => {

@@ -159,10 +159,21 @@ impl Alone {
         Self::open_following(log, clock, feeds).await
     }
 
-    /// As [`Self::open_at`], where it follows `feeds`.
+    /// As [`Self::open_at`], where it follows `feeds`. The users service that it may ask knows nobody.
     pub async fn open_following(log: Arc<dyn EventLog>, clock: Arc<dyn Clock>, feeds: Vec<Arc<dyn Feed>>) -> Self {
+        Self::open_asking(log, clock, feeds, Peer::here(Router::new())).await
+    }
+
+    /// As [`Self::open_following`], where it may ask `users`.
+    pub async fn open_asking(
+        log: Arc<dyn EventLog>,
+        clock: Arc<dyn Clock>,
+        feeds: Vec<Arc<dyn Feed>>,
+        users: Peer,
+    ) -> Self {
         let entry = register::find(&log.identity().source).unwrap();
-        let service = (entry.start)(Given { clock, feeds, ..Given::new(log) }).await.unwrap();
+        let peers = [("users", users)].into();
+        let service = (entry.start)(Given { clock, feeds, peers, ..Given::new(log) }).await.unwrap();
         let client = Client { router: service.router.clone() };
         Self { service, client }
     }
