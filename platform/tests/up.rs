@@ -241,3 +241,43 @@ async fn a_database_that_answers_nothing_does_not_keep_the_platform_from_ending(
     // 10 s for requests and 10 s for the roles
     assert!(asked.elapsed() < Duration::from_secs(23), "ended after {:?}", asked.elapsed());
 }
+
+/// A command in a conversation of its own.
+async fn say(platform: &Platform, path: &str, body: &Value, headers: &[(&str, &str)]) -> (u16, Value) {
+    let request = platform.http.post(format!("{}{path}", platform.url)).json(body);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let answer = request.send().await.expect("an answer");
+    (answer.status().as_u16(), answer.json().await.expect("JSON"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_found_by_its_correlation_id_in_the_log_lines_and_in_its_events() {
+    const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    // as it logs when nobody says otherwise
+    let arguments = ["--log-format=json", "--log=warn,tributary=info"];
+    let home = Home::sqlite();
+    let platform = Platform::up_with(&home, &arguments, &[]).await.expect("up");
+    let user = json!({"id": CUSTOMER, "name": "Ada Lovelace", "email": "ada@example.com"});
+    let headers = [("x-correlation-id", "desk-7/ada"), ("traceparent", TRACEPARENT)];
+    let (status, answer) = say(&platform, "/users", &user, &headers).await;
+    assert_eq!(status, 201, "{answer}");
+    let (_, feed) = platform.get("/users/feed").await;
+    assert_eq!((&feed["correlationid"], &feed["traceparent"]), (&json!("desk-7/ada"), &json!(TRACEPARENT)), "{feed}");
+
+    // news of users that will never come: said to the caller and, as something is late, to the operator
+    let epoch = platform.command("/users", "again", "", user).await.token;
+    let epoch = epoch.split(':').nth(1).expect("a token names its log's epoch").to_owned();
+    let ahead = format!("users:{epoch}:1000:-");
+    let order = json!({"customer_id": CUSTOMER, "lines": [{"product_id": PRODUCT, "quantity": 2}]});
+    let headers = [("x-correlation-id", "desk-7/order"), ("consistency-token", &*ahead), ("consistency-wait", "10")];
+    let (status, answer) = say(&platform, "/orders", &order, &headers).await;
+    assert_eq!((status, &answer["traceId"]), (503, &json!("desk-7/order")), "{answer}");
+    let of_the_request = || {
+        let lines = platform.said().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        lines.filter(|line| line["span"]["correlation_id"] == "desk-7/order").collect::<Vec<_>>()
+    };
+    platform.until("logged", || async { !of_the_request().is_empty() }).await;
+    let line = &of_the_request()[0];
+    assert_eq!((&line["level"], &line["fields"]["code"]), (&json!("WARN"), &json!("consistency_timeout")), "{line}");
+    assert_eq!((&line["span"]["method"], &line["span"]["path"]), (&json!("POST"), &json!("/orders")), "{line}");
+}

@@ -116,12 +116,12 @@ pub struct Service {
 impl Service {
     /// Starts writer and bus of `A` on a log. `routes` are what the service serves besides its feed. Also for services of
     /// one's own, which the register does not know: whatever has the edge has all of its promises.
-    pub fn start<A: Domain<Services = ()>, R: Into<Routes>>(
+    pub fn start<A: Domain<Services = ()>, R: FnOnce(Edge<A>) -> Routes>(
         name: &'static str,
         given: Given,
         resource: &'static str,
         replica: Option<Arc<Replica>>,
-        routes: impl FnOnce(Edge<A>) -> R,
+        routes: R,
     ) -> Result<Self, StartError> {
         let source = &given.log.identity().source;
         if **source != *name {
@@ -133,7 +133,7 @@ impl Service {
         let retention = Retention::start(Arc::clone(&log), given.retention);
         let closing = CancellationToken::new();
         let feed: Arc<dyn Feed> = Arc::clone(&log) as Arc<dyn Feed>;
-        let routes: Routes = routes(Edge::new(bus.clone(), resource)).into();
+        let routes = routes(Edge::new(bus.clone(), resource));
         let (router, api) = routes.merge(edge::feed::routes(feed, closing.clone())).serve(name);
         let cool = {
             let bus = bus.clone();

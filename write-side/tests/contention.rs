@@ -17,12 +17,12 @@ use serde_json::json;
 const CLIENTS: usize = 64;
 const PIECES: u64 = 40;
 
-/// Every client asks one of `processes` for a piece, all at once.
-async fn the_last_pieces(processes: &[Alone]) {
-    let first = &processes[0];
+/// Every client asks one of `services` for a piece, all at once.
+async fn the_last_pieces(services: &[Alone]) {
+    let first = &services[0];
     first.post(&format!("/stock/{CHAI}/receive"), json!({ "quantity": PIECES })).await.expect(200);
     let asking = (0..CLIENTS).map(|n| {
-        let client = Client::clone(&processes[n % processes.len()]);
+        let client = Client::clone(&services[n % services.len()]);
         tokio::spawn(async move {
             let wanted = json!({ "order_id": kit::new_id(), "line": 0, "quantity": 1 });
             client.post(&format!("/stock/{CHAI}/reserve"), wanted).await.expect(200)
@@ -42,8 +42,8 @@ async fn the_last_pieces(processes: &[Alone]) {
     // one event a client, on top of the receipt: each has a version of its own, and the last one is the stream's
     versions.sort_unstable();
     assert_eq!(versions, (2..=CLIENTS as u64 + 1).collect::<Vec<_>>());
-    for process in processes {
-        let shown = process.get(&format!("/stock/{CHAI}")).await.expect(200);
+    for shop in services {
+        let shown = shop.get(&format!("/stock/{CHAI}")).await.expect(200);
         assert_eq!(shown.header("etag"), format!("\"{}\"", CLIENTS + 1));
         assert_eq!((&shown.body["on_hand"], &shown.body["available"]), (&json!(PIECES), &json!(0)));
     }
@@ -51,8 +51,8 @@ async fn the_last_pieces(processes: &[Alone]) {
     let of_type = |name: &str| feed.text.lines().filter(|line| line.contains(&format!("\"type\":\"{name}\""))).count();
     assert_eq!(feed.text.lines().count(), CLIENTS + 1);
     assert_eq!(of_type("StockReserved"), PIECES as usize, "{}", feed.text);
-    for process in processes {
-        process.service.shutdown().await;
+    for shop in services {
+        shop.service.shutdown().await;
     }
 }
 
@@ -68,14 +68,15 @@ async fn as_many_clients_get_a_piece_as_there_are_on_sqlite() {
     the_last_pieces(&[Alone::open(log as Arc<dyn EventLog>).await]).await;
 }
 
-/// Two services that know nothing of each other but the database: each decides on a state that the other has outdated.
+/// Two services that know nothing of each other but the database: each decides on a state that the other has outdated. Two
+/// processes of the binary do the same in `platform/tests/contention.rs`.
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_clients_get_a_piece_as_there_are_from_two_processes_on_one_postgresql_database() {
+async fn as_many_clients_get_a_piece_as_there_are_from_two_services_on_one_postgresql_database() {
     let url = testkit::postgres::fresh_database("inventory").await;
-    let mut processes = Vec::new();
+    let mut services = Vec::new();
     for _ in 0..2 {
         let log = PostgresLog::connect(&url, "inventory", PostgresOptions::default()).await.unwrap();
-        processes.push(Alone::open(log as Arc<dyn EventLog>).await);
+        services.push(Alone::open(log as Arc<dyn EventLog>).await);
     }
-    the_last_pieces(&processes).await;
+    the_last_pieces(&services).await;
 }

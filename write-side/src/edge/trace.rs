@@ -68,7 +68,8 @@ pub async fn around(mut request: Request, next: Next) -> Response {
     }
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let span = tracing::info_span!("request", %method, path, correlation_id = conversation.correlation_id);
+    // at the highest level, so that no filter takes the correlation id from the lines that it lets through
+    let span = tracing::error_span!("request", %method, path, correlation_id = conversation.correlation_id);
     request.extensions_mut().insert(conversation.clone());
     let answer = AssertUnwindSafe(tokio::time::timeout(REQUEST_WAIT_MAX, next.run(request))).catch_unwind();
     let response = match answer.instrument(span.clone()).await {

@@ -8,10 +8,8 @@ use axum::{
     response::IntoResponse,
     routing::{MethodRouter, get, post},
 };
-use events::principal::scope;
 
 use super::{Operation, document, operation::Kind};
-use crate::edge::access::{Customers, Gate};
 
 /// Routes that share the state `S`, each with its description.
 pub struct Routes<S = ()> {
@@ -85,13 +83,4 @@ impl Routes {
 /// A document that is fetched anew whenever the binary is another.
 pub fn json(text: String) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], text)
-}
-
-impl From<Router> for Routes {
-    /// Routes that nothing is said about: nobody but an administrator may.
-    fn from(router: Router) -> Self {
-        let gate = Gate { scope: scope::ADMIN.into(), customers: Customers::None, needs_version: false };
-        let router = router.route_layer(from_fn(move |request, next| gate.clone().around(request, next)));
-        Self { service: String::new(), router, about: "", operations: Vec::new() }
-    }
 }
