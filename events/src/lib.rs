@@ -7,7 +7,7 @@
 //! - [`personal`]: values that belong to a person, and can be erased.
 //! - [`ids`], [`money`], [`principal`]: the words all services share.
 //! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`]: one file a service,
-//!   one type an event.
+//!   one type an event. [`saga`] has what all sagas publish.
 //!
 //! What does not live here: decisions (write-side), folds into rows (projections), and any IO. Golden samples of
 //! every published version lie in `golden/`; a test reads each of them back.
@@ -33,6 +33,8 @@ pub mod orders;
 pub mod payments;
 #[cfg(feature = "domain")]
 pub mod principal;
+#[cfg(feature = "domain")]
+pub mod saga;
 #[cfg(feature = "domain")]
 pub mod shipping;
 #[cfg(feature = "domain")]

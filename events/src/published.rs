@@ -80,6 +80,7 @@ fn upcast<E: Published>(event_type: &str, event_version: &str, payload: &str) ->
 /// stored for ever; the payload carries it once more as `type`, so that it can be read without its envelope. Versions
 /// that are no longer written follow as `upcast { "TypeName" "1" to "2" => function, }`.
 #[cfg(feature = "domain")]
+#[macro_export]
 macro_rules! published {
     (
         $(#[$meta:meta])* pub enum $name:ident { $($event_type:literal $event_version:literal => $event:ident,)+ }

@@ -6,6 +6,7 @@
 //!   users and products.
 //! - [`edge`]: what all of them do the same way over HTTP; every code it answers has a paragraph in `docs/errors.md`.
 //! - [`reactor`]: what acts on events outside the database; [`progress`]: where followers keep how far they are.
+//! - [`saga`]: what ends whole or undone across services, as an engine.
 //! - [`peer`]: how one asks another.
 //! - [`service`], [`register`]: how they are started and found.
 //!
@@ -22,6 +23,7 @@ pub mod peer;
 pub mod progress;
 pub mod reactor;
 pub mod register;
+pub mod saga;
 pub mod service;
 pub mod shipping;
 pub mod users;

@@ -2,8 +2,8 @@
 //!
 //! It follows its own feed from the first event and foreign ones from their heads, so that it never acts on a history
 //! it was not there for. What an event obliges it to do becomes a **duty**, noted in the transaction that moves the
-//! checkpoint; a runner does duties that are due, one after another for each stream, many streams at once, and again
-//! with backoff until the [`Reaction`] says that they are done.
+//! checkpoint; a runner does duties that are due, one after another for each lane (a stream, unless the reaction says
+//! otherwise), many lanes at once, and again with backoff until the [`Reaction`] says that they are done.
 //!
 //! So whatever crashes, a duty is done at least once, and the rest is the reaction's: it acts under [`Due::key`], which
 //! is made from the event and therefore the same each time, and before it acts it looks whether the result is recorded
@@ -69,12 +69,25 @@ pub trait Reaction: Send + Sync + 'static {
     async fn act(&self, due: &Due) -> Acted;
 }
 
-/// When something is to be done about an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When something is to be done about an event, and how much.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     Nothing,
     Now,
     At(DateTime<Utc>),
+    /// Several things, each by itself.
+    Parts(Vec<Part>),
+}
+
+/// One of several things that an event obliges to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The same for the same thing whenever the event is read.
+    pub part: u16,
+    /// What it waits in line with; those of one lane are done one after another.
+    pub lane: String,
+    /// `None` = now.
+    pub at: Option<DateTime<Utc>>,
 }
 
 /// A duty whose time has come, with its event.
@@ -82,6 +95,8 @@ pub enum Wanted {
 pub struct Due {
     pub source: Name,
     pub event: RecordedEvent,
+    /// Which of the things that the event obliges to: 0, unless the reaction wanted [`Wanted::Parts`].
+    pub part: u16,
     /// The idempotency key of everything that is done about it.
     pub key: Uuid,
     /// Which attempt this is, from 1.
@@ -121,6 +136,14 @@ pub enum Acted {
 /// The key of what the reactor `name` does about an event.
 pub fn key_of(name: &str, event_id: Uuid) -> Uuid {
     Uuid::new_v5(&KEY_NAMESPACE, format!("{name}|{event_id}").as_bytes())
+}
+
+/// The same for one of several things.
+pub fn key_of_part(name: &str, event_id: Uuid, part: u16) -> Uuid {
+    match part {
+        0 => key_of(name, event_id),
+        part => Uuid::new_v5(&KEY_NAMESPACE, format!("{name}|{event_id}|{part}").as_bytes()),
+    }
 }
 
 /// Reads an event of our own language, as [`Reaction::wants`] answers if it cannot.

@@ -26,6 +26,7 @@ use crate::{
     payments::gateway::{Gateway, SimulatedGateway},
     peer::Peer,
     reactor::Reactor,
+    saga::SagaDesk,
 };
 
 /// What a service is given to start with.
@@ -103,6 +104,8 @@ pub struct Service {
     pub replica: Option<Arc<Replica>>,
     /// What acts on events outside of it, if anything does.
     pub reactor: Option<Arc<Reactor>>,
+    /// What operators can ask and tell, if it is a saga.
+    pub saga: Option<Arc<dyn SagaDesk>>,
     retention: Retention,
     /// For services that hold something personal.
     erasure: Option<Erasure>,
@@ -155,6 +158,7 @@ impl Service {
             log,
             replica,
             reactor: None,
+            saga: None,
             retention,
             erasure: None,
             cool,

@@ -133,7 +133,7 @@ async fn of_reactor(service: &str, reactor: &Reactor) -> Vec<Check> {
     match reactor.open(DUTIES_MAX).await {
         Ok(open) => checks.extend(open.iter().filter(|duty| duty.attempts >= ATTEMPTS_DOUBTFUL).map(|duty| {
             let reason = duty.reason.as_deref().unwrap_or("no reason is noted");
-            let place = format!("{} at {} ({})", duty.id.source, duty.id.position, duty.stream);
+            let place = format!("{} at {} ({})", duty.id.source, duty.id.position, duty.lane);
             Check::doubtful(&name, format!("{place}: tried {} times, and goes on: {reason}", duty.attempts))
         })),
         Err(error) => checks.push(Check::bad(name, format!("its duties cannot be read: {error}"))),

@@ -8,11 +8,13 @@ use uuid::Uuid;
 
 use crate::progress::Moved;
 
-/// Which one: there is at most one for an event.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Which one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DutyId {
     pub source: String,
     pub position: u64,
+    /// Which of the things that the event obliges to; 0 where there is only one.
+    pub part: u16,
 }
 
 /// Something to do about an event. Its payload stays in the log.
@@ -20,8 +22,8 @@ pub struct DutyId {
 pub struct Duty {
     pub id: DutyId,
     pub event_id: Uuid,
-    /// Of one stream, duties are done one after another.
-    pub stream: String,
+    /// Of one lane, duties are done one after another. Usually it is the event's stream.
+    pub lane: String,
     /// It waits for a time of its own, and holds up nobody.
     pub timer: bool,
     pub due_at: DateTime<Utc>,
@@ -35,9 +37,9 @@ impl Duty {
     /// To be done about `event` at `due_at`, for the first time.
     pub fn about(source: &str, event: &RecordedEvent, timer: bool, due_at: DateTime<Utc>) -> Self {
         Self {
-            id: DutyId { source: source.to_owned(), position: event.position },
+            id: DutyId { source: source.to_owned(), position: event.position, part: 0 },
             event_id: event.event_id,
-            stream: event.stream.to_string(),
+            lane: event.stream.to_string(),
             timer,
             due_at,
             attempts: 0,
@@ -49,10 +51,18 @@ impl Duty {
 /// What is due.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DueNow {
-    /// Of each stream at most the first that is no timer; the longest overdue first.
+    /// Of each lane at most the first that is no timer; the longest overdue first.
     pub duties: Vec<Duty>,
     /// When something will be due that is not yet.
     pub next: Option<DateTime<Utc>>,
+}
+
+/// What became of duties.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    pub done: Vec<DutyId>,
+    /// With the time, attempts and reason that they have from now on.
+    pub put_off: Vec<Duty>,
 }
 
 /// Where a reactor keeps its checkpoint and its duties: the service's own database.
@@ -74,11 +84,11 @@ pub trait Duties: Send + Sync + 'static {
     /// At most `limit` duties that are due, if the fence is held.
     async fn due(&self, fence: u64, now: DateTime<Utc>, limit: usize) -> Result<DueNow, ApplyError>;
 
-    /// Ends a duty, if the fence is held.
-    async fn done(&self, fence: u64, duty: &DutyId) -> Result<(), ApplyError>;
+    /// Ends what is done and puts off what is not, in one transaction, if the fence is held.
+    async fn settle(&self, fence: u64, settled: Settled) -> Result<(), ApplyError>;
 
-    /// Puts a duty off: its time, attempts and reason become those of `duty`, if the fence is held.
-    async fn put_off(&self, fence: u64, duty: &Duty) -> Result<(), ApplyError>;
+    /// Makes due `now` what waits beyond `latest` and is no timer, if the fence is held.
+    async fn hurry(&self, fence: u64, now: DateTime<Utc>, latest: DateTime<Utc>) -> Result<(), ApplyError>;
 
     /// At most `limit` open duties, those that failed most often first: for who operates it.
     async fn open(&self, limit: usize) -> Result<Vec<Duty>, StoreError>;

@@ -9,19 +9,20 @@ use event_store::{
 use sqlx::{PgTransaction, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::duty::{DueNow, Duties, Duty, DutyId, too_many};
+use super::duty::{DueNow, Duties, Duty, DutyId, Settled, too_many};
 use crate::progress::{
-    Moved,
+    Moved, damaged,
     postgres::{PostgresSchema, Schema, unavailable},
     signed, unsigned, uuid_of,
 };
 
 /// In order; a released file never changes.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../../migrations/reactor/postgres/0001_reactor.sql"),
     include_str!("../../../migrations/reactor/postgres/0002_fence.sql"),
     include_str!("../../../migrations/reactor/postgres/0003_checkpoint.sql"),
     include_str!("../../../migrations/reactor/postgres/0004_duties.sql"),
+    include_str!("../../../migrations/reactor/postgres/0005_parts.sql"),
 ];
 
 /// "trib_rea" as a number is the lock.
@@ -100,11 +101,12 @@ impl Duties for PostgresDuties {
                 Box::pin(async move {
                     schema.check_fence(transaction, fence).await?;
                     let rows = sqlx::query(
-                        "select source, position, event_id, stream, timer, due_at, attempts, reason \
+                        "select source, position, part, event_id, stream, timer, due_at, attempts, reason \
                          from reactor.duties as duty where due_at <= $1 and not exists (select 1 \
                          from reactor.duties as earlier where earlier.source = duty.source \
                          and earlier.stream = duty.stream and not earlier.timer \
-                         and earlier.position < duty.position) order by due_at, position limit $2",
+                         and (earlier.position, earlier.part) < (duty.position, duty.part)) \
+                         order by due_at, position, part limit $2",
                     )
                     .bind(now.timestamp_micros())
                     .bind(limit_of(limit))
@@ -124,38 +126,31 @@ impl Duties for PostgresDuties {
             .await
     }
 
-    async fn done(&self, fence: u64, duty: &DutyId) -> Result<(), ApplyError> {
-        let DutyId { source, position } = duty.clone();
+    async fn settle(&self, fence: u64, settled: Settled) -> Result<(), ApplyError> {
         self.schema
             .transact(move |schema, transaction| {
                 Box::pin(async move {
                     schema.check_fence(transaction, fence).await?;
-                    sqlx::query("delete from reactor.duties where source = $1 and position = $2")
-                        .bind(source)
-                        .bind(signed(position)?)
-                        .execute(&mut **transaction)
-                        .await
-                        .map_err(unavailable)?;
+                    if !settled.done.is_empty() {
+                        delete(transaction, &settled.done).await?;
+                    }
+                    for duty in &settled.put_off {
+                        put_off(transaction, duty).await?;
+                    }
                     Ok(())
                 })
             })
             .await
     }
 
-    async fn put_off(&self, fence: u64, duty: &Duty) -> Result<(), ApplyError> {
-        let duty = duty.clone();
+    async fn hurry(&self, fence: u64, now: DateTime<Utc>, latest: DateTime<Utc>) -> Result<(), ApplyError> {
         self.schema
             .transact(move |schema, transaction| {
                 Box::pin(async move {
                     schema.check_fence(transaction, fence).await?;
-                    let update = "update reactor.duties set due_at = $3, attempts = $4, reason = $5 \
-                                  where source = $1 and position = $2";
-                    sqlx::query(update)
-                        .bind(duty.id.source)
-                        .bind(signed(duty.id.position)?)
-                        .bind(duty.due_at.timestamp_micros())
-                        .bind(i32::try_from(duty.attempts).unwrap_or(i32::MAX))
-                        .bind(duty.reason)
+                    sqlx::query("update reactor.duties set due_at = $1 where due_at > $2 and not timer")
+                        .bind(now.timestamp_micros())
+                        .bind(latest.timestamp_micros())
                         .execute(&mut **transaction)
                         .await
                         .map_err(unavailable)?;
@@ -169,8 +164,8 @@ impl Duties for PostgresDuties {
         self.schema
             .transact(move |_, transaction| {
                 Box::pin(async move {
-                    let select = "select source, position, event_id, stream, timer, due_at, attempts, reason \
-                                  from reactor.duties order by attempts desc, due_at, position limit $1";
+                    let select = "select source, position, part, event_id, stream, timer, due_at, attempts, reason \
+                                  from reactor.duties order by attempts desc, due_at, position, part limit $1";
                     let rows = sqlx::query(select).bind(limit_of(limit)).fetch_all(&mut **transaction).await;
                     rows.map_err(unavailable)?.iter().map(duty).collect()
                 })
@@ -188,14 +183,15 @@ async fn insert(transaction: &mut PgTransaction<'_>, duties: &[Duty]) -> Result<
     let positions = duties.iter().map(|duty| signed(duty.id.position)).collect::<Result<Vec<_>, _>>()?;
     let attempts = duties.iter().map(|duty| i32::try_from(duty.attempts).unwrap_or(i32::MAX));
     sqlx::query(
-        "insert into reactor.duties (source, position, event_id, stream, timer, due_at, attempts, reason) \
-         select * from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::boolean[], $6::bigint[], \
-         $7::integer[], $8::text[])",
+        "insert into reactor.duties (source, position, part, event_id, stream, timer, due_at, attempts, reason) \
+         select * from unnest($1::text[], $2::bigint[], $3::integer[], $4::text[], $5::text[], $6::boolean[], \
+         $7::bigint[], $8::integer[], $9::text[])",
     )
     .bind(duties.iter().map(|duty| duty.id.source.clone()).collect::<Vec<_>>())
     .bind(positions)
+    .bind(duties.iter().map(|duty| i32::from(duty.id.part)).collect::<Vec<_>>())
     .bind(duties.iter().map(|duty| duty.event_id.to_string()).collect::<Vec<_>>())
-    .bind(duties.iter().map(|duty| duty.stream.clone()).collect::<Vec<_>>())
+    .bind(duties.iter().map(|duty| duty.lane.clone()).collect::<Vec<_>>())
     .bind(duties.iter().map(|duty| duty.timer).collect::<Vec<_>>())
     .bind(duties.iter().map(|duty| duty.due_at.timestamp_micros()).collect::<Vec<_>>())
     .bind(attempts.collect::<Vec<_>>())
@@ -206,17 +202,51 @@ async fn insert(transaction: &mut PgTransaction<'_>, duties: &[Duty]) -> Result<
     Ok(())
 }
 
+/// One statement, however many there are.
+async fn delete(transaction: &mut PgTransaction<'_>, done: &[DutyId]) -> Result<(), StoreError> {
+    let positions = done.iter().map(|id| signed(id.position)).collect::<Result<Vec<_>, _>>()?;
+    sqlx::query(
+        "delete from reactor.duties as duty using unnest($1::text[], $2::bigint[], $3::integer[]) \
+         as done (source, position, part) where duty.source = done.source and duty.position = done.position \
+         and duty.part = done.part",
+    )
+    .bind(done.iter().map(|id| id.source.clone()).collect::<Vec<_>>())
+    .bind(positions)
+    .bind(done.iter().map(|id| i32::from(id.part)).collect::<Vec<_>>())
+    .execute(&mut **transaction)
+    .await
+    .map_err(unavailable)?;
+    Ok(())
+}
+
+async fn put_off(transaction: &mut PgTransaction<'_>, duty: &Duty) -> Result<(), StoreError> {
+    let update = "update reactor.duties set due_at = $4, attempts = $5, reason = $6 \
+                  where source = $1 and position = $2 and part = $3";
+    sqlx::query(update)
+        .bind(duty.id.source.clone())
+        .bind(signed(duty.id.position)?)
+        .bind(i32::from(duty.id.part))
+        .bind(duty.due_at.timestamp_micros())
+        .bind(i32::try_from(duty.attempts).unwrap_or(i32::MAX))
+        .bind(duty.reason.clone())
+        .execute(&mut **transaction)
+        .await
+        .map_err(unavailable)?;
+    Ok(())
+}
+
 fn duty(row: &PgRow) -> Result<Duty, StoreError> {
-    let (source, position): (String, i64) = (row.get(0), row.get(1));
-    let (event_id, stream): (String, String) = (row.get(2), row.get(3));
-    let (timer, due_at, attempts): (bool, i64, i32) = (row.get(4), row.get(5), row.get(6));
+    let (source, position, part): (String, i64, i32) = (row.get(0), row.get(1), row.get(2));
+    let (event_id, lane): (String, String) = (row.get(3), row.get(4));
+    let (timer, due_at, attempts): (bool, i64, i32) = (row.get(5), row.get(6), row.get(7));
+    let part = u16::try_from(part).map_err(|_| damaged(format!("part {part}")))?;
     Ok(Duty {
-        id: DutyId { source, position: unsigned("position", position)? },
+        id: DutyId { source, position: unsigned("position", position)?, part },
         event_id: uuid_of(&event_id)?,
-        stream,
+        lane,
         timer,
         due_at: time_of_us(due_at),
         attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
-        reason: row.get(7),
+        reason: row.get(8),
     })
 }

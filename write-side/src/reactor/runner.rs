@@ -1,4 +1,6 @@
 //! Does duties that are due: one task that looks, and one for each duty under way.
+//!
+//! What ends while the one task is busy is settled together afterwards, so that a burst costs few commits.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,14 +11,14 @@ use std::{
 use event_store::{feed::Feed, follower::ApplyError};
 use tokio::{
     task::{Id, JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Acted, Due, Reaction, ReactorOptions,
-    duty::{DueNow, Duty},
-    event_of, key_of,
+    duty::{DueNow, Duty, Settled},
+    event_of, key_of_part,
     store::DutyStore,
 };
 
@@ -34,9 +36,26 @@ pub struct Runner {
 /// Duties under way: the set and, by task, what each is about.
 #[derive(Default)]
 struct UnderWay {
-    tasks: JoinSet<Result<(), ApplyError>>,
+    tasks: JoinSet<Acted>,
     duties: HashMap<Id, Duty>,
-    streams: HashSet<(String, String)>,
+    lanes: HashSet<(String, String)>,
+    /// When it was last seen to that nothing waits for too long.
+    hurried_at: Option<Instant>,
+}
+
+type Ended = Result<(Id, Acted), JoinError>;
+
+impl UnderWay {
+    /// What became of a duty; a panic is our bug and a failed attempt, and the others go on.
+    fn ended(&mut self, ended: Ended) -> Option<(Duty, Acted)> {
+        let (id, acted) = match ended {
+            Ok(ended) => ended,
+            Err(error) => (error.id(), Acted::Failed("it panicked".to_owned())),
+        };
+        let duty = self.duties.remove(&id)?;
+        self.lanes.remove(&lane_of(&duty));
+        Some((duty, acted))
+    }
 }
 
 impl Runner {
@@ -51,8 +70,7 @@ impl Runner {
         if let Err(error) = self.look_and_act(fence, &mut under_way).await {
             tracing::warn!(reactor = self.reaction.name(), %error, "the reactor acts no more");
         }
-        let drain = async { while under_way.tasks.join_next().await.is_some() {} };
-        if timeout(DRAIN_WAIT_MAX, drain).await.is_err() {
+        if timeout(DRAIN_WAIT_MAX, self.drain(fence, &mut under_way)).await.is_err() {
             tracing::warn!(
                 reactor = self.reaction.name(),
                 "duties under way did not end in time and will be done anew"
@@ -66,7 +84,7 @@ impl Runner {
             let wait = match self.due(fence, under_way).await {
                 Ok(due) => {
                     let wait = self.until(&due);
-                    due.duties.into_iter().for_each(|duty| self.begin(fence, duty, under_way));
+                    due.duties.into_iter().for_each(|duty| self.begin(duty, under_way));
                     wait
                 }
                 Err(ApplyError::Unavailable(cause)) => {
@@ -79,22 +97,29 @@ impl Runner {
                 () = self.stop.cancelled() => return Ok(()),
                 () = self.store.noted.notified() => {}
                 () = sleep(wait) => {}
-                Some(ended) = under_way.tasks.join_next_with_id() => self.ended(fence, ended, under_way).await?,
+                Some(ended) = under_way.tasks.join_next_with_id() => self.settle(fence, ended, under_way).await?,
             }
         }
     }
 
-    /// What can be begun now: due, and neither it nor its stream under way.
-    async fn due(&self, fence: u64, under_way: &UnderWay) -> Result<DueNow, ApplyError> {
+    /// What can be begun now: due, and neither it nor its lane under way.
+    async fn due(&self, fence: u64, under_way: &mut UnderWay) -> Result<DueNow, ApplyError> {
         let room = self.options.in_flight_max.saturating_sub(under_way.tasks.len());
         if room == 0 {
             return Ok(DueNow::default());
         }
         let now = self.options.clock.now();
+        if under_way.hurried_at.is_none_or(|at| at.elapsed() >= self.options.look_every) {
+            // when the clock goes back, what was due at once is not so for a long time: no wait is to be longer than the
+            // longest there is
+            let longest = self.options.backoff.max.max(self.options.hindered_wait);
+            self.store.duties.hurry(fence, now, now + longest).await?;
+            under_way.hurried_at = Some(Instant::now());
+        }
         // those under way are among the first that are due
         let mut due = self.store.duties.due(fence, now, room + under_way.tasks.len()).await?;
-        let mut streams = under_way.streams.clone();
-        due.duties.retain(|duty| streams.insert(stream_of(duty)));
+        let mut lanes = under_way.lanes.clone();
+        due.duties.retain(|duty| lanes.insert(lane_of(duty)));
         due.duties.truncate(room);
         Ok(due)
     }
@@ -104,54 +129,69 @@ impl Runner {
         until.unwrap_or(self.options.look_every).clamp(Duration::from_millis(1), self.options.look_every)
     }
 
-    fn begin(&self, fence: u64, duty: Duty, under_way: &mut UnderWay) {
-        let (reaction, store, options) = (Arc::clone(&self.reaction), Arc::clone(&self.store), self.options.clone());
+    fn begin(&self, duty: Duty, under_way: &mut UnderWay) {
+        let (reaction, options) = (Arc::clone(&self.reaction), self.options.clone());
         let feed = self.feeds.iter().find(|feed| **feed.source() == *duty.id.source).cloned();
-        under_way.streams.insert(stream_of(&duty));
+        under_way.lanes.insert(lane_of(&duty));
         let doing = duty.clone();
-        let task = under_way.tasks.spawn(async move {
-            let acted = act(&*reaction, feed, &doing, &options).await;
-            settle(&store, fence, doing, acted, &options, reaction.name()).await
-        });
+        let task = under_way.tasks.spawn(async move { act(&*reaction, feed, &doing, &options).await });
         under_way.duties.insert(task.id(), duty);
     }
 
-    async fn ended(
-        &self,
-        fence: u64,
-        ended: Result<(Id, Result<(), ApplyError>), JoinError>,
-        under_way: &mut UnderWay,
-    ) -> Result<(), ApplyError> {
-        let (id, outcome) = match ended {
-            Ok((id, outcome)) => (id, Some(outcome)),
-            Err(error) => (error.id(), None),
-        };
-        let Some(duty) = under_way.duties.remove(&id) else { return Ok(()) };
-        under_way.streams.remove(&stream_of(&duty));
-        let name = self.reaction.name();
-        let outcome = match outcome {
-            Some(outcome) => outcome,
-            // our bug, and a failed attempt: the others go on
-            None => {
-                let acted = Acted::Failed("it panicked".to_owned());
-                settle(&self.store, fence, duty, acted, &self.options, name).await
+    /// Stores what became of a duty and of all others that have ended by now.
+    async fn settle(&self, fence: u64, first: Ended, under_way: &mut UnderWay) -> Result<(), ApplyError> {
+        let mut settled = Settled::default();
+        let mut next = Some(first);
+        while let Some(ended) = next {
+            if let Some((duty, acted)) = under_way.ended(ended) {
+                self.became(duty, acted, &mut settled);
             }
-        };
-        match outcome {
+            next = under_way.tasks.try_join_next_with_id();
+        }
+        match self.store.duties.settle(fence, settled).await {
             Ok(()) => Ok(()),
-            // it is still noted, and looked after when it is found again
+            // they are still noted, and looked after when they are found again
             Err(ApplyError::Unavailable(cause)) => {
-                tracing::warn!(reactor = name, %cause, "what became of a duty cannot be stored now");
+                tracing::warn!(reactor = self.reaction.name(), %cause, "what became of duties cannot be stored now");
                 sleep(self.options.hindered_wait).await;
                 Ok(())
             }
             Err(error) => Err(error),
         }
     }
+
+    fn became(&self, duty: Duty, acted: Acted, settled: &mut Settled) {
+        let name = self.reaction.name();
+        let Duty { id, attempts, .. } = &duty;
+        let later = |wait: Duration| self.options.clock.now() + wait;
+        settled.put_off.push(match acted {
+            Acted::Done => return settled.done.push(duty.id),
+            Acted::NotBefore(due_at) => Duty { due_at, ..duty },
+            Acted::Hindered(reason) => {
+                tracing::debug!(reactor = name, source = id.source, position = id.position, reason, "duty hindered");
+                Duty { due_at: later(self.options.hindered_wait), reason: Some(reason), ..duty }
+            }
+            Acted::Failed(reason) => {
+                let attempts = attempts.saturating_add(1);
+                let (source, position) = (&id.source, id.position);
+                tracing::warn!(reactor = name, source, position, attempts, reason, "a duty failed and is tried again");
+                Duty { due_at: later(self.options.backoff.after(attempts)), attempts, reason: Some(reason), ..duty }
+            }
+        });
+    }
+
+    /// Lets what is under way end.
+    async fn drain(&self, fence: u64, under_way: &mut UnderWay) {
+        while let Some(ended) = under_way.tasks.join_next_with_id().await {
+            if let Err(error) = self.settle(fence, ended, under_way).await {
+                tracing::debug!(reactor = self.reaction.name(), %error, "what was under way is somebody else's to do");
+            }
+        }
+    }
 }
 
-fn stream_of(duty: &Duty) -> (String, String) {
-    (duty.id.source.clone(), duty.stream.clone())
+fn lane_of(duty: &Duty) -> (String, String) {
+    (duty.id.source.clone(), duty.lane.clone())
 }
 
 async fn act(reaction: &dyn Reaction, feed: Option<Arc<dyn Feed>>, duty: &Duty, options: &ReactorOptions) -> Acted {
@@ -160,35 +200,7 @@ async fn act(reaction: &dyn Reaction, feed: Option<Arc<dyn Feed>>, duty: &Duty, 
         Ok(event) => event,
         Err(reason) => return Acted::Hindered(reason),
     };
-    let key = key_of(reaction.name(), event.event_id);
-    let attempt = duty.attempts.saturating_add(1);
-    reaction.act(&Due { source: feed.source().clone(), event, key, attempt, now: options.clock.now() }).await
-}
-
-/// Stores what became of a duty.
-async fn settle(
-    store: &DutyStore,
-    fence: u64,
-    duty: Duty,
-    acted: Acted,
-    options: &ReactorOptions,
-    name: &'static str,
-) -> Result<(), ApplyError> {
-    let Duty { id, attempts, .. } = &duty;
-    let later = |wait: Duration| options.clock.now() + wait;
-    let put_off = match acted {
-        Acted::Done => return store.duties.done(fence, id).await,
-        Acted::NotBefore(due_at) => Duty { due_at, ..duty },
-        Acted::Hindered(reason) => {
-            tracing::debug!(reactor = name, source = id.source, position = id.position, reason, "duty hindered");
-            Duty { due_at: later(options.hindered_wait), reason: Some(reason), ..duty }
-        }
-        Acted::Failed(reason) => {
-            let attempts = attempts.saturating_add(1);
-            let (source, position) = (&id.source, id.position);
-            tracing::warn!(reactor = name, source, position, attempts, reason, "a duty failed and is tried again");
-            Duty { due_at: later(options.backoff.after(attempts)), attempts, reason: Some(reason), ..duty }
-        }
-    };
-    store.duties.put_off(fence, &put_off).await
+    let (part, attempt) = (duty.id.part, duty.attempts.saturating_add(1));
+    let key = key_of_part(reaction.name(), event.event_id, part);
+    reaction.act(&Due { source: feed.source().clone(), event, part, key, attempt, now: options.clock.now() }).await
 }

@@ -11,7 +11,7 @@ use event_store::{
 use rusqlite::{Row, Transaction, params};
 use uuid::Uuid;
 
-use super::duty::{DueNow, Duties, Duty, DutyId, too_many};
+use super::duty::{DueNow, Duties, Duty, DutyId, Settled, too_many};
 use crate::progress::{
     Moved, signed,
     sqlite::{Durability, SqliteFile, check_fence, fence, move_checkpoint, take_fence, unavailable, vector},
@@ -19,13 +19,14 @@ use crate::progress::{
 };
 
 /// In order; a released file never changes.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/reactor/sqlite/0001_fence.sql"),
     include_str!("../../../migrations/reactor/sqlite/0002_checkpoint.sql"),
     include_str!("../../../migrations/reactor/sqlite/0003_duties.sql"),
+    include_str!("../../../migrations/reactor/sqlite/0004_parts.sql"),
 ];
 
-const COLUMNS: &str = "source, position, event_id, stream, timer, due_at, attempts, reason";
+const COLUMNS: &str = "source, position, part, event_id, stream, timer, due_at, attempts, reason";
 
 pub struct SqliteDuties {
     file: SqliteFile,
@@ -89,7 +90,8 @@ impl Duties for SqliteDuties {
             let sql = format!(
                 "select {COLUMNS} from duties as duty where due_at <= ?1 and not exists (select 1 from duties as \
                  earlier where earlier.source = duty.source and earlier.stream = duty.stream and earlier.timer = 0 \
-                 and earlier.position < duty.position) order by due_at, position limit ?2"
+                 and (earlier.position, earlier.part) < (duty.position, duty.part)) order by due_at, position, part \
+                 limit ?2"
             );
             let duties = select(transaction, &sql, params![now.timestamp_micros(), limit_of(limit)])?;
             let next: Option<i64> = transaction
@@ -102,34 +104,46 @@ impl Duties for SqliteDuties {
         self.file.transact(due).await
     }
 
-    async fn done(&self, fence: u64, duty: &DutyId) -> Result<(), ApplyError> {
-        let DutyId { source, position } = duty.clone();
-        let done = move |transaction: &Transaction<'_>| {
+    async fn settle(&self, fence: u64, settled: Settled) -> Result<(), ApplyError> {
+        let settle = move |transaction: &Transaction<'_>| {
             check_fence(transaction, fence)?;
-            let delete = "delete from duties where source = ?1 and position = ?2";
-            transaction.execute(delete, params![source, signed(position)?]).map_err(unavailable)?;
+            let delete = "delete from duties where source = ?1 and position = ?2 and part = ?3";
+            for id in &settled.done {
+                let values = params![id.source, signed(id.position)?, id.part];
+                transaction
+                    .prepare_cached(delete)
+                    .and_then(|mut delete| delete.execute(values))
+                    .map_err(unavailable)?;
+            }
+            let update = "update duties set due_at = ?4, attempts = ?5, reason = ?6 \
+                          where source = ?1 and position = ?2 and part = ?3";
+            for Duty { id, due_at, attempts, reason, .. } in &settled.put_off {
+                let position = signed(id.position)?;
+                let values = params![id.source, position, id.part, due_at.timestamp_micros(), attempts, reason];
+                transaction
+                    .prepare_cached(update)
+                    .and_then(|mut update| update.execute(values))
+                    .map_err(unavailable)?;
+            }
             Ok(())
         };
-        self.file.transact(done).await
+        self.file.transact(settle).await
     }
 
-    async fn put_off(&self, fence: u64, duty: &Duty) -> Result<(), ApplyError> {
-        let duty = duty.clone();
-        let put_off = move |transaction: &Transaction<'_>| {
+    async fn hurry(&self, fence: u64, now: DateTime<Utc>, latest: DateTime<Utc>) -> Result<(), ApplyError> {
+        let hurry = move |transaction: &Transaction<'_>| {
             check_fence(transaction, fence)?;
-            let Duty { id, due_at, attempts, reason, .. } = duty;
-            let update =
-                "update duties set due_at = ?3, attempts = ?4, reason = ?5 where source = ?1 and position = ?2";
-            let values = params![id.source, signed(id.position)?, due_at.timestamp_micros(), attempts, reason];
+            let update = "update duties set due_at = ?1 where due_at > ?2 and timer = 0";
+            let values = params![now.timestamp_micros(), latest.timestamp_micros()];
             transaction.execute(update, values).map_err(unavailable)?;
             Ok(())
         };
-        self.file.transact(put_off).await
+        self.file.transact(hurry).await
     }
 
     async fn open(&self, limit: usize) -> Result<Vec<Duty>, StoreError> {
         let open = move |transaction: &Transaction<'_>| {
-            let sql = format!("select {COLUMNS} from duties order by attempts desc, due_at, position limit ?1");
+            let sql = format!("select {COLUMNS} from duties order by attempts desc, due_at, position, part limit ?1");
             select(transaction, &sql, params![limit_of(limit)])
         };
         self.file.transact(open).await
@@ -141,8 +155,8 @@ fn limit_of(limit: usize) -> i64 {
 }
 
 fn insert(transaction: &Transaction<'_>, duty: &Duty) -> Result<(), StoreError> {
-    let sql = format!("insert into duties ({COLUMNS}) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
-    let Duty { id, event_id, stream, timer, due_at, attempts, reason } = duty;
+    let sql = format!("insert into duties ({COLUMNS}) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
+    let Duty { id, event_id, lane, timer, due_at, attempts, reason } = duty;
     let position = signed(id.position)?;
     transaction
         .prepare_cached(&sql)
@@ -150,8 +164,9 @@ fn insert(transaction: &Transaction<'_>, duty: &Duty) -> Result<(), StoreError> 
             insert.execute(params![
                 id.source,
                 position,
+                id.part,
                 event_id.to_string(),
-                stream,
+                lane,
                 timer,
                 due_at.timestamp_micros(),
                 attempts,
@@ -174,15 +189,15 @@ fn select(transaction: &Transaction<'_>, sql: &str, values: &[&dyn rusqlite::ToS
 
 fn duty(row: &Row<'_>) -> Result<Duty, StoreError> {
     let read = || -> rusqlite::Result<_> {
-        let texts: (String, String, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
-        let numbers: (i64, bool, i64, u32) = (row.get(1)?, row.get(4)?, row.get(5)?, row.get(6)?);
-        Ok((texts, numbers, row.get(7)?))
+        let texts: (String, String, String) = (row.get(0)?, row.get(3)?, row.get(4)?);
+        let numbers: (i64, u16, bool, i64, u32) = (row.get(1)?, row.get(2)?, row.get(5)?, row.get(6)?, row.get(7)?);
+        Ok((texts, numbers, row.get(8)?))
     };
-    let ((source, event_id, stream), (position, timer, due_at, attempts), reason) = read().map_err(unavailable)?;
+    let ((source, event_id, lane), (position, part, timer, due_at, attempts), reason) = read().map_err(unavailable)?;
     Ok(Duty {
-        id: DutyId { source, position: unsigned("position", position)? },
+        id: DutyId { source, position: unsigned("position", position)?, part },
         event_id: uuid_of(&event_id)?,
-        stream,
+        lane,
         timer,
         due_at: time_of_us(due_at),
         attempts,

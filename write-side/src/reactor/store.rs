@@ -7,8 +7,8 @@ use event_store::follower::{Acquired, ApplyError, FollowerStore, Step, StoreErro
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Reaction, ReactorOptions, Wanted,
-    duty::{Duties, Duty},
+    Part, Reaction, ReactorOptions, Wanted,
+    duty::{Duties, Duty, DutyId},
 };
 use crate::progress::{Moved, refuse_parking};
 
@@ -59,6 +59,10 @@ impl FollowerStore for DutyStore {
                 Wanted::Nothing => {}
                 Wanted::Now => duties.push(Duty::about(step.source, event, false, now)),
                 Wanted::At(time) => duties.push(Duty::about(step.source, event, true, time)),
+                Wanted::Parts(parts) => duties.extend(parts.into_iter().map(|Part { part, lane, at }| {
+                    let duty = Duty::about(step.source, event, at.is_some(), at.unwrap_or(now));
+                    Duty { id: DutyId { part, ..duty.id }, lane, ..duty }
+                })),
             }
         }
         let is_news = !duties.is_empty();

@@ -1,6 +1,7 @@
 //! The reactor by itself: what is noted, in which order it is done, and by whom.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,17 +18,20 @@ use event_store::{
 };
 use events::envelope::{Name, RecordedEvent};
 use testkit::follower_kit::{soon, store_contract::StoreHarness, write};
+use uuid::Uuid;
 use write_side::reactor::{
-    Acted, Due, Reaction, Reactor, ReactorOptions, Wanted, duty::Duties, key_of, store::DutyStore,
+    Acted, Due, Part, Reaction, Reactor, ReactorOptions, Wanted, duty::Duties, key_of, key_of_part, store::DutyStore,
 };
 
-use super::support::{Home, feeds, idle, options, told, until};
+use super::support::{Home, TrappedDuties, Traps, feeds, idle, options, told, until};
 
 /// Writes down what it does, and does what its events' types say.
 #[derive(Default)]
 struct Diary {
     /// (stream, sequence, attempt)
     done: Mutex<Vec<(String, u64, u32)>>,
+    /// (part, key) of what was done of `Manifold` events
+    parts: Mutex<Vec<(u16, Uuid)>>,
     /// `Shaky` events fail while this is set.
     shaking: AtomicBool,
     under_way: AtomicUsize,
@@ -51,12 +55,17 @@ impl Reaction for Diary {
             "Noted" | "Shaky" | "Panics" => Ok(Wanted::Now),
             "Later" => Ok(Wanted::At(DateTime::UNIX_EPOCH + Duration::from_secs(3_600))),
             "Idle" => Ok(Wanted::Nothing),
+            "Manifold" => {
+                let part = |(part, lane): (u16, &str)| Part { part, lane: lane.to_owned(), at: None };
+                Ok(Wanted::Parts([(0, "left"), (1, "left"), (2, "right")].map(part).into()))
+            }
             _ => Err(Reject::UnknownEventType),
         }
     }
 
     async fn act(&self, due: &Due) -> Acted {
-        assert_eq!(due.key, key_of("diary", due.event.event_id));
+        assert_eq!(due.key, key_of_part("diary", due.event.event_id, due.part));
+        assert_eq!(due.key == key_of("diary", due.event.event_id), due.part == 0);
         let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_under_way.fetch_max(under_way, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -64,6 +73,10 @@ impl Reaction for Diary {
         match &*due.event.event_type {
             "Shaky" if self.shaking.load(Ordering::SeqCst) => return Acted::Failed("it shakes".to_owned()),
             "Panics" if due.attempt == 1 => panic!("a test says so"),
+            "Manifold" if due.part == 0 && self.shaking.load(Ordering::SeqCst) => {
+                return Acted::Failed("it shakes".to_owned());
+            }
+            "Manifold" => self.parts.lock().unwrap().push((due.part, due.key)),
             _ => {}
         }
         self.done.lock().unwrap().push((due.event.stream.to_string(), due.event.sequence, due.attempt));
@@ -83,9 +96,12 @@ async fn duties_of_a_stream_are_done_one_after_another_and_survive_failures(home
         .await;
     let reactor = start(&diary, &duties, &log, options()).await;
     until("the other stream goes on", || async { diary.pages().len() == 3 }).await;
-    until("it was tried more than once", || async { duties.open(9).await.unwrap()[0].attempts > 2 }).await;
+    until("a stream waits behind what fails, which is tried more than once", || async {
+        let open = duties.open(9).await.unwrap();
+        open.len() == 2 && open[0].attempts > 2
+    })
+    .await;
     let open = duties.open(9).await.unwrap();
-    assert_eq!(open.len(), 2, "a stream waits behind what fails: {open:?}");
     assert_eq!(open[0].reason.as_deref(), Some("it shakes"));
     reactor.shutdown().await;
 
@@ -125,6 +141,87 @@ async fn a_duty_with_a_time_of_its_own_waits_for_it_and_holds_up_nobody() {
     let reactor = start(&diary, &duties, &log, by_hand).await;
     until("its time has come", || async { diary.pages().len() == 2 }).await;
     reactor.shutdown().await;
+}
+
+async fn an_event_may_oblige_to_several_things_each_in_its_lane(home: Home) {
+    let (log, diary, duties) = (MemoryLog::new("own"), Arc::<Diary>::default(), home.duties().await);
+    diary.shaking.store(true, Ordering::SeqCst);
+    write(&log, &[("a", "Manifold"), ("a", "Manifold")]).await;
+    let reactor = start(&diary, &duties, &log, options()).await;
+    let parts = || -> Vec<u16> { diary.parts.lock().unwrap().iter().map(|(part, _)| *part).collect() };
+    until("the other lane goes on", || async { parts().len() == 2 }).await;
+    until("those behind what fails wait", || async {
+        let open = duties.open(9).await.unwrap();
+        open.len() == 4 && open[0].attempts > 1
+    })
+    .await;
+    assert_eq!(parts(), [2, 2]);
+    reactor.shutdown().await;
+    diary.shaking.store(false, Ordering::SeqCst);
+    let reactor = start(&diary, &duties, &log, options()).await;
+    idle(&duties).await;
+    assert_eq!(parts(), [2, 2, 0, 1, 0, 1], "over a restart, each once and in order");
+    let keys: BTreeSet<Uuid> = diary.parts.lock().unwrap().iter().map(|(_, key)| *key).collect();
+    assert_eq!(keys.len(), 6);
+    reactor.shutdown().await;
+}
+
+#[tokio::test]
+async fn in_sqlite_an_event_may_oblige_to_several_things() {
+    an_event_may_oblige_to_several_things_each_in_its_lane(Home::sqlite()).await;
+}
+
+#[tokio::test]
+async fn in_postgres_an_event_may_oblige_to_several_things() {
+    an_event_may_oblige_to_several_things_each_in_its_lane(Home::postgres().await).await;
+}
+
+async fn a_clock_that_goes_back_holds_up_nothing_but_timers(home: Home) {
+    let (log, diary, duties) = (MemoryLog::new("own"), Arc::<Diary>::default(), home.duties().await);
+    let clock = Arc::new(ManualClock::at(DateTime::UNIX_EPOCH + Duration::from_secs(3_000)));
+    let by_hand = ReactorOptions { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..options() };
+    diary.shaking.store(true, Ordering::SeqCst);
+    write(&log, &[("a", "Shaky"), ("a", "Later")]).await;
+    let reactor = start(&diary, &duties, &log, by_hand.clone()).await;
+    until("it has failed", || async { duties.open(9).await.unwrap().first().is_some_and(|duty| duty.attempts == 1) })
+        .await;
+    diary.shaking.store(false, Ordering::SeqCst);
+    clock.set(DateTime::UNIX_EPOCH);
+    until("it is done", || async { diary.pages().len() == 1 }).await;
+    reactor.shutdown().await;
+    // and if nobody looked while it went back
+    write(&log, &[("b", "Noted")]).await;
+    assert_eq!(duties.open(9).await.unwrap().len(), 1, "the timer is left");
+    clock.set(DateTime::UNIX_EPOCH + Duration::from_secs(2_000));
+    let hindered = Arc::new(TrappedDuties { duties: Arc::clone(&duties), traps: Arc::<Traps>::default() });
+    hindered.traps.arm("done own");
+    let epoch = event_store::log::EventLog::identity(&*log).epoch;
+    let reactor = Reactor::start(
+        Arc::clone(&diary) as _,
+        Arc::clone(&hindered) as _,
+        ("own", epoch),
+        feeds(&[&log]),
+        by_hand.clone(),
+    )
+    .await
+    .unwrap();
+    hindered.traps.sprung("it is noted, and not known to be done").await;
+    reactor.abort().await;
+    clock.set(DateTime::UNIX_EPOCH);
+    let reactor = start(&diary, &duties, &log, by_hand).await;
+    until("it is done, once more", || async { duties.open(9).await.unwrap().len() == 1 }).await;
+    assert!(duties.open(9).await.unwrap()[0].timer);
+    reactor.shutdown().await;
+}
+
+#[tokio::test]
+async fn in_sqlite_a_clock_that_goes_back_holds_up_nothing_but_timers() {
+    a_clock_that_goes_back_holds_up_nothing_but_timers(Home::sqlite()).await;
+}
+
+#[tokio::test]
+async fn in_postgres_a_clock_that_goes_back_holds_up_nothing_but_timers() {
+    a_clock_that_goes_back_holds_up_nothing_but_timers(Home::postgres().await).await;
 }
 
 #[tokio::test]
@@ -232,7 +329,7 @@ impl StoreHarness for Harness {
 
     async fn state(&self) -> String {
         let open = self.home.duties().await.open(100).await.unwrap();
-        format!("{:?}", open.iter().map(|duty| (&duty.id, duty.event_id, &duty.stream)).collect::<Vec<_>>())
+        format!("{:?}", open.iter().map(|duty| (&duty.id, duty.event_id, &duty.lane)).collect::<Vec<_>>())
     }
 }
 

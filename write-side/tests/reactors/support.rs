@@ -26,7 +26,7 @@ use write_side::{
     progress::Moved,
     reactor::{
         self, ReactorOptions,
-        duty::{DueNow, Duties, Duty, DutyId},
+        duty::{DueNow, Duties, Duty, Settled},
     },
 };
 
@@ -132,13 +132,15 @@ impl Duties for TrappedDuties {
         self.duties.due(fence, now, limit).await
     }
 
-    async fn done(&self, fence: u64, duty: &DutyId) -> Result<(), ApplyError> {
-        self.traps.pass(&format!("done {}", duty.source)).await;
-        self.duties.done(fence, duty).await
+    async fn settle(&self, fence: u64, settled: Settled) -> Result<(), ApplyError> {
+        for id in &settled.done {
+            self.traps.pass(&format!("done {}", id.source)).await;
+        }
+        self.duties.settle(fence, settled).await
     }
 
-    async fn put_off(&self, fence: u64, duty: &Duty) -> Result<(), ApplyError> {
-        self.duties.put_off(fence, duty).await
+    async fn hurry(&self, fence: u64, now: DateTime<Utc>, latest: DateTime<Utc>) -> Result<(), ApplyError> {
+        self.duties.hurry(fence, now, latest).await
     }
 
     async fn open(&self, limit: usize) -> Result<Vec<Duty>, StoreError> {
