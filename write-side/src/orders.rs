@@ -96,6 +96,7 @@ fn routes(shared: Shared) -> Routes {
                 .refuses(LINES)
                 .refuses(NEW)
                 .refuses(&["customer_unknown", "customer_erased", "product_unknown", "product_discontinued"])
+                .fails(403, &["discount_not_yours"])
                 .fails(503, &["replica_behind", "consistency_timeout"]),
         )
         .post(
@@ -239,6 +240,9 @@ impl PlacedLine {
 async fn place(State(shared): State<Shared>, incoming: Incoming) -> Answer {
     let body = incoming.fields(Place::read)?;
     access::own(&incoming.principal, body.customer_id)?;
+    if incoming.principal.customer().is_some() && body.lines.iter().any(|line| line.discount_bp > 0) {
+        return Err(discount_not_yours());
+    }
     let order_id = body.id.unwrap_or_else(|| incoming.made_id(shared.orders.service()).into());
     let placed_at = shared.clock.now_as_kept();
     let command = match shared.filled(&body, &incoming, order_id, placed_at).await {
@@ -302,6 +306,10 @@ fn misses(command: &PlaceOrder, source: &str) -> bool {
         catalog::SOURCE => command.lines.iter().any(|line| line.offer.is_none()),
         _ => false,
     }
+}
+
+fn discount_not_yours() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "discount_not_yours", "a customer gives no discounts: leave out discount_bp")
 }
 
 fn consistency_timeout(source: &str, wait: Duration) -> Problem {

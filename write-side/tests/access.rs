@@ -132,6 +132,24 @@ async fn a_customer_orders_for_themselves_only() {
 }
 
 #[tokio::test]
+async fn a_customer_gives_themselves_no_discount_and_staff_may() {
+    let shop = Shop::open().await;
+    let discounted = |discount_bp: u32| {
+        let mut order = order_of(ANA, &kit::new_id());
+        order["lines"][0]["discount_bp"] = json!(discount_bp);
+        order
+    };
+    let before = shop.everything.heads().await;
+    for discount_bp in [1, 10_000] {
+        let refused = shop.post(&customer(ANA), "/orders", discounted(discount_bp)).await.expect(403);
+        assert_eq!(refused.code(), "discount_not_yours");
+    }
+    assert_eq!(shop.everything.heads().await, before);
+    shop.post(&customer(ANA), "/orders", discounted(0)).await.expect(201);
+    shop.post(&staff(&["orders:write"]), "/orders", discounted(500)).await.expect(201);
+}
+
+#[tokio::test]
 async fn a_customer_who_registers_is_the_user_that_their_token_names() {
     let shop = Shop::open().await;
     let new = json!({ "name": "Nobody", "email": "nobody@example.com" });
