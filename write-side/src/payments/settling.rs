@@ -17,7 +17,10 @@ use event_store::{
 use events::{
     envelope::{RecordedEvent, StreamId},
     ids::RefundId,
-    payments::{AuthorizationRequested, DeclineReason, PAYMENT, PaymentEvent, RefundRequested, SOURCE},
+    payments::{
+        AuthorizationRequested, CaptureRequested, DeclineReason, PAYMENT, PaymentEvent, RefundRequested, SOURCE,
+        holds_card_number,
+    },
 };
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -85,8 +88,9 @@ impl Settling {
         let Some(Payment::Known(payment)) = loaded.map(|loaded| loaded.state) else { return Ok(Acted::Done) };
         let settlement = match event {
             PaymentEvent::AuthorizationRequested(asked) if is_open(&payment) => self.authorize(due, &asked).await?,
-            PaymentEvent::CaptureRequested(_) if payment.capturing_minor.is_some() => {
-                self.capture(due, &payment).await?
+            // another amount is another intent, of after this one had failed
+            PaymentEvent::CaptureRequested(asked) if payment.capturing_minor == Some(asked.amount.amount_minor) => {
+                self.capture(due, &asked).await?
             }
             PaymentEvent::VoidRequested(_) if payment.voiding => self.void(due).await?,
             PaymentEvent::RefundRequested(asked) if is_open_refund(&payment, asked.refund_id) => {
@@ -123,36 +127,36 @@ impl Settling {
             Ok(Verdict::Declined(reason)) => Ok(Settlement::Declined { reason }),
             // nothing is held, and it is not for the customer to know why
             Err(GatewayError::Refused(reason)) => {
+                let reason = published(reason);
                 tracing::warn!(payment = %due.event.stream, reason, "the gateway refuses an authorization");
                 Ok(Settlement::Declined { reason: DeclineReason::Declined })
             }
             Err(GatewayError::Unanswered(_)) if due.attempt >= AUTHORIZE_ATTEMPTS_MAX => Ok(Settlement::Unanswered),
-            Err(error @ GatewayError::Unanswered(_)) => Err(Acted::Failed(error.to_string())),
+            Err(error @ GatewayError::Unanswered(_)) => Err(failed(error)),
         }
     }
 
-    async fn capture(&self, due: &Due, payment: &KnownPayment) -> Result<Settlement, Acted> {
-        let amount = payment.money(payment.capturing_minor.unwrap_or_default());
+    async fn capture(&self, due: &Due, asked: &CaptureRequested) -> Result<Settlement, Acted> {
         let hold = self.hold_of(due).await?;
-        match answered(self.gateway.capture(due.key, hold, amount)).await {
+        match answered(self.gateway.capture(due.key, hold, asked.amount)).await {
             Ok(()) => Ok(Settlement::Captured),
-            Err(GatewayError::Refused(reason)) => Ok(Settlement::CaptureFailed { reason }),
-            Err(error @ GatewayError::Unanswered(_)) => Err(Acted::Failed(error.to_string())),
+            Err(GatewayError::Refused(reason)) => Ok(Settlement::CaptureFailed { reason: published(reason) }),
+            Err(error @ GatewayError::Unanswered(_)) => Err(failed(error)),
         }
     }
 
     async fn void(&self, due: &Due) -> Result<Settlement, Acted> {
         let hold = self.hold_of(due).await?;
         let voided = answered(self.gateway.void(due.key, hold)).await;
-        voided.map(|()| Settlement::Voided).map_err(|error| Acted::Failed(error.to_string()))
+        voided.map(|()| Settlement::Voided).map_err(failed)
     }
 
     async fn refund(&self, due: &Due, asked: &RefundRequested) -> Result<Settlement, Acted> {
         let (refund_id, hold) = (asked.refund_id, self.hold_of(due).await?);
         match answered(self.gateway.refund(due.key, hold, asked.amount)).await {
             Ok(()) => Ok(Settlement::Refunded { refund_id }),
-            Err(GatewayError::Refused(reason)) => Ok(Settlement::RefundFailed { refund_id, reason }),
-            Err(error @ GatewayError::Unanswered(_)) => Err(Acted::Failed(error.to_string())),
+            Err(GatewayError::Refused(reason)) => Ok(Settlement::RefundFailed { refund_id, reason: published(reason) }),
+            Err(error @ GatewayError::Unanswered(_)) => Err(failed(error)),
         }
     }
 
@@ -207,6 +211,19 @@ fn is_open(payment: &KnownPayment) -> bool {
 
 fn is_open_refund(payment: &KnownPayment, refund_id: RefundId) -> bool {
     payment.refunds.get(&refund_id).is_some_and(|refund| refund.status == RefundStatus::Requested)
+}
+
+/// A gateway's words as they are stored and logged: somebody else's, so bounded, and without what looks like a card number.
+fn published(words: String) -> String {
+    const CHARS_MAX: usize = 200;
+    match holds_card_number(&words) {
+        true => "withheld: it holds what looks like a card number".to_owned(),
+        false => words.chars().take(CHARS_MAX).collect(),
+    }
+}
+
+fn failed(error: GatewayError) -> Acted {
+    Acted::Failed(published(error.to_string()))
 }
 
 /// The gateway's answer, or its silence.

@@ -66,7 +66,7 @@ impl Till {
     async fn call(&self, what: &'static str, key: Uuid) -> Result<(), GatewayError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         if *self.refuses.lock().unwrap() == Some(what) {
-            return Err(GatewayError::Refused("not today".to_owned()));
+            return Err(GatewayError::Refused("not today, and not by 4242 4242 4242 4242".to_owned()));
         }
         self.traps.pass("before the act").await;
         self.moved.lock().unwrap().insert((what, key));
@@ -298,7 +298,32 @@ async fn what_the_gateway_refuses_is_recorded_and_may_be_asked_for_again() {
     until("refused", || async { world.events("RefundFailed").await == 1 }).await;
     let payment = world.payment().await.unwrap();
     assert_eq!((payment.captured_minor, payment.refunded_minor, payment.refundable_minor()), (100, 0, 100));
+    let published = told(&world.log).await;
+    assert!(published.iter().all(|event| !event.payload.contains("4242")), "a gateway's words hold no card number");
     reactor.shutdown().await;
+}
+
+/// The first capture is refused, recorded, and not yet off the list when everything stops. By then another amount is asked for.
+#[tokio::test]
+async fn an_intent_that_failed_does_not_take_the_next_ones_amount() {
+    let world = World::new(Home::sqlite()).await;
+    let till = Arc::new(Till { traps: Arc::clone(&world.traps), ..Till::default() });
+    let reactor = world.reactor(&till, options()).await;
+    let all = bring_to(&world, "capture").await;
+    *till.refuses.lock().unwrap() = Some("capture");
+    world.traps.arm("done payments");
+    world.ask(all).await;
+    world.traps.sprung("refused").await;
+    reactor.abort().await;
+    assert_eq!(world.events("CaptureFailed").await, 1);
+
+    *till.refuses.lock().unwrap() = None;
+    world.ask(PaymentCommand::Capture { amount: Some(usd(40)) }).await;
+    let reactor = world.reactor(&till, options()).await;
+    world.reaches("captured", |payment| payment.captured_minor == 40).await;
+    idle(&world.duties).await;
+    reactor.shutdown().await;
+    assert_eq!(till.times("capture"), 1, "under one key");
 }
 
 #[tokio::test]
