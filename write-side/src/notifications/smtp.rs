@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor, transport::smtp};
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
+    transport::smtp::{self, response::Category},
+};
 
 use super::mail::{Mail, MailError, Mailer};
 
@@ -36,10 +39,16 @@ impl Mailer for SmtpMailer {
     async fn send(&self, mail: &Mail) -> Result<(), MailError> {
         match self.transport.send(mail.message()?).await {
             Ok(_) => Ok(()),
-            Err(error) if error.is_permanent() => Err(MailError::Refused(said(&error))),
+            Err(error) if is_about_the_message(&error) => Err(MailError::Refused(said(&error))),
             Err(error) => Err(MailError::Unavailable(said(&error))),
         }
     }
+}
+
+/// Whether the server will never take this message. 53x is about us and no message's fault: it wants a login, or another one
+/// (RFC 4954), which an operator can set right.
+fn is_about_the_message(error: &smtp::Error) -> bool {
+    error.is_permanent() && error.status().is_none_or(|code| code.category != Category::Unspecified3)
 }
 
 /// The server's number, or what kind of fault it is: its words often repeat the address.

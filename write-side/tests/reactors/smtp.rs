@@ -120,6 +120,17 @@ async fn what_the_server_refuses_is_not_offered_again() {
     assert_eq!(server.heard().iter().filter(|line| line.starts_with("RCPT TO")).count(), 1);
 }
 
+/// Else one wrong password would lose every message of a day for good.
+#[tokio::test]
+async fn what_the_server_does_not_take_from_us_is_no_fault_of_the_message() {
+    let (world, server, mailer) = world_and_server(&["530 authentication required", "535 wrong password"]).await;
+    let reactor = world.reactor(mailer).await;
+    world.place(1, ANA).await;
+    world.reaches(1, 1, NotificationStatus::Sent).await;
+    reactor.shutdown().await;
+    assert_eq!(server.heard().iter().filter(|line| line.starts_with("RCPT TO")).count(), 3);
+}
+
 #[test]
 fn an_url_of_something_else_is_refused_without_its_password() {
     for wrong in ["", "http://user:secret@mail.test", "mail.test"] {
