@@ -7,6 +7,7 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use uuid::Uuid;
 
 use crate::{
     ids::{OrderId, PaymentId, RefundId},
@@ -199,17 +200,27 @@ impl FromStr for PaymentMethod {
 }
 
 /// Whether `text` has so many digits in a row that they may be a card's, be they grouped by spaces, dashes, dots or
-/// underscores.
+/// underscores. Ids of ours are none, however many digits they have: a reason often names an order.
 pub fn holds_card_number(text: &str) -> bool {
-    let mut digits = 0;
-    text.chars().any(|char| {
+    const ID_CHARS: usize = 36;
+    let (mut digits, mut rest) = (0, text);
+    while let Some(char) = rest.chars().next() {
+        if rest.get(..ID_CHARS).is_some_and(|id| Uuid::parse_str(id).is_ok()) {
+            digits = 0;
+            rest = &rest[ID_CHARS..];
+            continue;
+        }
         digits = match char {
             char if char.is_numeric() => digits + 1,
             ' ' | '-' | '_' | '.' | '\u{a0}' => digits,
             _ => 0,
         };
-        digits >= CARD_NUMBER_DIGITS_MIN
-    })
+        if digits >= CARD_NUMBER_DIGITS_MIN {
+            return true;
+        }
+        rest = &rest[char.len_utf8()..];
+    }
+    false
 }
 
 impl TryFrom<String> for PaymentMethod {
@@ -276,5 +287,9 @@ mod tests {
             assert!(serde_json::from_str::<PaymentMethod>(&format!("\"{card}\"")).is_err());
         }
         assert!(!holds_card_number("order 10248 of 1996-07-04, 2 of 3"));
+        assert!(!holds_card_number(
+            "instead of 0198c0de-0000-7000-8000-000000000021, 0198c0de-0000-7000-8000-000000000022"
+        ));
+        assert!(holds_card_number("0198c0de-0000-7000-8000-000000000021 by 4242 4242 4242 4242"));
     }
 }
