@@ -8,12 +8,12 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use events::envelope::Metadata;
+use events::{envelope::Metadata, payments::holds_card_number};
 use futures::FutureExt;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::problem::Problem;
+use super::{fields::WITHHELD, problem::Problem};
 
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -67,9 +67,10 @@ pub async fn around(mut request: Request, next: Next) -> Response {
         request.headers_mut().insert(CORRELATION_ID, id);
     }
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    // at the highest level, so that no filter takes the correlation id from the lines that it lets through
-    let span = tracing::error_span!("request", %method, path, correlation_id = conversation.correlation_id);
+    let path = logged(request.uri().path()).to_owned();
+    let Conversation { correlation_id, traceparent } = &conversation;
+    // at the highest level, so that no filter takes the ids from the lines that it lets through
+    let span = tracing::error_span!("request", %method, path, correlation_id, traceparent);
     request.extensions_mut().insert(conversation.clone());
     let answer = AssertUnwindSafe(tokio::time::timeout(REQUEST_WAIT_MAX, next.run(request))).catch_unwind();
     let response = match answer.instrument(span.clone()).await {
@@ -79,6 +80,11 @@ pub async fn around(mut request: Request, next: Next) -> Response {
     };
     let _entered = span.enter();
     finish(response, &conversation)
+}
+
+/// A path as the log may have it: whoever puts a card number into an address does not find it there.
+fn logged(path: &str) -> &str {
+    if holds_card_number(path) { WITHHELD } else { path }
 }
 
 /// The request was not finished in time.
@@ -129,7 +135,46 @@ fn new_traceparent() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use axum::{Router, body::Body, middleware::from_fn, routing::get};
+    use tower::ServiceExt;
+    use tracing::{Level, instrument::WithSubscriber};
+
     use super::*;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_our_fault_is_logged_with_the_ids_of_its_answer_also_when_only_warnings_are() {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let said = Said::default();
+        let writer = said.clone();
+        let subscriber = tracing_subscriber::fmt().with_max_level(Level::WARN).with_ansi(false);
+        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+        let broken =
+            Router::new().route("/", get(async || Problem::internal("a wheel came off"))).layer(from_fn(around));
+        let request = Request::get("/").header(CORRELATION_ID, "c-7").header(TRACEPARENT, trace).body(Body::empty());
+        let answer = broken.oneshot(request.unwrap()).with_subscriber(subscriber).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()[CORRELATION_ID].to_str().unwrap()), (500, "c-7"));
+        let said = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
+        assert!(said.contains("a wheel came off") && said.contains("c-7") && said.contains(trace), "{said}");
+    }
 
     #[test]
     fn a_trace_context_is_taken_over_only_when_it_is_one() {
@@ -143,6 +188,13 @@ mod tests {
         ] {
             assert!(!is_traceparent(wrong), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_card_number_in_an_address_is_not_logged() {
+        assert_eq!(logged("/payments/4242424242424242/refund"), WITHHELD);
+        let fine = "/payments/0198c0de-0000-7000-8000-000000000031/refund";
+        assert_eq!(logged(fine), fine);
     }
 
     #[test]
