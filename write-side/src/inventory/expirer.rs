@@ -53,13 +53,19 @@ pub async fn run(bus: CommandBus<StockItem>, feed: Arc<dyn Feed>, clock: Arc<dyn
     let _ = closing.run_until_cancelled(follower.caught_up()).await;
     while closing.run_until_cancelled(tokio::time::sleep(TURN)).await.is_some() {
         let now = clock.now_as_kept();
+        let mut failed = Vec::new();
         for product_id in store.view(|due, _| due.items(now)) {
             if let Err(error) = expire(&bus, product_id, now).await {
-                tracing::warn!(%product_id, %error, "reservations that are due are still held; it is tried again");
+                failed.push((product_id, error));
             }
             if closing.is_cancelled() {
                 break;
             }
+        }
+        // one line a turn: a log that is away fails every item the same way
+        if let Some((product_id, error)) = failed.first() {
+            let items = failed.len();
+            tracing::warn!(items, %product_id, %error, "reservations that are due are still held; it is tried again");
         }
     }
     follower.shutdown(SHUTDOWN_WAIT_MAX).await;
