@@ -154,6 +154,65 @@ async fn money_that_cannot_be() {
 }
 
 #[tokio::test]
+async fn histories_and_returns_that_cannot_be() {
+    let shop = Shop::open().await;
+    let price = |currency: &str| json!({ "amount_minor": 1, "currency": currency });
+    let sold = |product: &str, quantity: Value, currency: &str| json!({ "product_id": product, "product_name": "x", "quantity": quantity, "unit_price": price(currency) });
+    let history = |lines: &[Value]| {
+        json!({ "customer_id": ANA, "lines": lines, "status": "DELIVERED", "placed_at": "1996-07-04T00:00:00Z",
+            "external_ref": "1" })
+    };
+    let many: Vec<Value> = (0..2_001).map(|_| sold(&kit::new_id(), json!(1), "USD")).collect();
+    for (body, code) in [
+        (history(&[sold(CHAI, json!(1), "USD"), sold(CHAI, json!(1), "USD")]), "product_repeated"),
+        (history(&[sold(CHAI, json!(1), "USD"), sold(TEA, json!(1), "EUR")]), "mixed_currencies"),
+        (history(&many), "validation_failed"),
+        (history(&[sold(CHAI, json!(0), "USD")]), "validation_failed"),
+        (history(&[sold(CHAI, json!(-1), "USD")]), "validation_failed"),
+        (history(&[sold("chai", json!(1), "USD")]), "validation_failed"),
+    ] {
+        shop.refuses_body("/orders/import", &body, 422, code).await;
+    }
+    let imported = shop.post("/orders/import", &history(&[sold(CHAI, json!(3), "USD")])).await.expect(201);
+    let path = format!("{}/return", imported.header("location"));
+    let back = |lines: &[Value]| json!({ "lines": lines });
+    let many: Vec<Value> = (0..2_001).map(|_| line(&kit::new_id(), 1)).collect();
+    for (body, code) in [
+        (back(&[line(CHAI, 1), line(CHAI, 1)]), "product_repeated"),
+        (back(&[line(CHAI, 4)]), "return_too_large"),
+        (back(&[line(ANA, 1)]), "product_not_ordered"),
+        (back(&many), "validation_failed"),
+        (back(&[]), "validation_failed"),
+        (back(&[line(CHAI, 0)]), "validation_failed"),
+        (back(&[json!({ "product_id": CHAI, "quantity": u64::MAX })]), "validation_failed"),
+    ] {
+        shop.refuses_body(&path, &body, 422, code).await;
+    }
+}
+
+/// The body is small: names come from the replica, so the event is larger than what was sent.
+#[tokio::test]
+async fn an_order_whose_event_is_larger_than_a_log_takes_is_refused_with_the_limit() {
+    const PRODUCTS: usize = 1_200;
+    let mut shop = Shop::open().await;
+    let name = "🫖".repeat(200);
+    let ids: Vec<String> = (0..PRODUCTS).map(|_| kit::new_id()).collect();
+    let mut token = String::new();
+    for id in &ids {
+        let price = json!({ "amount_minor": 1, "currency": "USD" });
+        let answer = shop.post("/products", &json!({ "id": id, "sku": id, "name": name, "unit_price": price })).await;
+        token = answer.expect(201).token();
+    }
+    shop.token = format!("{},{token}", shop.token);
+    let wanted: Vec<Value> = ids.iter().map(|id| line(id, 1)).collect();
+    shop.refuses_body("/orders", &order(&wanted), 422, "limit_exceeded").await;
+    let answer = shop.post("/orders", &order(&wanted)).await;
+    assert!(answer.body["detail"].as_str().unwrap().contains("786432"), "{answer:?}");
+    let fewer = shop.post("/orders", &order(&wanted[..PRODUCTS / 2])).await;
+    assert_eq!(fewer.status.as_u16(), 201, "half of it fits");
+}
+
+#[tokio::test]
 async fn texts_that_cannot_be() {
     let shop = Shop::open().await;
     let user = |name: &str, email: &str| json!({ "name": name, "email": email });
@@ -178,6 +237,14 @@ async fn texts_that_cannot_be() {
         shop.refuses_body("/users", &user(name, email), 422, "validation_failed").await;
     }
     shop.refuses_body("/users", &user("X", "ANA@example.com "), 422, "email_taken").await;
+    for wrong in ["", "x", "x@", "x y@example.com", "x\0@example.com"] {
+        shop.refuses_body(&format!("/users/{ANA}/email"), &json!({ "email": wrong }), 422, "validation_failed").await;
+    }
+    for wrong in ["", " ", "a\0b", "\u{85}"] {
+        for path in [format!("/users/{ANA}/rename"), format!("/products/{CHAI}/rename")] {
+            shop.refuses_body(&path, &json!({ "name": wrong }), 422, "validation_failed").await;
+        }
+    }
     for name in ["🫖 теа 日本", "e\u{301}", "مرحبا", "\u{202e}x"] {
         let email = format!("{}@example.com", name.len());
         assert_eq!(shop.post("/users", &user(name, &email)).await.status.as_u16(), 201, "{name} is a name");
