@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use cqrs_es::{Aggregate, DomainEvent, event_sink::EventSink};
 use event_store::{
     bus::{BusOptions, CommandBus, CommandRequest, Domain, Loaded, Refusal},
-    log::{EventLog, Fingerprint},
+    log::{Decision, EventLog, Fingerprint},
     memory::MemoryLog,
     snapshot::{Snapshot, SnapshotStore},
     writer::{Writer, WriterOptions},
@@ -15,6 +15,7 @@ use events::{
     envelope::{Metadata, StreamId},
 };
 use serde::{Deserialize, Serialize};
+use testkit::log_contract::harness::{append_with_key, commit_one, read_all};
 use uuid::Uuid;
 
 /// Counts, and remembers the order of what it was given.
@@ -211,6 +212,35 @@ async fn a_snapshot_from_before_a_restore_is_passed_over_and_replaced() {
     counters.count(250..251).await;
     counters.bus.shutdown().await;
     assert_eq!(kept(&log).await.expect("kept").sequence, 250);
+}
+
+/// No feed wedges on it, and the next command costs a snapshot and a page, not the whole of it.
+#[tokio::test]
+async fn a_stream_of_a_hundred_thousand_events_is_read_and_goes_on() {
+    const EVENTS: u64 = 100_000;
+    const AT_ONCE: u64 = 1_000;
+    let log = MemoryLog::new("counters");
+    for version in (0..EVENTS).step_by(usize::try_from(AT_ONCE).unwrap()) {
+        let count = usize::try_from(AT_ONCE).unwrap();
+        let mut item = append_with_key(&stream(), version, &format!("many {version}"), count);
+        if let Decision::Append(events) = &mut item.decision {
+            for (event, number) in events.iter_mut().zip(version..) {
+                event.event_type = "Counted".into();
+                event.payload = serde_json::to_string(&Counted { number }).unwrap();
+            }
+        }
+        commit_one(&*log, item).await;
+    }
+    let counters = Counters::on(&log, Some(EVERY));
+    counters.count(EVENTS..EVENTS + 1).await;
+    assert_eq!(counters.load().await.state, expected(EVENTS + 1));
+    counters.bus.shutdown().await;
+    // all but what stands behind the snapshot is not read any more
+    assert_eq!(kept(&log).await.expect("kept").sequence, EVENTS);
+    let events = read_all(&*log).await;
+    assert_eq!(events.len() as u64, EVENTS + 1, "every page of the feed is served");
+    log.tamper(EVENTS / 2, "not an event");
+    assert_eq!(Counters::on(&log, Some(EVERY)).load().await.version, EVENTS + 1);
 }
 
 #[tokio::test]
