@@ -33,7 +33,7 @@ pub async fn around(State(door): State<Door>, request: Request, next: Next) -> R
     // who is refused has asked too: guessing tokens counts by address
     let asker = match &asked {
         Ok(principal) => Asker::of(principal, address),
-        Err(_) => address.map_or(Asker::Unknown, Asker::Address),
+        Err(_) => Asker::at(address),
     };
     // an orchestrator must not take us for dead because its neighbour asks too often
     let limits = door.limits.as_deref().filter(|_| !matches!(head.uri.path(), "/livez" | "/readyz"));
