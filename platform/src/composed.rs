@@ -271,6 +271,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_service_is_asked_with_the_callers_own_rights() {
+        let who = async |access::By(who): access::By| axum::Json(json!({ "asked_by": &**who.name() }));
+        let (router, _) =
+            routes(services().route("/users/{id}", get(who)).route("/stock/{id}", get(who))).serve("composed");
+        let desk = Principal::try_new("desk-7", None, ["orders:read".to_owned()]).expect("a name");
+        let mut request = Request::get(format!("/composed/orders/{ORDER}")).body(Body::empty()).expect("a request");
+        request.extensions_mut().insert(desk);
+        let body = router.oneshot(request).await.map(Response::into_body).expect("an answer");
+        let answer = to_bytes(body, ANSWER_BYTES_MAX).await.expect("a body");
+        let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+        assert_eq!(
+            (&answer["customer"]["asked_by"], &answer["stock"][0]["asked_by"]),
+            (&json!("desk-7"), &json!("desk-7"))
+        );
+    }
+
+    #[tokio::test]
     async fn a_service_that_is_slow_and_one_that_refuses_leave_holes_that_are_named() {
         let slow = async || {
             tokio::time::sleep(2 * CALL_WAIT_MAX).await;

@@ -90,6 +90,11 @@ async fn with_authentication_everybody_shows_a_token_and_does_what_it_says() {
     for closed in ["/admin/doctor", "/graphql?query={__typename}", "/orders/feed"] {
         assert_eq!(problem(get(&ana, closed)).await.1, "not_for_customers", "{closed}");
     }
+    let composed = format!("/composed/orders/{ORDER}");
+    assert_eq!(problem(get(&eva, &composed)).await.1, "order_not_found", "composed with the caller's own rights");
+    let shown: Value = get(&ana, &composed).send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!((&shown["order"]["customer_id"], &shown["customer"]["id"]), (&json!(ANA), &json!(ANA)), "{shown}");
+    assert_eq!((&shown["missing"][0]["code"], &shown["stock"]), (&json!("scope_missing"), &json!([])), "{shown}");
     assert_eq!(problem(get(&staff, "/graphql?query={__typename}")).await.0, 200);
     assert_eq!(problem(get(&staff, "/orders/feed")).await.0, 200);
 
