@@ -1,10 +1,11 @@
 //! Who asks: bearer tokens (JWT) on every request, where authentication is configured.
 //!
-//! Reading order: [`config`] (flags), [`keys`] (where keys come from), [`token`] (what a token must say), [`ring_crypto`]
-//! (signatures). Here: from a request to its [`Principal`]. What a principal may is declared with each operation
+//! Reading order: [`config`] (flags), [`keys`] (where keys come from), [`fetch`] (over the network), [`token`] (what a token
+//! must say), [`ring_crypto`] (signatures). Here: from a request to its [`Principal`]. What a principal may is declared with each operation
 //! ([`write_side::edge::access`]) and, for the parts that are not services, in [`part`].
 
 pub mod config;
+mod fetch;
 mod keys;
 mod ring_crypto;
 mod token;
@@ -38,7 +39,7 @@ enum AuthError {
 }
 
 impl Authenticator {
-    /// Errors: the key file cannot be used. A key set that is not there yet is asked for again with the first token.
+    /// Errors: the key file or the URL cannot be used. A key set that is not there yet is asked for again with the first token.
     pub async fn start(config: AuthConfig) -> Result<Self, KeyError> {
         ring_crypto::install();
         let rules = token::Rules::new(&config);

@@ -102,11 +102,6 @@ pub enum AuthConfigError {
     TwoKeySources,
     #[error("--auth-jwks holds public keys, and {0:?} is signed with a shared secret: use --auth-key-file")]
     SharedSecretInKeySet(Algorithm),
-    #[error(
-        "--auth-jwks takes a file or an http:// URL: TLS is not the platform's. Fetch the key set to a file, or let a proxy \
-         beside the platform serve it"
-    )]
-    JwksOverTls,
 }
 
 impl AuthArgs {
@@ -130,8 +125,7 @@ impl AuthArgs {
             }
             (Some(path), None) if algorithm.is_shared_secret() => KeySource::Secret(path),
             (Some(path), None) => KeySource::Pem(path),
-            (None, Some(url)) if url.starts_with("https://") => return Err(AuthConfigError::JwksOverTls),
-            (None, Some(url)) if url.starts_with("http://") => KeySource::JwksUrl(url),
+            (None, Some(url)) if url.starts_with("https://") || url.starts_with("http://") => KeySource::JwksUrl(url),
             (None, Some(path)) => KeySource::JwksFile(path.into()),
         };
         Ok(Some(AuthConfig { issuer, audience, algorithm: algorithm.into(), keys }))
@@ -161,7 +155,7 @@ mod tests {
         let full = ["--auth-issuer=i", "--auth-audience=a", "--auth-algorithm=RS256", "--auth-jwks=http://i/keys"];
         assert_eq!(config(&full), Ok(Some(KeySource::JwksUrl("http://i/keys".to_owned()))));
         let over_tls = [&full[..3], &["--auth-jwks=https://i/keys"]].concat();
-        assert_eq!(config(&over_tls), Err(AuthConfigError::JwksOverTls));
+        assert_eq!(config(&over_tls), Ok(Some(KeySource::JwksUrl("https://i/keys".to_owned()))));
         for left_out in 0..3 {
             let mut some = full.to_vec();
             some.remove(left_out);

@@ -1,6 +1,6 @@
 //! Where the keys come from that tokens are checked with: a file, or a key set that is fetched and kept for a while.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
@@ -10,10 +10,10 @@ use jsonwebtoken::{
 use thiserror::Error;
 use tokio::{
     sync::{Mutex, RwLock},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
-use super::config::KeySource;
+use super::{config::KeySource, fetch::Address};
 
 /// How soon a key set may be fetched again because a token names a key that is not in it: whoever makes up key ids must
 /// not make us flood the issuer.
@@ -24,6 +24,9 @@ pub const KEEP_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// The longest that a fetch may take.
 const FETCH_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a request whose key is known waits for the set to be had anew: an issuer that hangs must not hold up everybody.
+const STALE_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// The largest key set or key file, in bytes.
 const BYTES_MAX: usize = 256 * 1024;
@@ -52,7 +55,7 @@ pub enum KeyError {
 pub enum Keys {
     One(DecodingKey),
     Set(KnownKeys),
-    Fetched(Box<Fetched>),
+    Fetched(Arc<Fetched>),
 }
 
 impl Keys {
@@ -80,11 +83,11 @@ impl Keys {
                 Ok(Self::Set(KnownKeys::parse(&read(&path)?, algorithm, &place)?))
             }
             KeySource::JwksUrl(url) => {
-                let fetched = Fetched::new(url, algorithm)?;
+                let fetched = Arc::new(Fetched::new(&url, algorithm)?);
                 if let Err(error) = fetched.refetch(None).await {
                     tracing::warn!("{error}; the first token asks again");
                 }
-                Ok(Self::Fetched(Box::new(fetched)))
+                Ok(Self::Fetched(fetched))
             }
         }
     }
@@ -160,9 +163,8 @@ impl KnownKeys {
 
 /// A key set at a URL.
 pub struct Fetched {
-    url: String,
+    address: Address,
     algorithm: Algorithm,
-    http: reqwest::Client,
     known: RwLock<Known>,
     /// Held by the one who fetches; the others wait for what it brings.
     fetching: Mutex<()>,
@@ -173,73 +175,64 @@ struct Known {
     keys: KnownKeys,
     /// When the set was last asked for, whatever came of it.
     asked_at: Option<Instant>,
-    /// When it was last had.
+    /// When it was last had: before `asked_at`, and it was last asked for in vain.
     had_at: Option<Instant>,
 }
 
 impl Fetched {
-    fn new(url: String, algorithm: Algorithm) -> Result<Self, KeyError> {
-        let http = reqwest::Client::builder().timeout(FETCH_WAIT_MAX).build();
-        let http = http.map_err(|error| KeyError::Fetch { url: url.clone(), cause: error.to_string() })?;
-        Ok(Self { url, algorithm, http, known: RwLock::default(), fetching: Mutex::default() })
+    fn new(url: &str, algorithm: Algorithm) -> Result<Self, KeyError> {
+        let address = Address::try_new(url).map_err(|cause| KeyError::Fetch { url: url.to_owned(), cause })?;
+        Ok(Self { address, algorithm, known: RwLock::default(), fetching: Mutex::default() })
     }
 
-    async fn find(&self, id: Option<&str>) -> Result<DecodingKey, KeyError> {
+    async fn find(self: &Arc<Self>, id: Option<&str>) -> Result<DecodingKey, KeyError> {
         let (found, asked_at, is_fresh) = {
             let known = self.known.read().await;
             (known.keys.find(id), known.asked_at, known.had_at.is_some_and(|at| at.elapsed() < KEEP_MAX))
         };
-        if let (Some(key), true) = (&found, is_fresh) {
-            return Ok(key.clone());
-        }
-        match self.refetch(asked_at).await {
-            Ok(()) => self.known.read().await.keys.find(id).ok_or(KeyError::Unknown),
+        // in a task of its own: whoever asks may hang up, and the set is not asked for again so soon
+        let refetch = || {
+            let this = Arc::clone(self);
+            tokio::spawn(async move { this.refetch(asked_at).await })
+        };
+        match found {
+            Some(key) if is_fresh => Ok(key),
             // an issuer that does not answer now has not taken its keys back
-            Err(error) => found.ok_or(error),
+            Some(key) => match timeout(STALE_WAIT_MAX, refetch()).await {
+                Ok(Ok(Ok(()))) => self.known.read().await.keys.find(id).ok_or(KeyError::Unknown),
+                Ok(Ok(Err(_)) | Err(_)) | Err(_) => Ok(key),
+            },
+            None => {
+                refetch().await.map_err(|error| self.in_vain(error.to_string()))??;
+                self.known.read().await.keys.find(id).ok_or(KeyError::Unknown)
+            }
         }
     }
 
-    /// Fetches the set, unless somebody has since `seen`, or it was asked for just now.
+    /// Fetches the set, unless somebody has since `seen`, or it was asked for just now: what came of that counts.
     async fn refetch(&self, seen: Option<Instant>) -> Result<(), KeyError> {
         let _turn = self.fetching.lock().await;
         {
             let mut known = self.known.write().await;
             let just_now = known.asked_at.is_some_and(|at| at.elapsed() < REFETCH_MIN);
             if known.asked_at != seen || just_now {
-                return if known.had_at.is_some() {
-                    Ok(())
-                } else {
-                    let cause = "it could not be had a moment ago".to_owned();
-                    Err(KeyError::Fetch { url: self.url.clone(), cause })
-                };
+                let was_had = known.had_at >= known.asked_at;
+                return if was_had { Ok(()) } else { Err(self.in_vain("it could not be had a moment ago")) };
             }
             known.asked_at = Some(Instant::now());
         }
-        let text = self.fetch().await.map_err(|cause| KeyError::Fetch { url: self.url.clone(), cause })?;
-        let keys = KnownKeys::parse(&text, self.algorithm, &self.url)?;
+        let silence = || format!("no answer within {} s", FETCH_WAIT_MAX.as_secs());
+        let fetched = timeout(FETCH_WAIT_MAX, self.address.get(BYTES_MAX)).await.unwrap_or_else(|_| Err(silence()));
+        let text = fetched.map_err(|cause| self.in_vain(cause))?;
+        let keys = KnownKeys::parse(&text, self.algorithm, self.address.url())?;
         let mut known = self.known.write().await;
         known.keys = keys;
         known.had_at = Some(Instant::now());
         Ok(())
     }
 
-    async fn fetch(&self) -> Result<Vec<u8>, String> {
-        let whole_story = |error: reqwest::Error| {
-            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-        };
-        let mut answer = self.http.get(&self.url).send().await.map_err(whole_story)?;
-        if !answer.status().is_success() {
-            return Err(format!("answer {}", answer.status()));
-        }
-        let mut text = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(whole_story)? {
-            if text.len() + chunk.len() > BYTES_MAX {
-                return Err(format!("it has more than {BYTES_MAX} bytes"));
-            }
-            text.extend_from_slice(&chunk);
-        }
-        Ok(text)
+    fn in_vain(&self, cause: impl Into<String>) -> KeyError {
+        KeyError::Fetch { url: self.address.url().to_owned(), cause: cause.into() }
     }
 }
 

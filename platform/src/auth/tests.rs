@@ -4,8 +4,9 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use axum::{Json, Router, extract::State, routing::get};
@@ -109,11 +110,21 @@ async fn a_token_that_does_not_count_says_why() {
         (json!({ "sub": "a\nb" }), "the subject must"),
         (json!({ "sub": 7 }), "not of the type"),
         (json!({ "customer_id": "7" }), "not of the type"),
+        (json!({ "customer_id": "" }), "not of the type"),
         (json!({ "scope": 7 }), "not of the type"),
     ] {
         let error = ask(&authenticator, &hs256(&claims(change.clone()))).await.expect_err("refused").to_string();
         assert!(error.contains(why), "{change}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_customer_whose_id_the_issuer_does_not_know_is_not_taken_for_staff() {
+    let (_dir, authenticator) = with_secret().await;
+    let mut nobody = claims(json!({}));
+    nobody["customer_id"] = Value::Null;
+    let error = ask(&authenticator, &hs256(&nobody)).await.expect_err("refused").to_string();
+    assert!(error.contains("customer_id a UUID"), "{error}");
 }
 
 #[tokio::test]
@@ -237,12 +248,15 @@ async fn keys_that_cannot_be_used_are_said_at_the_start() {
 struct Issuer {
     set: Arc<Mutex<Value>>,
     asked: Arc<AtomicUsize>,
+    /// How long it takes to answer.
+    wait_ms: Arc<AtomicU64>,
 }
 
 impl Issuer {
     async fn listen(&self) -> String {
         let keys = async |State(issuer): State<Issuer>| {
             issuer.asked.fetch_add(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(issuer.wait_ms.load(Ordering::SeqCst))).await;
             Json(issuer.set.lock().expect("no panic").clone())
         };
         let router = Router::new().route("/keys", get(keys)).with_state(self.clone());
@@ -255,21 +269,34 @@ impl Issuer {
     fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
+
+    fn has(&self, keys: &[&Value]) {
+        *self.set.lock().expect("no panic") = json!({ "keys": keys });
+    }
+
+    fn takes(&self, time: Duration) {
+        self.wait_ms.store(u64::try_from(time.as_millis()).expect("a short time"), Ordering::SeqCst);
+    }
+}
+
+/// An authenticator that has the keys of `issuer`.
+async fn with_keys_of(issuer: &Issuer) -> Authenticator {
+    authenticator(Algorithm::ES256, KeySource::JwksUrl(issuer.listen().await)).await
 }
 
 #[tokio::test]
 async fn an_unknown_key_is_asked_for_once_in_a_while_and_not_with_every_token() {
     let issuer = Issuer::default();
     let ((one, one_jwk), (two, two_jwk)) = (p256("one"), p256("two"));
-    *issuer.set.lock().expect("no panic") = json!({ "keys": [one_jwk] });
-    let authenticator = authenticator(Algorithm::ES256, KeySource::JwksUrl(issuer.listen().await)).await;
+    issuer.has(&[&one_jwk]);
+    let authenticator = with_keys_of(&issuer).await;
     assert_eq!(issuer.asked(), 1, "asked at the start");
     for _ in 0..20 {
         ask(&authenticator, &es256(&one, "one")).await.expect("a good token");
         ask(&authenticator, &es256(&two, "made-up")).await.expect_err("not known");
     }
     assert_eq!(issuer.asked(), 1, "not within the time in which it was just asked");
-    *issuer.set.lock().expect("no panic") = json!({ "keys": [two_jwk] });
+    issuer.has(&[&two_jwk]);
     super::keys::let_time_pass(&authenticator.keys, super::keys::REFETCH_MIN).await;
     let (token, again) = (es256(&two, "two"), es256(&two, "two"));
     let (first, second) = tokio::join!(ask(&authenticator, &token), ask(&authenticator, &again));
@@ -283,4 +310,52 @@ async fn an_issuer_that_was_never_reached_is_our_trouble_and_not_the_bearers() {
     let authenticator = authenticator(Algorithm::ES256, KeySource::JwksUrl("http://127.0.0.1:1/keys".to_owned())).await;
     let error = ask(&authenticator, &es256(&p256("one").0, "one")).await.expect_err("no keys");
     assert_eq!(super::refused(&error).status.as_u16(), 503);
+}
+
+/// Else whoever makes up a key id and hangs up, twice a minute, would keep everybody from a new key.
+#[tokio::test]
+async fn who_hangs_up_does_not_take_the_new_keys_with_them() {
+    let issuer = Issuer::default();
+    let ((_, one_jwk), (two, two_jwk)) = (p256("one"), p256("two"));
+    issuer.has(&[&one_jwk]);
+    let authenticator = with_keys_of(&issuer).await;
+    issuer.has(&[&two_jwk]);
+    issuer.takes(Duration::from_millis(300));
+    super::keys::let_time_pass(&authenticator.keys, super::keys::REFETCH_MIN).await;
+    let token = es256(&two, "two");
+    let hung_up = tokio::time::timeout(Duration::from_millis(50), ask(&authenticator, &token)).await;
+    assert!(hung_up.is_err(), "the issuer is slower");
+    assert!(ask(&authenticator, &token).await.is_ok(), "the next one gets what the first one asked for");
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test]
+async fn an_issuer_that_fails_holds_up_nobody_whose_key_is_known_and_refuses_no_other() {
+    let issuer = Issuer::default();
+    let ((one, one_jwk), (two, _)) = (p256("one"), p256("two"));
+    issuer.has(&[&one_jwk]);
+    let authenticator = with_keys_of(&issuer).await;
+    issuer.has(&[]);
+    issuer.takes(Duration::from_secs(60));
+    super::keys::let_time_pass(&authenticator.keys, super::keys::KEEP_MAX).await;
+    let started = Instant::now();
+    assert!(ask(&authenticator, &es256(&one, "one")).await.is_ok(), "the key that is known goes on to count");
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+
+    issuer.takes(Duration::ZERO);
+    let authenticator = with_keys_of(&issuer).await;
+    for _ in 0..2 {
+        let error = ask(&authenticator, &es256(&two, "two")).await.expect_err("nobody can say");
+        assert_eq!(super::refused(&error).status.as_u16(), 503, "{error}");
+    }
+    issuer.has(&[&one_jwk]);
+    super::keys::let_time_pass(&authenticator.keys, super::keys::REFETCH_MIN).await;
+    assert!(ask(&authenticator, &es256(&one, "one")).await.is_ok());
+    issuer.has(&[]);
+    super::keys::let_time_pass(&authenticator.keys, super::keys::REFETCH_MIN).await;
+    for _ in 0..2 {
+        let error = ask(&authenticator, &es256(&two, "two")).await.expect_err("nobody can say");
+        assert_eq!(super::refused(&error).status.as_u16(), 503, "{error}");
+    }
+    assert!(ask(&authenticator, &es256(&one, "one")).await.is_ok());
 }
