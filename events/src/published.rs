@@ -46,7 +46,8 @@ pub enum DecodeError {
     Payload { event_type: String, event_version: String, reason: String },
 }
 
-/// serde names the field and the place, never the value around it.
+/// serde names the field and the place, and may quote the one value that does not fit: never a personal one, which
+/// [`Personal`](crate::personal::Personal) keeps to itself.
 fn unfit(event_type: &str, event_version: &str) -> impl FnOnce(serde_json::Error) -> DecodeError {
     move |error| DecodeError::Payload {
         event_type: event_type.to_owned(),

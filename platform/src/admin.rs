@@ -1,5 +1,5 @@
-//! The admin API, under `/admin`: what the command line talks to while the platform runs. Loopback only, like
-//! everything until authentication exists.
+//! The admin API, under `/admin`: what the command line talks to while the platform runs. With authentication it needs the
+//! scope `admin`; without, it is on loopback only, like everything.
 
 mod checks;
 mod views;

@@ -19,7 +19,7 @@ pub struct Cli {
     pub output: Output,
 
     /// What is logged to stderr, as a tracing filter
-    #[arg(long, global = true, env = "TRIBUTARY_LOG", default_value = "warn,tributary=info")]
+    #[arg(long, global = true, env = "TRIBUTARY_LOG", default_value = "warn,platform=info")]
     pub log: String,
 
     #[arg(long, global = true, env = "TRIBUTARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]

@@ -38,8 +38,11 @@ impl Target {
 impl Client {
     pub fn new(target: &Target) -> Result<Self> {
         let base = target.url.trim_end_matches('/').to_owned();
-        if !base.starts_with("http://") && !base.starts_with("https://") {
-            bail!("{base} is no URL of a platform: it starts with http://, such as http://127.0.0.1:8080");
+        if !base.starts_with("http://") {
+            bail!(
+                "{base} is no URL of a platform: it starts with http://, such as http://127.0.0.1:8080. The command line \
+                 speaks no TLS: where a proxy ends it, ask the platform behind the proxy"
+            );
         }
         let http = target.http()?.build().context("set up the HTTP client")?;
         Ok(Self { base, http })

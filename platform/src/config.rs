@@ -13,15 +13,14 @@ use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use write_side::REGISTER;
 
-use crate::mail::MailArgs;
-
-/// The database of the read models, among those of the services.
-const QUERY: &str = "query";
-
 use crate::{
     auth::config::{AuthArgs, AuthConfigError},
     limits::LimitArgs,
+    mail::MailArgs,
 };
+
+/// The database of the read models, among those of the services.
+const QUERY: &str = "query";
 
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
