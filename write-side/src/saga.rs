@@ -9,7 +9,8 @@
 //!   [`events`](events::saga).
 //! - [`instance`]: one run of it: what is known, what was asked for, and what is to be asked for next.
 //! - [`aggregate`]: inputs become events.
-//! - [`dispatcher`]: effects become commands to other services, and their answers inputs.
+//! - [`dispatcher`]: effects become commands to other services, and their answers inputs; [`patience`] with those that do
+//!   not answer.
 //! - [`handle`]: for who operates it: where an instance stands, its story, and decisions by hand.
 //! - [`explore`]: every way that an instance can go, for laws and for the diagram.
 //!
@@ -21,6 +22,7 @@ pub mod dispatcher;
 pub mod explore;
 pub mod handle;
 pub mod instance;
+mod patience;
 
 use std::{sync::Arc, time::Duration};
 
@@ -75,7 +77,7 @@ pub async fn start<D: Definition, R: Into<Routes>>(
     })?;
     let handle = handle.ok_or_else(|| StartError::new(source, "it has no routes"))?;
     let deadline = options.deadline.unwrap_or(D::DEADLINE);
-    let dispatcher = Dispatcher { bus: handle.bus.clone(), peers, deadline, clock };
+    let dispatcher = Dispatcher::new(handle.bus.clone(), peers, deadline, clock);
     let reactor = Reactor::start(Arc::new(dispatcher), duties, (&own.source, own.epoch), feeds, running).await?;
     service.reactor = Some(Arc::new(reactor));
     service.saga = Some(Arc::new(handle));

@@ -87,7 +87,7 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
     }
 
     /// What is to be in flight or done in this state, in order. What was asked for once is not asked for again, so this
-    /// may repeat what is done.
+    /// may repeat what is done. What was refused is asked for again for as long as it stands here.
     fn due(version: u32, state: &Self::State) -> Vec<Self::Step>;
 
     /// How a step is asked for. It is called anew for each time that the step is asked for, in the state of that time.
@@ -112,7 +112,7 @@ pub enum Kind<S> {
     Compensable { undo: S },
     /// Its answer says which way it goes. It is asked for until there is one, and never undone.
     Pivot,
-    /// Cannot be refused for good: it is asked for again until it is accepted.
+    /// Cannot be refused for good: it is asked for again until it is accepted, or not due any more.
     Retriable,
 }
 

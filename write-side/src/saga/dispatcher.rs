@@ -27,20 +27,21 @@ use super::{
     aggregate::{Saga, SagaCommand},
     definition::{Definition, Happened, saga_id},
     instance::{EffectOf, Instance},
+    patience::Patience,
 };
 use crate::{
-    peer::{Peer, PeerAnswer, PeerCommand},
+    peer::{Peer, PeerAnswer, PeerCommand, PeerError},
     reactor::{Acted, Due, Part, Reaction, Wanted, decode},
 };
 
 /// Between a saga and the rest of the world.
 pub struct Dispatcher<D: Definition> {
-    pub bus: CommandBus<Saga<D>>,
+    bus: CommandBus<Saga<D>>,
     /// Who can be asked, by the names that requests have for them.
-    pub peers: BTreeMap<&'static str, Peer>,
+    peers: BTreeMap<&'static str, (Peer, Patience)>,
     /// How long a new instance may be on its way to the pivot.
-    pub deadline: Duration,
-    pub clock: Arc<dyn Clock>,
+    deadline: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 #[async_trait]
@@ -72,6 +73,16 @@ impl<D: Definition> Reaction for Dispatcher<D> {
 }
 
 impl<D: Definition> Dispatcher<D> {
+    pub fn new(
+        bus: CommandBus<Saga<D>>,
+        peers: BTreeMap<&'static str, Peer>,
+        deadline: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let peers = peers.into_iter().map(|(name, peer)| (name, (peer, Patience::default()))).collect();
+        Self { bus, peers, deadline, clock }
+    }
+
     fn is_own(&self, source: &str) -> bool {
         *self.bus.log().identity().source == *source
     }
@@ -143,8 +154,11 @@ impl<D: Definition> Dispatcher<D> {
     /// The other's word, or why there is none.
     async fn send(&self, due: &Due, request: Request) -> Result<Reply, String> {
         let Request { service, path, body, any_version, keep } = request;
-        let Some(peer) = self.peers.get(&*service) else {
+        let Some((peer, patience)) = self.peers.get(&*service) else {
             return Err(format!("{service} is not among the services that can be asked"));
+        };
+        let Some(_leave) = patience.leave() else {
+            return Err(format!("{service} does not answer, and was not asked this time"));
         };
         let metadata = due.metadata(D::NAME);
         let command = PeerCommand {
@@ -156,7 +170,12 @@ impl<D: Definition> Dispatcher<D> {
             traceparent: metadata.traceparent,
             principal: D::NAME,
         };
-        let answer = peer.send(&command).await.map_err(|error| format!("{service}: {error}"))?;
+        let answer = peer.send(&command).await;
+        match answer {
+            Err(PeerError::Late(_)) => patience.unanswered(),
+            Ok(_) | Err(_) => patience.answered(),
+        }
+        let answer = answer.map_err(|error| format!("{service}: {error}"))?;
         reply_of(answer, keep.as_deref()).map_err(|reason| format!("{service}: {reason}"))
     }
 

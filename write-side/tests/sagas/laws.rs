@@ -133,6 +133,7 @@ impl<const V: u32> Play<V> {
             6 if pick % 8 == 1 => self.observe(TripFact::Bounced { times: self.instance().state.bounces + 1 }),
             6 if pick % 8 == 2 => self.observe(TripFact::Bounced { times: self.instance().state.bounces }),
             6 if pick % 8 == 3 => self.observe(TripFact::Wished),
+            6 if pick % 8 == 4 => self.observe(TripFact::Collected),
             7 if pick % 4 == 0 => {
                 self.deadline(900);
             }
@@ -319,6 +320,22 @@ fn a_retriable_step_is_asked_for_again_under_a_new_key_and_is_stuck_at_the_bound
     play.heal();
     play.check();
     assert_eq!(play.instance().stuck().count(), 0, "healed by itself");
+}
+
+#[test]
+fn a_refused_step_that_is_not_due_any_more_is_not_asked_for_again() {
+    let mut play = Play::<1>::begin(BTreeSet::from([TripStep::SendTicket]));
+    while play.instance().phase() != "AwaitingTicket" {
+        play.deliver(0, false);
+        play.reply(0, false);
+    }
+    play.observe(TripFact::Collected);
+    assert_eq!(play.instance().outcome(), None, "it may be on its way");
+    play.deliver(0, false);
+    play.reply(0, false);
+    assert_eq!(play.instance().steps[&TripStep::SendTicket].status, Status::Again);
+    assert!(play.requests.is_empty());
+    play.check();
 }
 
 #[test]

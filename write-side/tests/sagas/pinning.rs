@@ -49,8 +49,10 @@ async fn an_instance_keeps_the_version_it_was_started_with() {
 struct Recorded {
     version: u32,
     events: Vec<(String, String, Value)>,
-    /// After each event.
+    /// After each event, for ever.
     phases: Vec<String>,
+    /// For as long as this is the `VERSION` of the fold: a snapshot of it would have this state.
+    fold: u32,
     state: Value,
 }
 
@@ -70,6 +72,8 @@ fn fold(recorded: &Recorded) -> (Vec<String>, Value) {
     (phases, serde_json::to_value(&saga).unwrap())
 }
 
+const FOLD: u32 = <Saga<Trip<2>> as Domain>::VERSION;
+
 /// Histories of both versions, recorded when they were the newest. Add to them; never change one.
 #[test]
 fn recorded_histories_of_every_version_lead_where_they_led() {
@@ -79,15 +83,15 @@ fn recorded_histories_of_every_version_lead_where_they_led() {
         let recorded: Recorded = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         let (phases, state) = fold(&recorded);
         assert_eq!(phases, recorded.phases, "{}", file.display());
-        assert_eq!(state, recorded.state, "{}: a snapshot of it would be another now", file.display());
+        let is_same = recorded.fold != FOLD || state == recorded.state;
+        assert!(is_same, "{}: the state is another; count the definition's FOLD on\n{state}", file.display());
         versions.push(recorded.version);
     }
     versions.sort_unstable();
     assert_eq!(versions, [1, 1, 2, 2], "a whole and an undone one of each version");
-    assert_eq!(<Saga<Trip<2>> as Domain>::VERSION, 10_001);
 }
 
-/// Writes the corpus anew, when it is asked to: what is committed is what instances have really lived through.
+/// Adds to the corpus what is not in it, when it is asked to: what is committed is what instances really lived through.
 #[tokio::test]
 async fn histories_are_recorded_as_they_are_lived() {
     for version in [1, 2] {
@@ -108,13 +112,13 @@ async fn histories_are_recorded_as_they_are_lived() {
                     (event.event_type.to_string(), event.event_version.to_string(), payload)
                 })
                 .collect();
-            let mut recorded = Recorded { version, events, phases: Vec::new(), state: Value::Null };
+            let mut recorded = Recorded { version, events, phases: Vec::new(), fold: FOLD, state: Value::Null };
             (recorded.phases, recorded.state) = fold(&recorded);
             assert_eq!(recorded.phases.last().unwrap(), if unwilling.is_some() { "Cancelled" } else { "Travelling" });
-            if std::env::var_os("TRIBUTARY_REFRESH").is_some() {
-                std::fs::create_dir_all(corpus()).unwrap();
+            let file = corpus().join(format!("v{version}-{name}.json"));
+            if std::env::var_os("TRIBUTARY_REFRESH").is_some() && !file.exists() {
                 let text = serde_json::to_string_pretty(&recorded).unwrap();
-                std::fs::write(corpus().join(format!("v{version}-{name}.json")), text + "\n").unwrap();
+                std::fs::write(file, text + "\n").unwrap();
             }
         }
     }

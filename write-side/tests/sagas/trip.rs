@@ -57,6 +57,8 @@ pub enum TripFact {
     Bounced {
         times: u32,
     },
+    /// The traveller came for the ticket: it need not be sent, unless it has been.
+    Collected,
 }
 
 saga_events! {
@@ -92,6 +94,7 @@ pub struct TripState {
     pub paid: Answer,
     pub receipt: Option<u64>,
     sent: bool,
+    collected: bool,
     pub bounces: u32,
     insured: bool,
     /// Why it is given up.
@@ -130,7 +133,7 @@ impl TripState {
     }
 
     fn is_done(&self, version: u32) -> bool {
-        self.paid == Answer::Yes && self.sent && (self.insured || version < 2)
+        self.paid == Answer::Yes && (self.sent || self.collected) && (self.insured || version < 2)
     }
 }
 
@@ -163,7 +166,7 @@ impl<const V: u32> Definition for Trip<V> {
     fn begin(_version: u32, ids: &TripIds, fact: &TripFact) -> Option<TripState> {
         match fact {
             TripFact::Wished => Some(TripState { trip_id: ids.trip_id, ..TripState::default() }),
-            TripFact::CalledOff | TripFact::Bounced { .. } => None,
+            TripFact::CalledOff | TripFact::Bounced { .. } | TripFact::Collected => None,
         }
     }
 
@@ -171,6 +174,7 @@ impl<const V: u32> Definition for Trip<V> {
         assert!((1..=2).contains(&version));
         match news {
             News::Fact(TripFact::Wished) => {}
+            News::Fact(TripFact::Collected) => state.collected = state.paid == Answer::Yes,
             News::Fact(TripFact::CalledOff) if state.is_past_the_pivot() => {}
             News::Fact(TripFact::CalledOff) => state.give_up("called off"),
             News::Fact(TripFact::Bounced { times }) => {
@@ -207,7 +211,7 @@ impl<const V: u32> Definition for Trip<V> {
             TripFact::Bounced { times } if *times > state.bounces && state.paid == Answer::Yes => {
                 Some((TripStep::SendTicket, "bounced".to_owned()))
             }
-            TripFact::Bounced { .. } | TripFact::Wished | TripFact::CalledOff => None,
+            TripFact::Bounced { .. } | TripFact::Wished | TripFact::CalledOff | TripFact::Collected => None,
         }
     }
 
@@ -229,7 +233,9 @@ impl<const V: u32> Definition for Trip<V> {
             due.push(TripStep::Pay);
         }
         if state.paid == Answer::Yes {
-            due.push(TripStep::SendTicket);
+            if !state.collected {
+                due.push(TripStep::SendTicket);
+            }
             if version >= 2 {
                 due.push(TripStep::Insure);
             }

@@ -98,8 +98,7 @@ impl World {
         let writer = Writer::start(Arc::clone(&self.log), WriterOptions::default());
         let bus = CommandBus::<Saga<Trip<V>>>::start(writer.clone(), (), BusOptions::default());
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let dispatcher =
-            Dispatcher { bus: bus.clone(), peers: self.agency.peers(), deadline: DEADLINE, clock: Arc::clone(&clock) };
+        let dispatcher = Dispatcher::new(bus.clone(), self.agency.peers(), DEADLINE, Arc::clone(&clock));
         let traps = Arc::clone(&self.agency.traps);
         let duties = Arc::new(TrappedDuties { duties: self.home.duties().await, traps });
         let options = ReactorOptions {
