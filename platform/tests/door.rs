@@ -61,7 +61,9 @@ async fn with_authentication_everybody_shows_a_token_and_does_what_it_says() {
         let answer = platform.http.get(url(public)).send().await.expect("an answer");
         assert_ne!(answer.status().as_u16(), 401, "{public}");
     }
-    for closed in ["/users/feed", "/admin/doctor", "/graphql?query={__typename}", &format!("/users/{ANA}"), "/x"] {
+    for closed in
+        ["/users/feed", "/admin/doctor", "/metrics", "/graphql?query={__typename}", &format!("/users/{ANA}"), "/x"]
+    {
         let (status, code, answer) = problem(platform.http.get(url(closed))).await;
         assert_eq!((status, &*code, answer["www-authenticate"].as_bytes()), (401, "unauthenticated", &b"Bearer"[..]));
     }

@@ -116,7 +116,7 @@ async fn what_the_command_line_shows_is_there() {
     let listed = tributary(&["projection", "ls", "--url", &platform.url]).await;
     assert!(text(&listed).contains("order_details"), "{}", text(&listed));
     let status = tributary(&["projection", "status", "--url", &platform.url]).await;
-    for source in ["users", "catalog", "orders"] {
+    for source in ["users", "catalog", "orders", "inventory", "payments", "shipping"] {
         assert!(text(&status).contains(source), "{}", text(&status));
     }
     let doctor = tributary(&["doctor", "--url", &platform.url]).await;
