@@ -36,4 +36,5 @@ create orders "${TRIBUTARY_ORDERS_PASSWORD:?}" 16
 create payments "${TRIBUTARY_PAYMENTS_PASSWORD:?}" 16
 create notifications "${TRIBUTARY_NOTIFICATIONS_PASSWORD:?}" 16
 create shipping "${TRIBUTARY_SHIPPING_PASSWORD:?}" 16
+create checkout "${TRIBUTARY_CHECKOUT_PASSWORD:?}" 16
 create query "${TRIBUTARY_QUERY_PASSWORD:?}" 49

@@ -6,8 +6,8 @@
 //! - [`Published`]: how events are read back, also those of versions that are no longer written ([`Upcaster`]).
 //! - [`personal`]: values that belong to a person, and can be erased.
 //! - [`ids`], [`money`], [`principal`]: the words all services share.
-//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`]: one file a service,
-//!   one type an event. [`saga`] has what all sagas publish.
+//! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`], [`checkout`]: one
+//!   file a service, one type an event. [`saga`] has what all sagas publish.
 //!
 //! What does not live here: decisions (write-side), folds into rows (projections), and any IO. Golden samples of
 //! every published version lie in `golden/`; a test reads each of them back.
@@ -19,6 +19,8 @@ mod published;
 
 #[cfg(feature = "domain")]
 pub mod catalog;
+#[cfg(feature = "domain")]
+pub mod checkout;
 #[cfg(feature = "domain")]
 pub mod ids;
 #[cfg(feature = "domain")]

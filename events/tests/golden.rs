@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use cqrs_es::DomainEvent;
 use events::{
-    Published, catalog::ProductEvent, inventory::StockEvent, notifications::NotificationEvent, orders::OrderEvent,
-    payments::PaymentEvent, shipping::ShipmentEvent, users::UserEvent,
+    Published, catalog::ProductEvent, checkout::CheckoutEvent, inventory::StockEvent, notifications::NotificationEvent,
+    orders::OrderEvent, payments::PaymentEvent, shipping::ShipmentEvent, users::UserEvent,
 };
 
 fn golden() -> PathBuf {
@@ -48,6 +48,7 @@ fn every_published_version_has_a_sample_that_reads_back() {
         check::<PaymentEvent>(),
         check::<ShipmentEvent>(),
         check::<NotificationEvent>(),
+        check::<CheckoutEvent>(),
     ];
     let used: BTreeSet<String> = used.into_iter().flatten().collect();
     let there: BTreeSet<String> = std::fs::read_dir(golden())

@@ -4,6 +4,7 @@
 //! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`]: a file a service (what
 //!   it takes over HTTP) and one an aggregate under it (what it decides, purely); [`orders::replica`] is what orders know of
 //!   users and products.
+//! - [`checkout`]: what becomes of an order between them; a service that is a saga.
 //! - [`edge`]: what all of them do the same way over HTTP; every code it answers has a paragraph in `docs/errors.md`.
 //! - [`reactor`]: what acts on events outside the database; [`progress`]: where followers keep how far they are.
 //! - [`saga`]: what ends whole or undone across services, as an engine.
@@ -14,6 +15,7 @@
 //! opens another's database or names another's aggregate.
 
 pub mod catalog;
+pub mod checkout;
 pub mod edge;
 pub mod inventory;
 pub mod notifications;

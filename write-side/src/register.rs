@@ -6,7 +6,7 @@ use event_store::{log::EventLog, sealed_log::SealedLog};
 use futures::future::BoxFuture;
 
 use crate::{
-    catalog, inventory, notifications, orders, payments,
+    catalog, checkout, inventory, notifications, orders, payments,
     service::{Given, Service, StartError},
     shipping, users,
 };
@@ -40,6 +40,12 @@ pub static REGISTER: &[Entry] = &[
         name: events::notifications::SOURCE,
         follows: &notifications::FOLLOWS,
         start: |given| Box::pin(notifications::start(given)),
+    },
+    // behind all that it asks: whoever is started is given those before it as peers
+    Entry {
+        name: events::checkout::SOURCE,
+        follows: &checkout::FOLLOWS,
+        start: |given| Box::pin(checkout::start(given)),
     },
 ];
 

@@ -10,8 +10,9 @@ use events::Published;
 use serde_json::Value;
 use testkit::golden::{Sample, check_fold, versions};
 use write_side::{
-    catalog::product::Product, inventory::stock_item::StockItem, notifications::notification::Notification,
-    orders::order::Order, payments::payment::Payment, shipping::shipment::Shipment, users::user::User,
+    catalog::product::Product, checkout::definition::Checkout, inventory::stock_item::StockItem,
+    notifications::notification::Notification, orders::order::Order, payments::payment::Payment, saga::Saga,
+    shipping::shipment::Shipment, users::user::User,
 };
 
 fn folder() -> PathBuf {
@@ -47,9 +48,10 @@ fn no_aggregate_folds_differently_without_a_new_version() {
     check::<Notification>();
     check::<Payment>();
     check::<Shipment>();
+    check::<Saga<Checkout>>();
 
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let aggregates = count(&sources, "\nimpl Domain for ");
+    let aggregates = count(&sources, "\nimpl Domain for ") + count(&sources, "\nimpl Definition for ");
     let committed = std::fs::read_dir(folder()).unwrap().count();
     assert_eq!(aggregates, committed, "a line above for each aggregate there is");
 }

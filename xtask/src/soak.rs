@@ -27,7 +27,7 @@ const SCHEMATHESIS: (&str, &str) = (
 );
 
 /// `TRIBUTARY_SOAK` is for tests of our own making, `PROPTEST_CASES` for property tests.
-const REGISTER: [Soak; 4] = [
+const REGISTER: [Soak; 6] = [
     Soak {
         name: "kill",
         about: "SIGKILL at named places and at random under load: what was acknowledged is there once",
@@ -41,6 +41,20 @@ const REGISTER: [Soak; 4] = [
         package: "projections",
         tests: &["--test", "laws"],
         variables: &[("TRIBUTARY_SOAK", "1")],
+    },
+    Soak {
+        name: "checkout",
+        about: "an order of 2,000 lines, from its placement to its end",
+        package: "write-side",
+        tests: &["--release", "--test", "checkout", "--", "many_lines"],
+        variables: &[("TRIBUTARY_SOAK", "1")],
+    },
+    Soak {
+        name: "checkout-laws",
+        about: "whatever happens to an order in whatever order, it ends whole or undone (100,000 histories)",
+        package: "write-side",
+        tests: &["--test", "checkout_laws"],
+        variables: &[("PROPTEST_CASES", "100000")],
     },
     Soak {
         name: "prices",
