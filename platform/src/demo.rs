@@ -1,9 +1,14 @@
-//! Demo data: the same users, products, stock and orders every time, entered as anyone would enter them.
+//! Demo data: the same users, products, stock and orders every time, entered as anyone would enter them. The checkout
+//! makes of the orders what it makes of any: most are confirmed, those with a bad card are not. Some are then sent on their
+//! way, and some of these arrive.
 //!
 //! Every id is derived from a name and every command has a fixed key, so entering the data twice, or again after it was
 //! cut off, adds nothing.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use events::consistency::{ConsistencyToken, TOKEN_HEADER, WAIT_HEADER};
@@ -21,6 +26,11 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x7472_6962_7574_6172_792d_6465_6d6f_000
 const SENDS_MAX: u32 = 8;
 
 const ORDERS: u32 = 120;
+
+/// How long one order may take to get on, and how often it is looked at meanwhile: only a checkout that is stuck takes so
+/// long.
+const ORDER_WAIT_MAX: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Pieces of each product: enough for every order of the demo, and for some more.
 const STOCK_EACH: u32 = 200;
@@ -116,11 +126,10 @@ pub async fn seed(target: &Target) -> Result<Seeded> {
     }
     let orders = (0..ORDERS).map(|n| (format!("demo-order-{n}"), "/orders".to_owned(), order_body(n))).collect();
     known.merge(&entry.all(orders, &known).await?);
-    let cancelled = (0..ORDERS).filter(|n| n % 10 == 7).map(|n| {
-        let reason = json!({"reason": "changed my mind"});
-        (format!("demo-cancel-{n}"), format!("/orders/{}/cancel", order(n)), reason)
-    });
-    known.merge(&entry.all(cancelled.collect(), &known).await?);
+    for n in 0..ORDERS {
+        entry.carry_out(n).await?;
+        known.merge(&entry.settled(n).await?);
+    }
     Ok(Seeded {
         users: PEOPLE.len(),
         products: PRODUCTS.len(),
@@ -157,6 +166,7 @@ fn order_body(n: u32) -> Value {
         "id": order(n as u32),
         "customer_id": user(n % PEOPLE.len()),
         "lines": lines.collect::<Vec<_>>(),
+        "payment_method": if n % 10 == 7 { "pm_decline" } else { "pm_approve" },
         "external_ref": format!("demo-{n}"),
     })
 }
@@ -188,6 +198,56 @@ impl Entry {
         self.one(key, path, json!({"quantity": STOCK_EACH}), String::new()).await
     }
 
+    /// Sends every fourth order on its way, and lets half of those arrive, unless they have come so far already.
+    async fn carry_out(&self, n: u32) -> Result<()> {
+        let is_over = |phase: &str| matches!(phase, "COMPLETED" | "COMPENSATED");
+        let to_dispatch = |phase: &str| matches!(phase, "AWAITING_DISPATCH" | "AWAITING_DELIVERY") || is_over(phase);
+        let checkout = self.checkout(n, to_dispatch).await?;
+        let shipment = checkout["shipment"]["id"].as_str().unwrap_or_default().to_owned();
+        if n.is_multiple_of(4) && checkout["phase"] == "AWAITING_DISPATCH" {
+            let parcel = json!({"carrier": "River Post", "tracking": format!("RP-{n:04}")});
+            let path = format!("/shipments/{shipment}/dispatch");
+            self.one(format!("demo-dispatch-{n}"), path, parcel, String::new()).await?;
+        }
+        if n.is_multiple_of(4) {
+            let to_deliver = |phase: &str| phase == "AWAITING_DELIVERY" || is_over(phase);
+            let checkout = self.checkout(n, to_deliver).await?;
+            if n.is_multiple_of(8) && checkout["phase"] == "AWAITING_DELIVERY" {
+                let path = format!("/shipments/{shipment}/deliver");
+                self.one(format!("demo-deliver-{n}"), path, json!({}), String::new()).await?;
+                self.checkout(n, |phase| phase == "COMPLETED").await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The checkout of an order, once it waits for nobody's answer and its phase is as wanted.
+    async fn checkout(&self, n: u32, is_so_far: impl Fn(&str) -> bool) -> Result<Value> {
+        let path = format!("/checkouts/{}", order(n));
+        let started = Instant::now();
+        loop {
+            let answer = self.http.get(format!("{}{path}", self.url)).send().await;
+            let answer = answer.with_context(|| format!("read {path}"))?;
+            // it begins a moment after its order is placed
+            let seen: Value = answer.json().await.with_context(|| format!("read {path}"))?;
+            let is_idle = seen["waits_for"].as_array().is_some_and(Vec::is_empty);
+            if is_idle && is_so_far(seen["phase"].as_str().unwrap_or_default()) {
+                return Ok(seen);
+            }
+            if started.elapsed() > ORDER_WAIT_MAX {
+                bail!("the checkout of demo order {n} does not get on: look at {}{path}", self.url);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// What a reader must wait for to see how far an order has come.
+    async fn settled(&self, n: u32) -> Result<ConsistencyToken> {
+        let path = format!("/orders/{}", order(n));
+        let seen = self.http.get(format!("{}{path}", self.url)).send().await;
+        token_of(&seen.with_context(|| format!("read {path}"))?)
+    }
+
     async fn one(&self, key: String, path: String, body: Value, known: String) -> Result<ConsistencyToken> {
         for send in 1..=SENDS_MAX {
             let request = self.http.post(format!("{}{path}", self.url)).header("idempotency-key", &key);
@@ -200,7 +260,7 @@ impl Entry {
             if !status.is_server_error() || send == SENDS_MAX {
                 bail!("{key} was answered {status}: {}", answer.text().await.unwrap_or_default());
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100 * u64::from(send))).await;
+            tokio::time::sleep(Duration::from_millis(100 * u64::from(send))).await;
         }
         unreachable!("the last sending returns")
     }

@@ -24,7 +24,7 @@ use crate::{
     config::Storage,
     docs,
     door::{self, Door},
-    guard, metrics, stores,
+    guard, stores,
 };
 
 /// Everything that runs in one process.
@@ -82,7 +82,6 @@ impl Roles {
             .merge(composed)
             .merge(docs::router(&apis))
             .merge(graphql::router(self.read.clone(), GraphqlOptions::default()))
-            .merge(metrics::router(admin.clone()))
             .merge(admin::router(admin))
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(move || readiness(ready.clone())))
