@@ -21,6 +21,8 @@ pub mod scope {
     pub const QUERY: &str = "query";
     /// For the services of the platform among themselves: opens every service's commands and the state of its aggregates.
     pub const SERVICE: &str = "service";
+    /// The platform's state may be watched.
+    pub const METRICS: &str = "metrics";
 }
 
 /// Opens a service's commands: `orders:write`.

@@ -6,7 +6,7 @@
   const headers = JSON.stringify({ 'Consistency-Token': '', 'Consistency-Wait': '2s' }, null, 2);
 
   const newest = `# The newest orders, each with its lines. All of it
-# comes from one row that three services' events made.
+# comes from one row that six services' events made.
 # Press the arrow (or Ctrl-Enter) to run it.
 query NewestOrders {
   orders(first: 5) {
@@ -54,6 +54,38 @@ query OneOrder($id: ID!) {
       product { sku name discontinued }
     }
     total { amountMinor currency }
+  }
+}
+`;
+
+  const carried = `# What became of an order: pieces held or rejected, money
+# held, taken and paid back, parcels on their way. Each
+# part is another service's word, and null until that one
+# has heard of the order (an imported order: for ever).
+query WhatBecameOfAnOrder($id: ID!) {
+  order(id: $id) {
+    status
+    placedAt
+    confirmedAt
+    cancelledAt
+    cancelReason
+    rejected
+    lines {
+      productName
+      quantity
+      returnedQuantity
+      reservation { status quantity available expiresAt }
+    }
+    reservation { status heldQuantity rejectedQuantity shippedQuantity }
+    payment {
+      status
+      authorized { amountMinor currency }
+      captured { amountMinor currency }
+      refunded { amountMinor currency }
+      voided { amountMinor currency }
+      declinedReason
+    }
+    shipment { status carrier tracking dispatchedAt deliveredAt reason }
   }
 }
 `;
@@ -116,10 +148,12 @@ query Projections {
 }
 `;
 
+  const order = JSON.stringify({ id: '' }, null, 2);
   const customer = JSON.stringify({ customer: '' }, null, 2);
   const tabs = [
     { query: newest, headers },
-    { query: one, variables: JSON.stringify({ id: '' }, null, 2), headers },
+    { query: one, variables: order, headers },
+    { query: carried, variables: order, headers },
     { query: paged, variables: JSON.stringify({ customer: '', after: null }, null, 2), headers },
     { query: own, variables: customer, headers },
     { query: river, headers },

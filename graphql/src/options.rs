@@ -32,7 +32,7 @@ pub struct Limits {
     pub selections_max: usize,
     /// Nested fields, fragments spread. The introspection query of common tools needs 15.
     pub depth_max: usize,
-    /// Fields times page sizes: an upper bound for the values in an answer, order lines apart.
+    /// Fields times page sizes: an upper bound for the values in an answer, lists within an order apart.
     pub complexity_max: usize,
     /// Aliases of an operation: the usual way to ask one expensive thing many times.
     pub aliases_max: usize,

@@ -85,6 +85,8 @@ fn part(path: &str) -> Option<&'static str> {
         Some(scope::ADMIN)
     } else if path == "/graphql" {
         Some(scope::QUERY)
+    } else if path == "/metrics" {
+        Some(scope::METRICS)
     } else {
         None
     }
@@ -138,7 +140,9 @@ mod tests {
         for path in ["/livez", "/readyz", "/docs", "/docs/assets/docs.js", "/openapi.json", "/users/openapi.json"] {
             assert!(public("GET", path), "{path}");
         }
-        for path in ["/", "/users/feed", "/admin/doctor", "/graphql", "/orders/0198/openapi.json/x", "/users/1"] {
+        for path in
+            ["/", "/users/feed", "/admin/doctor", "/graphql", "/metrics", "/orders/0198/openapi.json/x", "/users/1"]
+        {
             assert!(!public("GET", path), "{path}");
         }
         assert!(!public("POST", "/docs") && !public("POST", "/users/openapi.json"));
@@ -152,6 +156,7 @@ mod tests {
             ("/administrators", None),
             ("/graphql", Some("query")),
             ("/graphql/assets/playground.js", None),
+            ("/metrics", Some("metrics")),
             ("/orders", None),
         ] {
             assert_eq!(part(path), needed, "{path}");

@@ -1,7 +1,8 @@
 //! Every role of the platform, for the binary `tributary` and for tests.
 //!
 //! Reading order: [`cli`] says what can be asked for; [`up`] is the main job, all roles in one process; [`admin`] is what
-//! the other commands talk to while it runs; [`door`], [`auth`], [`limits`] and [`guard`] stand before all of it; [`commands`] are those others; [`demo`] and [`import`] are clients of the
+//! the other commands talk to while it runs; [`metrics`] is what monitoring reads;
+//! [`door`], [`auth`], [`limits`] and [`guard`] stand before all of it; [`commands`] are those others; [`demo`] and [`import`] are clients of the
 //! public HTTP API and of nothing else.
 
 mod admin;
@@ -18,6 +19,7 @@ mod guard;
 pub mod import;
 mod limits;
 mod mail;
+mod metrics;
 mod output;
 mod roles;
 mod serve;

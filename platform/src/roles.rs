@@ -24,7 +24,7 @@ use crate::{
     config::Storage,
     docs,
     door::{self, Door},
-    guard, stores,
+    guard, metrics, stores,
 };
 
 /// Everything that runs in one process.
@@ -82,6 +82,7 @@ impl Roles {
             .merge(composed)
             .merge(docs::router(&apis))
             .merge(graphql::router(self.read.clone(), GraphqlOptions::default()))
+            .merge(metrics::router(admin.clone()))
             .merge(admin::router(admin))
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(move || readiness(ready.clone())))

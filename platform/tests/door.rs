@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use write_side::peer::{Peer, PeerCommand, PeerError, PeerQuestion};
 
 const SECRET: &str = "a secret of a test that is long enough for HS256";
 const ANA: &str = "11111111-1111-4111-8111-111111111111";
@@ -60,7 +61,9 @@ async fn with_authentication_everybody_shows_a_token_and_does_what_it_says() {
         let answer = platform.http.get(url(public)).send().await.expect("an answer");
         assert_ne!(answer.status().as_u16(), 401, "{public}");
     }
-    for closed in ["/users/feed", "/admin/doctor", "/graphql?query={__typename}", &format!("/users/{ANA}"), "/x"] {
+    for closed in
+        ["/users/feed", "/admin/doctor", "/metrics", "/graphql?query={__typename}", &format!("/users/{ANA}"), "/x"]
+    {
         let (status, code, answer) = problem(platform.http.get(url(closed))).await;
         assert_eq!((status, &*code, answer["www-authenticate"].as_bytes()), (401, "unauthenticated", &b"Bearer"[..]));
     }
@@ -102,6 +105,46 @@ async fn with_authentication_everybody_shows_a_token_and_does_what_it_says() {
     let (status, code, answer) = problem(get(&late, &format!("/users/{ANA}"))).await;
     assert_eq!((status, &*code), (401, "invalid_token"));
     assert_eq!(answer["www-authenticate"], "Bearer error=\"invalid_token\"");
+}
+
+/// A service elsewhere, with the token that its file holds at the time.
+#[tokio::test]
+async fn a_service_in_another_process_is_let_in_with_the_scope_of_services_and_no_further() {
+    let home = Home::sqlite();
+    let platform = with_authentication(&home, &[]).await;
+    let file = home.dir().join("token");
+    std::fs::write(&file, token("checkout-1", "service", None, -1)).expect("a file");
+    let peer = Peer::there(&platform.url, Some(file.clone())).expect("a URL");
+    let command = |path: &str, body: Value| PeerCommand {
+        path: path.to_owned(),
+        body,
+        key: "key-1".to_owned(),
+        any_version: false,
+        correlation_id: Some("order-17".to_owned()),
+        traceparent: None,
+        principal: "checkout",
+    };
+    let add = command("/users", json!({ "id": ANA, "name": "Ana", "email": "ana@example.com" }));
+    let late = peer.send(&add).await.expect("an answer");
+    assert_eq!((late.status, &late.body["code"]), (401, &json!("invalid_token")));
+    std::fs::write(&file, token("checkout-1", "service", None, 1)).expect("a file");
+    assert_eq!(peer.send(&add).await.expect("an answer").status, 201);
+    let question = |path: &str| {
+        let (path, correlation_id, traceparent) = (path.to_owned(), None, None);
+        PeerQuestion { path, correlation_id, traceparent, principal: "checkout" }
+    };
+    let ana = peer.show(&question(&format!("/users/{ANA}"))).await.expect("an answer").expect("a user");
+    assert_eq!(ana["name"], "Ana");
+    for closed in ["/admin/doctor", "/users/feed", "/graphql?query={__typename}"] {
+        assert_eq!(peer.show(&question(closed)).await, Err(PeerError::Status(403)), "{closed}");
+    }
+    let import = peer.send(&command("/orders/import", json!({}))).await.expect("an answer");
+    assert_eq!((import.status, &import.body["code"]), (403, &json!("scope_missing")));
+
+    let auditor = token("auditor", "feed", None, 1);
+    let feed = platform.http.get(format!("{}/users/feed", platform.url)).bearer_auth(auditor);
+    let event: Value = feed.send().await.expect("an answer").json().await.expect("one event");
+    assert_eq!((&event["actor"], &event["correlationid"]), (&json!("checkout-1"), &json!("order-17")));
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn what_the_command_line_shows_is_there() {
     let listed = tributary(&["projection", "ls", "--url", &platform.url]).await;
     assert!(text(&listed).contains("order_details"), "{}", text(&listed));
     let status = tributary(&["projection", "status", "--url", &platform.url]).await;
-    for source in ["users", "catalog", "orders"] {
+    for source in ["users", "catalog", "orders", "inventory", "payments", "shipping"] {
         assert!(text(&status).contains(source), "{}", text(&status));
     }
     let doctor = tributary(&["doctor", "--url", &platform.url]).await;
@@ -257,7 +257,7 @@ async fn say(platform: &Platform, path: &str, body: &Value, headers: &[(&str, &s
 async fn a_request_is_found_by_its_correlation_id_in_the_log_lines_and_in_its_events() {
     const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     // as it logs when nobody says otherwise
-    let arguments = ["--log-format=json", "--log=warn,tributary=info"];
+    let arguments = ["--log-format=json", "--log=warn,platform=info"];
     let home = Home::sqlite();
     let platform = Platform::up_with(&home, &arguments, &[]).await.expect("up");
     let user = json!({"id": CUSTOMER, "name": "Ada Lovelace", "email": "ada@example.com"});

@@ -28,17 +28,33 @@ fn no_projection_folds_differently_without_a_new_version() {
             check_fold(&folder.join(format!("{name}.json")), projection.version, &fold.versions(), result);
         }
         let root = &projection.facets[0];
+        // how much other services have said: nothing, half of what they can say, all of it
+        let others = [0, 1, 2].map(|halves| other_facets(&projection, halves));
         let rows = |history: &[Sample]| {
             let (_, facet) = folded(&**root, history)?;
-            let mut facets = vec![Some(facet)];
-            facets.resize(projection.facets.len(), None);
-            let facets = Facets(facets);
+            let facets = others
+                .each_ref()
+                .map(|others| Facets(std::iter::once(Some(facet.clone())).chain(others.iter().cloned()).collect()));
             // before its references are there, and after the first event of each
-            let rows = [0, 1].map(|events| row(&projection, &facets, events));
+            let alone = [0, 1].map(|events| row(&projection, &facets[0], events));
+            let rows: Vec<Value> =
+                alone.into_iter().chain(facets[1..].iter().map(|facets| row(&projection, facets, 1))).collect();
             rows.iter().any(|row| !row.is_null()).then(|| json!(rows))
         };
         check_fold(&folder.join("row.json"), projection.version, &root.versions(), rows);
     }
+}
+
+/// The facets behind the root, each after that many halves of its samples.
+fn other_facets(projection: &Projection, halves: usize) -> Vec<Option<State>> {
+    let others = projection.facets[1..].iter().map(|fold| {
+        let versions = fold.versions();
+        let said = versions.len() * halves / 2;
+        let history: Vec<Sample> =
+            versions[..said].iter().map(|(event_type, version)| Sample::of(event_type, version)).collect();
+        folded(&**fold, &history).map(|(_, state)| state)
+    });
+    others.collect()
 }
 
 fn fold_names(projection: &Projection) -> impl Iterator<Item = &'static str> {

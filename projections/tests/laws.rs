@@ -5,7 +5,8 @@
 mod common;
 
 use common::{
-    BOTH, Feeds, Hand, Kind, Place, Random, cancelled, placed, product_renamed, registered, renamed, seeds, small,
+    BOTH, Feeds, Hand, Kind, Place, Random, authorization_requested, authorized, cancelled, placed, product_renamed,
+    registered, renamed, seeds, small, usd,
 };
 use event_store::follower::{ApplyError, Checkpoint, FollowerStore};
 use projections::engine::store::StoreOptions;
@@ -28,7 +29,8 @@ async fn any_interleaving(kind: Kind, count: u64) {
         let place = Place::new(kind).await;
         let mut hand = place.hand(small()).await;
         while feeds.scripted().iter().any(|feed| hand.behind(feed) > 0) {
-            let feed = feeds.scripted()[random.below(3) as usize];
+            let all = feeds.scripted();
+            let feed = all[random.below(all.len() as u64) as usize];
             let from = hand.acquired.vector.get(&hand.source(feed));
             let cut = 1 + random.below(5) as usize;
             hand.step(feed, cut).await.unwrap();
@@ -90,12 +92,17 @@ async fn a_batch_of_one_and_a_batch_of_many_take_the_same_round_trips() {
         for n in 1..=300 {
             feeds.user(renamed(n, "Grace"));
             feeds.order(cancelled(n));
+            feeds.payment(authorization_requested(n, n, usd(100)));
+        }
+        for n in 1..=300 {
+            feeds.payment(authorized(n, n, usd(100)));
         }
         let mut sent = Vec::new();
         for batch in [1, 10, 150] {
             let mut hand = Place::new(kind).await.hand(StoreOptions::default()).await;
             let mut steps = Vec::new();
-            for feed in [&feeds.users, &feeds.catalog, &feeds.orders, &feeds.users, &feeds.orders] {
+            let Feeds { users, catalog, orders, payments, .. } = &feeds;
+            for feed in [users, catalog, orders, payments, users, orders, payments] {
                 let half = 300 - hand.acquired.vector.get(&hand.source(feed)).position as usize % 300;
                 let before = hand.store.statements_sent();
                 hand.step(feed, batch).await.unwrap();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::error::ReadError;
+use crate::{error::ReadError, template::Template};
 
 /// How many readers one process lets wait at a time: each holds a request, its memory and its client's connection.
 pub const WAITERS_MAX: usize = 1_024;
@@ -107,15 +107,16 @@ pub(crate) enum Verdict {
 }
 
 /// Judges every point of `token` whose source the read model follows; the others are none of its business.
-pub(crate) fn judge(
-    read_model: &'static str,
-    token: &ConsistencyToken,
-    reached: &[Reached],
-    waited: Duration,
-) -> Verdict {
+pub(crate) fn judge(template: &Template, token: &ConsistencyToken, reached: &[Reached], waited: Duration) -> Verdict {
+    let read_model = template.name;
     let mut verdict = Verdict::Satisfied;
-    for reached in reached {
-        let Some(point) = token.point(&reached.source) else { continue };
+    for source in template.sources {
+        let Some(point) = token.point(source) else { continue };
+        let Some(reached) = reached.iter().find(|reached| reached.source == *source) else {
+            // an older version made this generation, from fewer sources; the next one is being built beside it
+            verdict = Verdict::NotYet(ReadError::Rebuilding { read_model });
+            continue;
+        };
         match judge_point(read_model, point, reached, waited) {
             Verdict::Satisfied => {}
             Verdict::NotYet(error) => verdict = Verdict::NotYet(error),
@@ -187,8 +188,18 @@ mod tests {
         }
     }
 
+    static TEMPLATE: Template = Template {
+        name: "order_details",
+        key: "order_id",
+        sources: &["orders", "payments"],
+        facets: &[],
+        columns: &[],
+        indexes: &[],
+        references: &[],
+    };
+
     fn check(token: &ConsistencyToken, reached: Reached, expected: &str) {
-        assert_eq!(code(judge("order_details", token, &[reached], WAIT_DEFAULT)), expected);
+        assert_eq!(code(judge(&TEMPLATE, token, &[reached], WAIT_DEFAULT)), expected);
     }
 
     #[test]
@@ -205,8 +216,14 @@ mod tests {
 
     #[test]
     fn a_source_that_is_not_followed_is_ignored() {
-        let elsewhere = ConsistencyToken::of("payments", Uuid::from_u128(5), 99, Some(Uuid::from_u128(9)));
+        let elsewhere = ConsistencyToken::of("notifications", Uuid::from_u128(5), 99, Some(Uuid::from_u128(9)));
         check(&elsewhere, reached(7), "satisfied");
+    }
+
+    #[test]
+    fn a_source_that_an_older_generation_does_not_follow_is_waited_for() {
+        let payments = ConsistencyToken::of("payments", Uuid::from_u128(5), 1, Some(Uuid::from_u128(9)));
+        check(&payments, reached(7), "rebuilding");
     }
 
     #[test]

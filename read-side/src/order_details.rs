@@ -1,11 +1,16 @@
 //! Order details: one row answers every question about an order, whichever service an answer comes from.
 //!
-//! The root facet is the orders service's; customer and products are references, filled by the users and the catalog
-//! service. A line's product name and price stay what they were when the order was placed; the customer's name and
-//! e-mail address follow the user.
+//! The root facet is the orders service's; [`reservation`], [`payment`] and [`shipment`] are facets of the services that
+//! carry the order out. Customer and products are references, filled by the users and the catalog service. A line's
+//! product name and price stay what they were when the order was placed; the customer's name and e-mail address follow
+//! the user.
 
+pub mod payment;
 mod queries;
+pub mod reservation;
 mod row;
+pub mod several;
+pub mod shipment;
 
 use events::{
     ids::{CustomerId, OrderId, ProductId},
@@ -16,13 +21,26 @@ use serde::{Deserialize, Serialize};
 
 pub use queries::{ORDERS_PAGE_MAX, OrderCursor, OrderFilter, OrderPage};
 
-use crate::template::{Column, Kind, ReferenceTemplate, Template, column};
+use self::{
+    payment::{OrderPayment, PaymentFacet},
+    reservation::{LineReservation, OrderReservation, ReservationFacet},
+    shipment::{OrderShipment, ShipmentFacet},
+};
+use crate::template::{Column, Kind, ReferenceTemplate, Template, column, column_since};
 
 /// The tables of this read model.
 pub static TEMPLATE: Template = Template {
     name: "order_details",
     key: "order_id",
-    facets: &["order_facet"],
+    sources: &[
+        events::orders::SOURCE,
+        events::inventory::SOURCE,
+        events::payments::SOURCE,
+        events::shipping::SOURCE,
+        events::users::SOURCE,
+        events::catalog::SOURCE,
+    ],
+    facets: &["order_facet", "reservation_facet", "payment_facet", "shipment_facet"],
     columns: &[
         column("external_ref", Kind::Text),
         column("customer_id", Kind::Text),
@@ -35,6 +53,16 @@ pub static TEMPLATE: Template = Template {
         column("total_minor", Kind::Integer),
         column("currency", Kind::Text),
         column("updated_at_us", Kind::Integer),
+        column_since(2, "confirmed_at_us", Kind::Integer),
+        column_since(2, "cancelled_at_us", Kind::Integer),
+        column_since(2, "cancel_reason", Kind::Text),
+        column_since(2, "rejected", Kind::Boolean),
+        column_since(2, "delivered_at_us", Kind::Integer),
+        column_since(2, "returned_at_us", Kind::Integer),
+        column_since(2, "return_reason", Kind::Text),
+        column_since(2, "reservation", Kind::Json),
+        column_since(2, "payment", Kind::Json),
+        column_since(2, "shipment", Kind::Json),
     ],
     indexes: &[
         ("newest", "placed_at_us desc, order_id desc"),
@@ -79,6 +107,25 @@ pub struct OrderDetails {
     pub currency: Currency,
     /// When the orders service last recorded something of this order, in microseconds of Unix time.
     pub updated_at_us: i64,
+    /// When its confirmation was recorded, in microseconds of Unix time.
+    pub confirmed_at_us: Option<i64>,
+    /// When its cancellation was recorded, in microseconds of Unix time.
+    pub cancelled_at_us: Option<i64>,
+    pub cancel_reason: Option<String>,
+    /// It was cancelled because it could not be carried out, and the reason is ours, not the customer's.
+    pub rejected: bool,
+    /// When it arrived, in microseconds of Unix time.
+    pub delivered_at_us: Option<i64>,
+    /// When the last return was recorded, in microseconds of Unix time.
+    pub returned_at_us: Option<i64>,
+    /// Why, if the last return said it.
+    pub return_reason: Option<String>,
+    /// `None` until the inventory service was asked for pieces: never for an imported order, as the next two.
+    pub reservation: Option<OrderReservation>,
+    /// `None` until the payments service has heard of the order.
+    pub payment: Option<OrderPayment>,
+    /// `None` until the shipping service has heard of the order.
+    pub shipment: Option<OrderShipment>,
 }
 
 /// One line: name and price as ordered, the product as it is now.
@@ -91,9 +138,19 @@ pub struct OrderLineRow {
     pub currency: Currency,
     pub discount_bp: u16,
     pub total_minor: i64,
+    /// How many of them came back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub returned_quantity: u32,
     /// `None` until the catalog's event arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product: Option<ProductRow>,
+    /// `None` until the inventory service was asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<LineReservation>,
+}
+
+fn is_zero(quantity: &u32) -> bool {
+    *quantity == 0
 }
 
 /// A product as the catalog knows it now.
@@ -130,11 +187,27 @@ pub struct OrderFacet {
     pub status: OrderStatus,
     pub placed_at_us: i64,
     pub shipped_at_us: Option<i64>,
-    /// Without their products, which the catalog tells.
+    /// Without their products and reservations, which other services tell.
     pub lines: Vec<OrderLineRow>,
     pub total_minor: i64,
     pub currency: Currency,
     pub updated_at_us: i64,
+    pub confirmed_at_us: Option<i64>,
+    pub cancelled_at_us: Option<i64>,
+    pub cancel_reason: Option<String>,
+    pub rejected: bool,
+    pub delivered_at_us: Option<i64>,
+    pub returned_at_us: Option<i64>,
+    pub return_reason: Option<String>,
+}
+
+/// What is known of an order: each part is folded from one source.
+pub struct Known<'a> {
+    pub order: &'a OrderFacet,
+    pub reservation: Option<&'a ReservationFacet>,
+    pub payment: Option<&'a PaymentFacet>,
+    pub shipment: Option<&'a ShipmentFacet>,
+    pub customer: Option<&'a Customer>,
 }
 
 /// What [`derive`] gives: the columns of [`TEMPLATE`].
@@ -151,17 +224,27 @@ pub struct Derived<'a> {
     total_minor: i64,
     currency: Currency,
     updated_at_us: i64,
+    confirmed_at_us: Option<i64>,
+    cancelled_at_us: Option<i64>,
+    cancel_reason: Option<&'a str>,
+    rejected: bool,
+    delivered_at_us: Option<i64>,
+    returned_at_us: Option<i64>,
+    return_reason: Option<&'a str>,
+    reservation: Option<OrderReservation>,
+    payment: Option<OrderPayment>,
+    shipment: Option<OrderShipment>,
 }
 
-/// The row, from the facet and what its references say now. Pure: the same states give the same row, whatever order
+/// The row, from the facets and what its references say now. Pure: the same states give the same row, whatever order
 /// they came to be in.
-pub fn derive<'a>(
-    order: &'a OrderFacet,
-    customer: Option<&'a Customer>,
-    product: impl Fn(ProductId) -> Option<&'a ProductRow>,
-) -> Derived<'a> {
-    let with_product =
-        |line: &OrderLineRow| OrderLineRow { product: product(line.product_id).cloned(), ..line.clone() };
+pub fn derive<'a>(known: &Known<'a>, product: impl Fn(ProductId) -> Option<&'a ProductRow>) -> Derived<'a> {
+    let Known { order, reservation, payment, shipment, customer } = *known;
+    let whole = |(place, line): (usize, &OrderLineRow)| OrderLineRow {
+        product: product(line.product_id).cloned(),
+        reservation: reservation.and_then(|facet| facet.of_line(place, line.product_id)).cloned(),
+        ..line.clone()
+    };
     Derived {
         external_ref: order.external_ref.as_deref(),
         customer_id: order.customer_id,
@@ -170,9 +253,19 @@ pub fn derive<'a>(
         status: order.status,
         placed_at_us: order.placed_at_us,
         shipped_at_us: order.shipped_at_us,
-        lines: order.lines.iter().map(with_product).collect(),
+        lines: order.lines.iter().enumerate().map(whole).collect(),
         total_minor: order.total_minor,
         currency: order.currency,
         updated_at_us: order.updated_at_us,
+        confirmed_at_us: order.confirmed_at_us,
+        cancelled_at_us: order.cancelled_at_us,
+        cancel_reason: order.cancel_reason.as_deref(),
+        rejected: order.rejected,
+        delivered_at_us: order.delivered_at_us,
+        returned_at_us: order.returned_at_us,
+        return_reason: order.return_reason.as_deref(),
+        reservation: reservation.and_then(|facet| facet.of_order(&order.lines)),
+        payment: payment.and_then(|facet| OrderPayment::of(facet, order.currency)),
+        shipment: shipment.and_then(OrderShipment::of),
     }
 }

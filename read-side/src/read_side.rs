@@ -23,7 +23,7 @@ use crate::{
     consistency::{self, Consistency, POLL_INTERVAL, Reached, Verdict, WAIT_MAX, WAITERS_MAX, Wake},
     error::ReadError,
     query_database,
-    template::Template,
+    template::{Live, Template},
 };
 
 /// Connections of one process to the query database.
@@ -46,7 +46,7 @@ pub struct ReadSide {
 struct Inner {
     pub(crate) database: Database,
     /// The generation that was live at the last read, by read model.
-    live: Mutex<HashMap<&'static str, i64>>,
+    live: Mutex<HashMap<&'static str, Live>>,
     waiters: Semaphore,
     wake: Wake,
 }
@@ -127,7 +127,7 @@ impl ReadSide {
     ) -> Result<Vec<T>, ReadError>
     where
         T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
-        S: Fn(i64) -> String,
+        S: Fn(Live) -> String,
     {
         let wait = consistency.wait.min(WAIT_MAX);
         let deadline = Instant::now() + wait;
@@ -137,7 +137,7 @@ impl ReadSide {
         loop {
             commits.mark_unchanged();
             let snapshot: Snapshot<T> = self.snapshot(template, consistency, &rows).await?;
-            let late = match consistency::judge(template.name, &consistency.token, &snapshot.reached, wait) {
+            let late = match consistency::judge(template, &consistency.token, &snapshot.reached, wait) {
                 Verdict::Satisfied => return Ok(snapshot.rows),
                 Verdict::Never(error) => return Err(error),
                 Verdict::NotYet(error) => error,
@@ -163,12 +163,13 @@ impl ReadSide {
     ) -> Result<Snapshot<T>, ReadError>
     where
         T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
-        S: Fn(i64) -> String,
+        S: Fn(Live) -> String,
     {
-        let mut trouble = None;
+        let (mut was_wrong, mut trouble) = (false, None);
         for _ in 0..GUESSES_MAX {
             let guess = match self.guess(template.name) {
-                Some(guess) if trouble.is_none() => guess,
+                Some(guess) if !was_wrong => guess,
+                // which one is live, and of which version, is asked before reading again
                 _ => match self.pointer(template.name).await? {
                     Some(live) => live,
                     None => break,
@@ -180,24 +181,23 @@ impl ReadSide {
                     postgres_snapshot(pool, statement, consistency, rows).await
                 }
                 Database::Sqlite { .. } => {
-                    let pool = self.generation_pool(template.name, guess);
+                    let pool = self.generation_pool(template.name, guess.generation);
                     let statement = statement(SQLITE, template, guess, consistency, rows);
                     sqlite_snapshot(&pool, statement, consistency, rows).await
                 }
             };
             match answer {
-                Ok(snapshot) if snapshot.live_generation == Some(guess) => {
+                Ok(snapshot) if snapshot.live_generation == Some(guess.generation) => {
                     self.remember(template.name, guess);
                     return Ok(snapshot);
                 }
-                Ok(snapshot) => match snapshot.live_generation {
-                    Some(live) => self.remember(template.name, live),
-                    None => break,
-                },
-                // the guessed generation was dropped: ask which one is live before reading again
+                Ok(snapshot) if snapshot.live_generation.is_none() => break,
+                Ok(_) => {}
+                // the guessed generation was dropped
                 Err(error) if is_gone(&error) => trouble = Some(error),
                 Err(error) => return Err(error.into()),
             }
+            was_wrong = true;
         }
         match trouble {
             Some(error) => Err(error.into()),
@@ -205,25 +205,26 @@ impl ReadSide {
         }
     }
 
-    fn guess(&self, read_model: &str) -> Option<i64> {
+    fn guess(&self, read_model: &str) -> Option<Live> {
         self.inner.live.lock().expect("no panic while held").get(read_model).copied()
     }
 
-    fn remember(&self, read_model: &'static str, generation: i64) {
-        self.inner.live.lock().expect("no panic while held").insert(read_model, generation);
+    fn remember(&self, read_model: &'static str, live: Live) {
+        self.inner.live.lock().expect("no panic while held").insert(read_model, live);
     }
 
     /// The live generation, asked for; `None` if there is none, or no query database yet.
-    pub(crate) async fn pointer(&self, read_model: &str) -> Result<Option<i64>, ReadError> {
-        const POINTER: &str = "select live_generation from read_models where name = $1";
-        let found: Result<Option<Option<i64>>, sqlx::Error> = match &self.inner.database {
+    pub(crate) async fn pointer(&self, read_model: &str) -> Result<Option<Live>, ReadError> {
+        const POINTER: &str = "select g.generation, g.version from read_models m \
+             join generations g on g.read_model = m.name and g.generation = m.live_generation where m.name = $1";
+        let found: Result<Option<(i64, i64)>, sqlx::Error> = match &self.inner.database {
             Database::Sqlite { pointers, .. } => {
-                sqlx::query_scalar(POINTER).bind(read_model).fetch_optional(pointers).await
+                sqlx::query_as(POINTER).bind(read_model).fetch_optional(pointers).await
             }
-            Database::Postgres(pool) => sqlx::query_scalar(POINTER).bind(read_model).fetch_optional(pool).await,
+            Database::Postgres(pool) => sqlx::query_as(POINTER).bind(read_model).fetch_optional(pool).await,
         };
         match found {
-            Ok(found) => Ok(found.flatten()),
+            Ok(found) => Ok(found.map(|(generation, version)| Live { generation, version })),
             Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -328,10 +329,10 @@ const POSTGRES: Dialect = Dialect {
 };
 
 /// Pointer, vector and rows as one statement. Nothing of a request is in its text.
-fn statement<S: Fn(i64) -> String>(
+fn statement<S: Fn(Live) -> String>(
     dialect: Dialect,
     template: &Template,
-    generation: i64,
+    live: Live,
     consistency: &Consistency,
     rows: &Rows<S>,
 ) -> AssertSqlSafe<String> {
@@ -342,13 +343,13 @@ fn statement<S: Fn(i64) -> String>(
             .vector
             .replace("{wanted}", &format!("${}", rows.binds.len() + 1))
             .replace("{read_model}", template.name)
-            .replace("{generation}", &generation.to_string())
+            .replace("{generation}", &live.generation.to_string())
     };
     AssertSqlSafe(format!(
         "with found as (select 1 as present, r.* from ({select}) r) \
          select (select live_generation from {pointers} where name = '{name}') as live_generation, \
          {vector} as vector, found.* from (select 1 as one) one left join found on 1 = 1 {order_by}",
-        select = (rows.select)(generation),
+        select = (rows.select)(live),
         pointers = dialect.pointers,
         name = template.name,
         order_by = rows.order_by,

@@ -12,6 +12,8 @@ pub struct Template {
     pub name: &'static str,
     /// The key column of a row.
     pub key: &'static str,
+    /// Whose events its rows are made of. A generation that an older version made may not follow all of them.
+    pub sources: &'static [&'static str],
     /// A column per facet that holds the facet's state as JSON; null until its first event.
     pub facets: &'static [&'static str],
     /// What `derive` gives: null in a row that is not served yet.
@@ -35,6 +37,17 @@ pub struct ReferenceTemplate {
 pub struct Column {
     pub name: &'static str,
     pub kind: Kind,
+    /// The first `VERSION` whose generations have it. Read models only grow, so that a reader can read the generation of
+    /// an older version until that of its own is swapped in.
+    pub since: i64,
+}
+
+/// The generation that readers read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    pub generation: i64,
+    /// `VERSION` of the fold that made it.
+    pub version: i64,
 }
 
 /// What a column holds. Ids are text on both databases, times are microseconds, money is minor units.
@@ -48,9 +61,14 @@ pub enum Kind {
     Json,
 }
 
-/// A column of a template.
+/// A column that has always been there.
 pub const fn column(name: &'static str, kind: Kind) -> Column {
-    Column { name, kind }
+    column_since(1, name, kind)
+}
+
+/// A column that `version` has brought.
+pub const fn column_since(version: i64, name: &'static str, kind: Kind) -> Column {
+    Column { name, kind, since: version }
 }
 
 impl Template {
@@ -59,6 +77,24 @@ impl Template {
 
     pub fn table(&self, generation: i64) -> String {
         format!("{}_g{generation}", self.name)
+    }
+
+    /// `select .. from` with key and columns of the rows; a column that is younger than the generation is null.
+    pub fn select_rows(&self, live: Live) -> String {
+        let column = |column: &Column| {
+            if column.since <= live.version {
+                column.name.to_owned()
+            } else {
+                let kind = match column.kind {
+                    Kind::Text | Kind::Json => "text",
+                    Kind::Integer => "bigint",
+                    Kind::Boolean => "boolean",
+                };
+                format!("cast(null as {kind}) as {}", column.name)
+            }
+        };
+        let columns: Vec<String> = self.columns.iter().map(column).collect();
+        format!("select {}, {} from {}", self.key, columns.join(", "), self.table(live.generation))
     }
 
     pub fn reference_table(&self, generation: i64, reference: &str) -> String {

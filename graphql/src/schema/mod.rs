@@ -9,6 +9,7 @@ mod projections;
 mod read;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use async_graphql::{Context, EmptyMutation, EmptySubscription, ID, Interface, Object, Result, Schema, SchemaBuilder};
 use chrono::{DateTime, Utc};
@@ -41,6 +42,7 @@ pub(crate) fn build(options: &GraphqlOptions) -> SchemaBuilder<Query, EmptyMutat
 
 /// Something with a global id.
 #[derive(Interface)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on its way into an answer")]
 #[graphql(field(name = "id", ty = "&ID", desc = "The global id: pass it to `node` to get the same thing again."))]
 pub(crate) enum Node {
     Order(Order),
@@ -65,7 +67,8 @@ impl Query {
     ) -> Result<Option<Order>> {
         let id = OrderId(id_of(Kind::Order, &id, "id")?);
         let found = read(ctx, async |side, consistency| side.order(id, consistency).await).await?;
-        found.map(Order::try_from).transpose().map_err(|error| read::internal(ctx, &error))
+        let order = found.map(Order::try_from).transpose();
+        order.map_err(|error| read::internal(ctx, &format!("order {id}: {error}")))
     }
 
     /// Orders, newest first.

@@ -7,6 +7,13 @@ use events::money::{AMOUNT_MINOR_MAX, Currency};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SafeInt(pub(crate) i64);
 
+impl SafeInt {
+    /// A number that is not negative; what is beyond 2^53 - 1 is said to be that.
+    pub(crate) fn of(number: u64) -> Self {
+        Self(i64::try_from(number).map_or(AMOUNT_MINOR_MAX, |number| number.min(AMOUNT_MINOR_MAX)))
+    }
+}
+
 /// A whole number that every JSON reader gets exactly: within -(2^53 - 1) and 2^53 - 1. `Int` ends at 2^31 - 1, which
 /// money passes.
 #[Scalar]

@@ -1,15 +1,25 @@
 //! An order, all of it from one row.
 
+mod payment;
+mod reservation;
+mod shipment;
+
 use async_graphql::{Enum, ID, SimpleObject};
 use chrono::{DateTime, Utc};
 use read_side::order_details::{OrderDetails, OrderLineRow, ProductRow};
 
+use self::{
+    payment::OrderPayment,
+    reservation::{LineReservation, OrderReservation},
+    shipment::OrderShipment,
+};
 use super::{
     money::Money,
     node_id::{Kind, NodeId},
+    time::{NoTime, maybe_time, time},
 };
 
-/// An order: its customer and its products, as three services tell them.
+/// An order: who placed it, what was ordered, what is held, paid and sent for it, as six services tell it.
 #[derive(Debug, SimpleObject)]
 pub(crate) struct Order {
     /// The global id, for `node` and for caches.
@@ -22,12 +32,34 @@ pub(crate) struct Order {
     status: OrderStatus,
     /// When the customer placed it.
     placed_at: DateTime<Utc>,
+    /// When the orders service recorded that stock and payment are settled.
+    confirmed_at: Option<DateTime<Utc>>,
+    /// When all of it went out.
+    shipped_at: Option<DateTime<Utc>>,
+    /// When all of it had arrived.
+    delivered_at: Option<DateTime<Utc>>,
+    /// When the orders service recorded that it was called off.
+    cancelled_at: Option<DateTime<Utc>>,
+    /// Why it was called off.
+    cancel_reason: Option<String>,
+    /// Whether it was called off because it could not be carried out: then the reason is ours, otherwise the customer's.
+    rejected: bool,
+    /// When the orders service last recorded that something of it came back.
+    returned_at: Option<DateTime<Utc>>,
+    /// Why, if the last return said it.
+    return_reason: Option<String>,
     /// Who placed it.
     customer: OrderCustomer,
     /// What was ordered, in the order of the order form.
     lines: Vec<OrderLine>,
     /// The sum of the lines' totals.
     total: Money,
+    /// What the inventory service holds for it; null until pieces were asked for, and for an imported order.
+    reservation: Option<OrderReservation>,
+    /// What was paid for it; null until the payments service has heard of it, and for an imported order.
+    payment: Option<OrderPayment>,
+    /// How far its parcels are; null until the shipping service has heard of it, and for an imported order.
+    shipment: Option<OrderShipment>,
 }
 
 /// Who placed an order, under the name they have now.
@@ -56,8 +88,12 @@ struct OrderLine {
     discount_bp: u32,
     /// What the line costs: unit price times quantity, less the discount, rounded half up to the minor unit once.
     total: Money,
+    /// How many of them came back.
+    returned_quantity: u32,
     /// The product as the catalog knows it now; null until the catalog has told of it.
     product: Option<Product>,
+    /// What became of the pieces it wants; null until they were asked for, and in an imported order.
+    reservation: Option<LineReservation>,
 }
 
 /// A product as the catalog knows it now.
@@ -89,48 +125,54 @@ pub(crate) enum OrderStatus {
     Returned,
 }
 
-/// The row holds a time that no calendar has.
-#[derive(Debug, thiserror::Error)]
-#[error("order {order_id}: placed_at_us is {placed_at_us}, which is no time")]
-pub(crate) struct NoTime {
-    order_id: String,
-    placed_at_us: i64,
-}
-
 impl TryFrom<OrderDetails> for Order {
     type Error = NoTime;
 
     fn try_from(row: OrderDetails) -> Result<Self, NoTime> {
-        let placed_at = DateTime::from_timestamp_micros(row.placed_at_us)
-            .ok_or_else(|| NoTime { order_id: row.order_id.to_string(), placed_at_us: row.placed_at_us })?;
+        let currency = row.currency;
         Ok(Self {
             id: NodeId::of(Kind::Order, row.order_id.0),
             order_id: ID(row.order_id.to_string()),
             external_ref: row.external_ref,
             status: row.status.into(),
-            placed_at,
+            placed_at: time("placed_at_us", row.placed_at_us)?,
+            confirmed_at: maybe_time("confirmed_at_us", row.confirmed_at_us)?,
+            shipped_at: maybe_time("shipped_at_us", row.shipped_at_us)?,
+            delivered_at: maybe_time("delivered_at_us", row.delivered_at_us)?,
+            cancelled_at: maybe_time("cancelled_at_us", row.cancelled_at_us)?,
+            cancel_reason: row.cancel_reason,
+            rejected: row.rejected,
+            returned_at: maybe_time("returned_at_us", row.returned_at_us)?,
+            return_reason: row.return_reason,
             customer: OrderCustomer {
                 customer_id: ID(row.customer_id.to_string()),
                 name: row.customer_name,
                 email: row.customer_email,
             },
-            lines: row.lines.into_iter().map(OrderLine::from).collect(),
-            total: Money::new(row.total_minor, row.currency),
+            lines: row.lines.into_iter().map(OrderLine::try_from).collect::<Result<_, _>>()?,
+            total: Money::new(row.total_minor, currency),
+            reservation: row.reservation.map(OrderReservation::try_from).transpose()?,
+            payment: row.payment.map_or(Ok(None), |payment| OrderPayment::of(payment, currency))?,
+            shipment: row.shipment.map_or(Ok(None), OrderShipment::of)?,
         })
     }
 }
 
-impl From<OrderLineRow> for OrderLine {
-    fn from(row: OrderLineRow) -> Self {
-        Self {
+impl TryFrom<OrderLineRow> for OrderLine {
+    type Error = NoTime;
+
+    fn try_from(row: OrderLineRow) -> Result<Self, NoTime> {
+        Ok(Self {
             product_id: ID(row.product_id.to_string()),
             product_name: row.product_name,
             quantity: row.quantity,
             unit_price: Money::new(row.unit_price_minor, row.currency),
             discount_bp: u32::from(row.discount_bp),
             total: Money::new(row.total_minor, row.currency),
+            returned_quantity: row.returned_quantity,
             product: row.product.map(Product::from),
-        }
+            reservation: row.reservation.map(LineReservation::try_from).transpose()?,
+        })
     }
 }
 

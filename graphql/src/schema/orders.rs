@@ -4,7 +4,7 @@ use async_graphql::{Context, Error, ID, InputObject, Result, SimpleObject};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use events::ids::{CustomerId, OrderId};
-use read_side::order_details::{self, OrderCursor};
+use read_side::order_details::{self, OrderCursor, OrderDetails};
 use uuid::Uuid;
 
 use super::{
@@ -88,9 +88,10 @@ pub(super) async fn page(
     let first = page_size(first)?;
     let after = after.map(|text| parse_cursor(&text)).transpose()?;
     let page = read(ctx, async |side, consistency| side.orders(&filter, first, after, consistency).await).await?;
-    let edge = |row| {
-        let cursor = format_cursor(OrderCursor::from(&row));
-        Ok(OrderEdge { cursor, node: Order::try_from(row).map_err(|error| read::internal(ctx, &error))? })
+    let edge = |row: OrderDetails| {
+        let (id, cursor) = (row.order_id, format_cursor(OrderCursor::from(&row)));
+        let node = Order::try_from(row).map_err(|error| read::internal(ctx, &format!("order {id}: {error}")))?;
+        Ok(OrderEdge { cursor, node })
     };
     let edges: Vec<OrderEdge> = page.rows.into_iter().map(edge).collect::<Result<_>>()?;
     let page_info = PageInfo {

@@ -1,4 +1,5 @@
-//! Three services' logs, the projector on them, and the endpoint on what it makes: all real but the disk of the logs.
+//! The services' logs, the projector on them, and the endpoint on what it makes: all real but the disk of the logs.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::{
     Arc,
@@ -16,10 +17,13 @@ use events::{
     catalog::{ProductAdded, ProductDiscontinued, ProductEvent},
     consistency::ConsistencyToken,
     envelope::StreamId,
-    ids::{CustomerId, OrderId, ProductId, UserId},
+    ids::{CustomerId, OrderId, PaymentId, ProductId, ShipmentId, UserId},
+    inventory::StockEvent,
     money::{Currency, Money},
     orders::{OrderEvent, OrderImported, OrderLine, OrderStatus},
+    payments::PaymentEvent,
     personal::Personal,
+    shipping::ShipmentEvent,
     users::{UserEvent, UserRegistered, UserRenamed},
 };
 use graphql::GraphqlOptions;
@@ -34,6 +38,9 @@ pub struct Shop {
     users: Arc<MemoryLog>,
     catalog: Arc<MemoryLog>,
     orders: Arc<MemoryLog>,
+    inventory: Arc<MemoryLog>,
+    payments: Arc<MemoryLog>,
+    shipping: Arc<MemoryLog>,
     projector: ProjectorHandle,
     commands: AtomicU64,
     _directory: tempfile::TempDir,
@@ -43,13 +50,26 @@ impl Shop {
     pub async fn open() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let read = ReadSide::connect_sqlite(directory.path());
-        let [users, catalog, orders] = ["users", "catalog", "orders"].map(MemoryLog::new);
-        let feeds: Vec<Arc<dyn Feed>> = vec![users.clone(), catalog.clone(), orders.clone()];
+        let logs = ["users", "catalog", "orders", "inventory", "payments", "shipping"].map(MemoryLog::new);
+        let feeds: Vec<Arc<dyn Feed>> = logs.iter().map(|log| Arc::clone(log) as Arc<dyn Feed>).collect();
+        let [users, catalog, orders, inventory, payments, shipping] = logs;
         let database = QueryDatabase::open_sqlite(directory.path()).await.unwrap();
         let options = ProjectorOptions { wake: read.wake(), ..ProjectorOptions::default() };
         let projector = Projector::start(database, feeds, options).await.unwrap();
         let endpoint = Endpoint::over(read, GraphqlOptions::default());
-        Self { endpoint, users, catalog, orders, projector, commands: AtomicU64::new(0), _directory: directory }
+        let commands = AtomicU64::new(0);
+        Self {
+            endpoint,
+            users,
+            catalog,
+            orders,
+            inventory,
+            payments,
+            shipping,
+            projector,
+            commands,
+            _directory: directory,
+        }
     }
 
     /// Everything that happened is in the rows.
@@ -113,6 +133,23 @@ impl Shop {
         self.append(&self.orders, "order", order(n).0, 0, &OrderEvent::from(event)).await
     }
 
+    /// Whatever the orders service says of order `n`, as the event that makes its stream's `version` one more.
+    pub async fn said_of_order(&self, n: u128, version: u64, event: &OrderEvent) -> ConsistencyToken {
+        self.append(&self.orders, "order", order(n).0, version, event).await
+    }
+
+    pub async fn stock(&self, n: u128, version: u64, event: &StockEvent) -> ConsistencyToken {
+        self.append(&self.inventory, "stock_item", product(n).0, version, event).await
+    }
+
+    pub async fn payment(&self, n: u128, version: u64, event: &PaymentEvent) -> ConsistencyToken {
+        self.append(&self.payments, "payment", payment(n).0, version, event).await
+    }
+
+    pub async fn shipment(&self, n: u128, version: u64, event: &ShipmentEvent) -> ConsistencyToken {
+        self.append(&self.shipping, "shipment", shipment(n).0, version, event).await
+    }
+
     async fn append<E: DomainEvent>(
         &self,
         log: &Arc<MemoryLog>,
@@ -162,4 +199,12 @@ pub fn product(n: u128) -> ProductId {
 
 pub fn order(n: u128) -> OrderId {
     OrderId(Uuid::from_u128(0x3_0000 + n))
+}
+
+pub fn payment(n: u128) -> PaymentId {
+    PaymentId(Uuid::from_u128(0x4_0000 + n))
+}
+
+pub fn shipment(n: u128) -> ShipmentId {
+    ShipmentId(Uuid::from_u128(0x5_0000 + n))
 }

@@ -135,8 +135,8 @@ fn push_fields(row: &mut String, object: &str) {
     }
 }
 
-/// Folds a state's events into it, one after the other. An event that cannot be folded ends it: those behind it are of
-/// the same stream and wait with it.
+/// Folds a state's events into it, one after the other. An event that cannot be folded ends it, and what it gives then is
+/// of no use: with a poisoned event the transaction comes to nothing.
 pub(crate) fn fold(
     fold: &dyn crate::projection::Folding,
     mut state: Option<State>,
@@ -144,7 +144,8 @@ pub(crate) fn fold(
     poison: &mut Vec<PoisonEvent>,
 ) -> Option<State> {
     for (decoded, event) in events {
-        match fold.fold(state.clone(), decoded, event) {
+        // given away, not shared: a fold that were one of two owners would have to copy it
+        match fold.fold(state.take(), decoded, event) {
             Ok(after) => state = Some(after),
             Err(reject) => {
                 poison.push(PoisonEvent { position: event.position, reason: reject.to_string() });

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use read_side::template::{Column, Kind, ReferenceTemplate, Template};
+use read_side::template::{Column, Kind, ReferenceTemplate, Template, column};
 
 /// Everything that is sent for a generation. Parameters are listed at each.
 pub(crate) struct Statements {
@@ -233,7 +233,7 @@ fn row_columns(template: &Template) -> Vec<Column> {
 }
 
 fn named((name, kind): (&'static str, Kind)) -> Column {
-    Column { name, kind }
+    column(name, kind)
 }
 
 fn names(columns: &[Column]) -> String {

@@ -1,6 +1,8 @@
 //! Scripted feeds, a query database on either engine, and given/when/then for projections.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
+mod services;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -19,11 +21,15 @@ use events::{
     consistency::ConsistencyToken,
     envelope::{Name, RecordedEvent, StreamId},
     ids::{OrderId, ProductId, UserId},
+    inventory::StockEvent,
     money::{Currency, Money},
     orders::{
-        OrderCancelled, OrderConfirmed, OrderDelivered, OrderEvent, OrderLine, OrderPlaced, OrderReturned, OrderShipped,
+        OrderCancelled, OrderConfirmed, OrderDelivered, OrderEvent, OrderLine, OrderPlaced, OrderReturned,
+        OrderShipped, ReturnedLine,
     },
+    payments::PaymentEvent,
     personal::Personal,
+    shipping::ShipmentEvent,
     users::{EmailChanged, UserErased, UserEvent, UserRegistered, UserRenamed},
 };
 use projections::{
@@ -36,6 +42,8 @@ use projections::{
 use read_side::{Consistency, ReadSide, order_details::TEMPLATE};
 use tokio::sync::watch;
 use uuid::Uuid;
+
+pub use services::*;
 
 /// A feed that says what it is told to.
 pub struct ScriptedFeed {
@@ -137,11 +145,14 @@ impl Feed for ScriptedFeed {
     }
 }
 
-/// The three services.
+/// The services that an order's row is made of.
 pub struct Feeds {
     pub users: Arc<ScriptedFeed>,
     pub catalog: Arc<ScriptedFeed>,
     pub orders: Arc<ScriptedFeed>,
+    pub inventory: Arc<ScriptedFeed>,
+    pub payments: Arc<ScriptedFeed>,
+    pub shipping: Arc<ScriptedFeed>,
 }
 
 impl Default for Feeds {
@@ -150,17 +161,20 @@ impl Default for Feeds {
             users: ScriptedFeed::new("users"),
             catalog: ScriptedFeed::new("catalog"),
             orders: ScriptedFeed::new("orders"),
+            inventory: ScriptedFeed::new("inventory"),
+            payments: ScriptedFeed::new("payments"),
+            shipping: ScriptedFeed::new("shipping"),
         }
     }
 }
 
 impl Feeds {
     pub fn all(&self) -> Vec<Arc<dyn Feed>> {
-        vec![self.users.clone(), self.catalog.clone(), self.orders.clone()]
+        self.scripted().map(|feed| Arc::clone(feed) as Arc<dyn Feed>).into()
     }
 
-    pub fn scripted(&self) -> [&Arc<ScriptedFeed>; 3] {
-        [&self.users, &self.catalog, &self.orders]
+    pub fn scripted(&self) -> [&Arc<ScriptedFeed>; 6] {
+        [&self.users, &self.catalog, &self.orders, &self.inventory, &self.payments, &self.shipping]
     }
 
     pub fn user(&self, event: UserEvent) {
@@ -197,6 +211,52 @@ impl Feeds {
         self.orders.push("order", id.0, &event);
     }
 
+    pub fn stock(&self, event: StockEvent) {
+        let id = match &event {
+            StockEvent::StockReceived(event) => event.product_id,
+            StockEvent::StockAdjusted(event) => event.product_id,
+            StockEvent::StockReserved(event) => event.product_id,
+            StockEvent::ReservationRejected(event) => event.product_id,
+            StockEvent::ReservationWithdrawn(event) => event.product_id,
+            StockEvent::ReservationConfirmed(event) => event.product_id,
+            StockEvent::ReservationExpired(event) => event.product_id,
+            StockEvent::StockReleased(event) => event.product_id,
+            StockEvent::StockShipped(event) => event.product_id,
+        };
+        self.inventory.push("stock_item", id.0, &event);
+    }
+
+    pub fn payment(&self, event: PaymentEvent) {
+        let id = match &event {
+            PaymentEvent::AuthorizationRequested(event) => event.payment_id,
+            PaymentEvent::PaymentAuthorized(event) => event.payment_id,
+            PaymentEvent::PaymentDeclined(event) => event.payment_id,
+            PaymentEvent::CaptureRequested(event) => event.payment_id,
+            PaymentEvent::PaymentCaptured(event) => event.payment_id,
+            PaymentEvent::CaptureFailed(event) => event.payment_id,
+            PaymentEvent::VoidRequested(event) => event.payment_id,
+            PaymentEvent::PaymentVoided(event) => event.payment_id,
+            PaymentEvent::PaymentBarred(event) => event.payment_id,
+            PaymentEvent::RefundRequested(event) => event.payment_id,
+            PaymentEvent::PaymentRefunded(event) => event.payment_id,
+            PaymentEvent::RefundFailed(event) => event.payment_id,
+            PaymentEvent::PaymentExpired(event) => event.payment_id,
+        };
+        self.payments.push("payment", id.0, &event);
+    }
+
+    pub fn shipment(&self, event: ShipmentEvent) {
+        let id = match &event {
+            ShipmentEvent::ShipmentScheduled(event) => event.shipment_id,
+            ShipmentEvent::ShipmentWithdrawn(event) => event.shipment_id,
+            ShipmentEvent::ShipmentDispatched(event) => event.shipment_id,
+            ShipmentEvent::ShipmentDelivered(event) => event.shipment_id,
+            ShipmentEvent::ShipmentCancelled(event) => event.shipment_id,
+            ShipmentEvent::ShipmentLost(event) => event.shipment_id,
+        };
+        self.shipping.push("shipment", id.0, &event);
+    }
+
     /// Customers, products and orders with changes to all of them, as `random` has it.
     pub fn history(&self, random: &mut Random, orders: u64) {
         for n in 1..=4 {
@@ -208,6 +268,7 @@ impl Feeds {
         for n in 1..=orders {
             let lines: Vec<_> = (0..=random.below(3)).map(|_| 1 + random.below(5)).collect();
             self.order(placed(n, 1 + random.below(4), &lines));
+            self.carried_out(random, n, &lines);
             match random.below(6) {
                 0 => self.order(cancelled(n)),
                 1 => self.order(confirmed(n)),
@@ -225,6 +286,27 @@ impl Feeds {
         }
         if random.below(2) == 0 {
             self.user(UserErased { user_id: user(4) }.into());
+        }
+    }
+
+    /// What inventory, payments and shipping do for order `n` of one line for each of `products`.
+    fn carried_out(&self, random: &mut Random, n: u64, products: &[u64]) {
+        if random.below(5) == 0 {
+            return;
+        }
+        for (line, product) in products.iter().enumerate() {
+            for event in line_history(random, n, line as u32, *product) {
+                self.stock(event);
+            }
+        }
+        // two payments and two shipments in one order of eight, their events mixed
+        let several = 1 + u64::from(random.below(8) == 0);
+        let mut payments: Vec<_> = (0..several).map(|m| payment_history(random, n, 10 * n + m).into_iter()).collect();
+        let mut shipments: Vec<_> = (0..several).map(|m| shipment_history(random, n, 10 * n + m).into_iter()).collect();
+        for _ in 0..20 {
+            let m = random.below(several) as usize;
+            payments[m].next().into_iter().for_each(|event| self.payment(event));
+            shipments[m].next().into_iter().for_each(|event| self.shipment(event));
         }
     }
 }
@@ -346,9 +428,11 @@ pub fn delivered(n: u64) -> OrderEvent {
     OrderDelivered { order_id: order(n), customer_id: user(1), delivered_at: time(2_000) }.into()
 }
 
+/// Pieces of product 1 came back; what is complete says so and does not count.
 pub fn returned(n: u64, complete: bool) -> OrderEvent {
-    let (order_id, customer_id, lines) = (order(n), user(1), Vec::new());
-    OrderReturned { order_id, customer_id, lines, complete, reason: None }.into()
+    let (order_id, customer_id) = (order(n), user(1));
+    let lines = vec![ReturnedLine { product_id: product(1), quantity: 1 }];
+    OrderReturned { order_id, customer_id, lines, complete, reason: Some("too small".to_owned()) }.into()
 }
 
 /// Which engine the query database is on.
@@ -379,6 +463,11 @@ impl Place {
 
     pub fn directory(&self) -> &std::path::Path {
         self.directory.path()
+    }
+
+    /// Of PostgreSQL.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     pub async fn database(&self) -> QueryDatabase {

@@ -10,13 +10,11 @@ use crate::{
     ReadError, ReadSide,
     consistency::Consistency,
     read_side::{Bind, Rows},
+    template::Live,
 };
 
 /// The most orders of one page.
 pub const ORDERS_PAGE_MAX: usize = 1_000;
-
-const COLUMNS: &str = "order_id, external_ref, customer_id, customer_name, customer_email, status, placed_at_us, \
-                       shipped_at_us, lines, total_minor, currency, updated_at_us";
 
 /// Which orders are wanted; what is `None` does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,9 +52,7 @@ impl ReadSide {
     /// One order, or `None` if the read model does not hold it at (or after) the token.
     pub async fn order(&self, id: OrderId, consistency: &Consistency) -> Result<Option<OrderDetails>, ReadError> {
         let rows = Rows {
-            select: |generation| {
-                format!("select {COLUMNS} from {} where order_id = $1 and served", TEMPLATE.table(generation))
-            },
+            select: |live| format!("{} where order_id = $1 and served", TEMPLATE.select_rows(live)),
             order_by: "",
             binds: vec![Bind::Text(id.to_string())],
         };
@@ -103,12 +99,9 @@ impl ReadSide {
         // one more than wanted says whether there is a next page
         let limit = first + 1;
         let rows = Rows {
-            select: |generation| {
-                let table = TEMPLATE.table(generation);
-                format!(
-                    "select {COLUMNS} from {table} where served{conditions} \
-                     order by placed_at_us desc, order_id desc limit {limit}"
-                )
+            select: |live| {
+                let select = TEMPLATE.select_rows(live);
+                format!("{select} where served{conditions} order by placed_at_us desc, order_id desc limit {limit}")
             },
             order_by: "order by placed_at_us desc, order_id desc",
             binds,
@@ -122,8 +115,8 @@ impl ReadSide {
     /// A customer, from what the users service told; `None` if it has told nothing yet.
     pub async fn customer(&self, id: CustomerId, consistency: &Consistency) -> Result<Option<CustomerRow>, ReadError> {
         let rows = Rows {
-            select: |generation| {
-                let table = TEMPLATE.reference_table(generation, CUSTOMER);
+            select: |live: Live| {
+                let table = TEMPLATE.reference_table(live.generation, CUSTOMER);
                 format!("select customer_id, name, email, erased from {table} where customer_id = $1")
             },
             order_by: "",

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{CustomerRow, OrderDetails};
@@ -11,6 +12,7 @@ where
     R: Row,
     &'static str: ColumnIndex<R>,
     String: Decode<'r, R::Database> + Type<R::Database>,
+    bool: Decode<'r, R::Database> + Type<R::Database>,
     i64: Decode<'r, R::Database> + Type<R::Database>,
 {
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
@@ -28,6 +30,16 @@ where
             total_minor: row.try_get("total_minor")?,
             currency: parsed(row, "currency")?,
             updated_at_us: row.try_get("updated_at_us")?,
+            confirmed_at_us: row.try_get("confirmed_at_us")?,
+            cancelled_at_us: row.try_get("cancelled_at_us")?,
+            cancel_reason: row.try_get("cancel_reason")?,
+            rejected: row.try_get::<Option<bool>, _>("rejected")?.unwrap_or(false),
+            delivered_at_us: row.try_get("delivered_at_us")?,
+            returned_at_us: row.try_get("returned_at_us")?,
+            return_reason: row.try_get("return_reason")?,
+            reservation: json(row, "reservation")?,
+            payment: json(row, "payment")?,
+            shipment: json(row, "shipment")?,
         })
     }
 }
@@ -58,6 +70,18 @@ where
     T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {
     row.try_get::<String, _>(column)?.parse().map_err(|error| undecodable(column, error))
+}
+
+/// What a column of JSON holds; `None` where it is null.
+fn json<'r, R, T>(row: &'r R, column: &'static str) -> Result<Option<T>, sqlx::Error>
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    T: DeserializeOwned,
+{
+    let text: Option<String> = row.try_get(column)?;
+    text.as_deref().map(serde_json::from_str).transpose().map_err(|error| undecodable(column, error))
 }
 
 fn undecodable(column: &str, error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {

@@ -116,21 +116,16 @@ impl<D: Definition> Dispatcher<D> {
                 let answered = self.send(due, request).await;
                 failpoint!("saga.after_send", Acted::Hindered("failpoint".to_owned()));
                 let at = self.clock.now_as_kept();
-                let reply = match answered {
-                    Ok(reply) => reply,
-                    Err(reason) => {
-                        if due.attempt >= D::PACE.attempts_max && asked.stuck.is_none() {
-                            let (attempts, reason) = (due.attempt, reason.clone());
-                            let command = SagaCommand::Unanswered { step, effect: id, attempts, reason, at };
-                            self.record(due, instance.saga_id, "stuck", command).await?;
-                        }
-                        return Err(Acted::Failed(reason));
+                let (what, command) = match answered.clone() {
+                    Ok(reply) => ("reply", SagaCommand::Reply { step, effect: id, reply, at }),
+                    Err(reason) if due.attempt >= D::PACE.attempts_max && asked.stuck.is_none() => {
+                        ("stuck", SagaCommand::Unanswered { step, effect: id, attempts: due.attempt, reason, at })
                     }
+                    Err(reason) => return Err(Acted::Failed(reason)),
                 };
-                let command = SagaCommand::Reply { step, effect: id, reply, at };
-                self.record(due, instance.saga_id, "reply", command).await?;
+                self.record(due, instance.saga_id, what, command).await?;
                 failpoint!("saga.after_record", Acted::Hindered("failpoint".to_owned()));
-                Ok(())
+                answered.map(|_| ()).map_err(Acted::Failed)
             }
             Effect::Wake { timer, at } => self.wake(due, &instance, id, timer, at).await,
         }
