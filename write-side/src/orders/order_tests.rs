@@ -152,6 +152,21 @@ fn the_same_order_again_changes_nothing_even_when_prices_have_changed() {
 }
 
 #[test]
+fn an_order_that_differs_in_anything_the_customer_said_is_another_one() {
+    let given = [placed(vec![line(1, 2)])];
+    let said = wish(vec![wanted(1, 2)]);
+    for other in [
+        PlaceOrder { customer_id: events::ids::UserId(Uuid::from_u128(3)), ..said.clone() },
+        PlaceOrder { payment_method: Some("pm_approve".into()), ..said.clone() },
+        PlaceOrder { external_ref: Some("10248".into()), ..said.clone() },
+        PlaceOrder { lines: vec![WantedLine { discount_bp: 1, ..wanted(1, 2) }], ..said.clone() },
+        PlaceOrder { lines: vec![wanted(2, 2)], ..said.clone() },
+    ] {
+        check(&given, OrderCommand::Place(other), Err(OrderError::Exists(ID)));
+    }
+}
+
+#[test]
 fn a_customer_must_be_known_and_not_erased() {
     let of = |customer| OrderCommand::Place(PlaceOrder { customer, ..wish(vec![wanted(1, 1)]) });
     check(&[], of(Customer::Unknown), Err(OrderError::CustomerUnknown(ANA)));
