@@ -2,6 +2,8 @@
 //! scope `admin`; without, it is on loopback only, like everything.
 
 mod checks;
+mod sagas;
+mod story;
 mod views;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -28,6 +30,8 @@ use tokio::sync::watch;
 use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 
 pub use checks::{Check, Verdict, of_log as check_log};
+pub use sagas::{Decided, RunningSaga, SagaList, SagaRow};
+pub use story::{Asked, SagaShown, Told, Waiting};
 pub use views::{EventView, ProjectionView, RebuildView, StreamEvents};
 
 /// The most events that one answer of `stream show` carries.
@@ -44,6 +48,8 @@ pub struct Admin {
     pub replicas: Vec<(&'static str, Arc<Replica>)>,
     /// What acts outside of services, by service.
     pub reactors: Vec<(&'static str, Arc<Reactor>)>,
+    /// Writes that span services.
+    pub sagas: Vec<RunningSaga>,
 }
 
 /// Why sources are not being read, by projection and source.
@@ -71,6 +77,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/admin/projections/{name}/verify", post(verify))
         .route("/admin/streams/{service}/{id}", get(stream))
         .route("/admin/doctor", get(doctor))
+        .merge(sagas::router())
         .with_state(admin)
 }
 

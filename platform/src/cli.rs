@@ -63,6 +63,8 @@ pub enum Command {
     Give(CommandArgs),
     /// Look at the events of one aggregate, or follow those of a service
     Stream(StreamArgs),
+    /// Look at writes that span services, and decide about what is stuck
+    Saga(SagaArgs),
     /// Find out what is wrong, with a running platform or with a data directory
     Doctor(DoctorArgs),
 }
@@ -202,6 +204,56 @@ pub enum CommandVerb {
         #[command(flatten)]
         target: Target,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct SagaArgs {
+    #[command(subcommand)]
+    pub verb: SagaVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SagaVerb {
+    /// List sagas: what changed last, or what is stuck the longest
+    Ls {
+        /// Only those in this phase, such as AWAITING_CAPTURE
+        #[arg(long)]
+        phase: Option<String>,
+        /// Only those with a step that somebody should look at
+        #[arg(long)]
+        stuck: bool,
+        /// The most to list
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Tell the story of one: what it learned, what it asked for and why, and what it waits for
+    Show {
+        /// Its id, or that of what it is about: an order's
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Ask for a step again, now
+    Retry(DecisionArgs),
+    /// Take a step for done: it was done by hand
+    Force(DecisionArgs),
+    /// Give a step up: it is not done, and will not be
+    Skip(DecisionArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DecisionArgs {
+    /// The saga's id, or that of what it is about: an order's
+    pub id: String,
+    /// A step that it waits for, as `saga show` names it
+    pub step: String,
+    /// The reason. It is kept with the decision and your name, so it names no person
+    #[arg(long)]
+    pub why: String,
+    #[command(flatten)]
+    pub target: Target,
 }
 
 #[derive(Debug, Args)]

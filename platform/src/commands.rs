@@ -3,4 +3,5 @@
 pub mod command;
 pub mod doctor;
 pub mod projection;
+pub mod saga;
 pub mod stream;

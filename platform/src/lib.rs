@@ -47,6 +47,7 @@ pub async fn run() -> ExitCode {
         Command::Projection(args) => commands::projection::run(args, output).await,
         Command::Give(args) => commands::command::run(args, output).await,
         Command::Stream(args) => commands::stream::run(args, output).await,
+        Command::Saga(args) => commands::saga::run(args, output).await,
         Command::Doctor(args) => commands::doctor::run(args, output).await,
     };
     done.unwrap_or_else(|error| {

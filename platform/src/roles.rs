@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use write_side::{Given, REGISTER, ReplicaHome, Service, edge, notifications::Post, peer::Peer};
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, RunningSaga},
     composed,
     config::Storage,
     docs,
@@ -72,6 +72,7 @@ impl Roles {
             logs: logs.collect::<BTreeMap<_, _>>(),
             replicas: self.services.iter().filter_map(|one| Some((one.name, one.replica.clone()?))).collect(),
             reactors: self.services.iter().filter_map(|one| Some((one.name, one.reactor.clone()?))).collect(),
+            sagas: self.services.iter().filter_map(running_saga).collect(),
         };
         let ready = admin.clone();
         let services = self.services.iter().fold(Router::new(), |all, service| all.merge(service.router.clone()));
@@ -113,6 +114,11 @@ impl Roles {
             service.shutdown().await;
         }
     }
+}
+
+fn running_saga(service: &Service) -> Option<RunningSaga> {
+    let (desk, index) = (service.saga.clone()?, service.saga_index.clone()?);
+    Some(RunningSaga { service: service.name, desk, index, reactor: service.reactor.clone() })
 }
 
 /// Where a service keeps what it follows, apart from its log.

@@ -12,6 +12,7 @@
 //! - [`dispatcher`]: effects become commands to other services, and their answers inputs; [`patience`] with those that do
 //!   not answer.
 //! - [`handle`]: for who operates it: where an instance stands, its story, and decisions by hand.
+//! - [`index`]: which instances there are; [`plain`]: their events for those who do not know which saga it is.
 //! - [`explore`]: every way that an instance can go, for laws and for the diagram.
 //!
 //! What does not live here: any saga, and any time or IO outside of the dispatcher.
@@ -21,16 +22,21 @@ pub mod definition;
 pub mod dispatcher;
 pub mod explore;
 pub mod handle;
+pub mod index;
 pub mod instance;
 mod patience;
+pub mod plain;
 
 use std::{sync::Arc, time::Duration};
+
+use event_store::feed::Feed;
 
 use self::dispatcher::Dispatcher;
 pub use self::{
     aggregate::{Saga, SagaCommand, SagaError},
     definition::{Definition, End, Happened, Kind, News, Outcome, Pace, Request, saga_id},
     handle::{SagaDesk, SagaHandle, Word},
+    index::SagaIndex,
     instance::Instance,
 };
 use crate::{
@@ -66,7 +72,8 @@ pub async fn start<D: Definition, R: Into<Routes>>(
         ..ReactorOptions::default()
     };
     let (clock, peers, own) = (Arc::clone(&given.clock), given.peers.clone(), given.log.identity().clone());
-    let mut feeds = vec![Arc::clone(&given.log) as _];
+    let (home, own_feed) = (given.replica.clone(), Arc::clone(&given.log) as Arc<dyn Feed>);
+    let mut feeds = vec![Arc::clone(&own_feed)];
     feeds.extend(given.feeds.iter().cloned());
     let duties = reactor::open(source, &given.duties).await?;
     let mut handle = None;
@@ -80,6 +87,7 @@ pub async fn start<D: Definition, R: Into<Routes>>(
     let dispatcher = Dispatcher::new(handle.bus.clone(), peers, deadline, clock);
     let reactor = Reactor::start(Arc::new(dispatcher), duties, (&own.source, own.epoch), feeds, running).await?;
     service.reactor = Some(Arc::new(reactor));
+    service.saga_index = Some(Arc::new(SagaIndex::start(&home, handle.clone(), own_feed).await?));
     service.saga = Some(Arc::new(handle));
     Ok(service)
 }

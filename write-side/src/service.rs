@@ -26,7 +26,7 @@ use crate::{
     payments::gateway::{Gateway, SimulatedGateway},
     peer::Peer,
     reactor::Reactor,
-    saga::SagaDesk,
+    saga::{SagaDesk, SagaIndex},
 };
 
 /// What a service is given to start with.
@@ -35,7 +35,7 @@ pub struct Given {
     pub log: Arc<dyn EventLog>,
     /// The feeds that its entry in the register says it follows.
     pub feeds: Vec<Arc<dyn Feed>>,
-    /// Where it keeps what it copies from them, if it does.
+    /// Where it keeps what it copies from them, or lists of its own log, if it does.
     pub replica: ReplicaHome,
     /// Where its reactor keeps what it has read and still has to do, if it has one.
     pub duties: ReplicaHome,
@@ -106,6 +106,8 @@ pub struct Service {
     pub reactor: Option<Arc<Reactor>>,
     /// What operators can ask and tell, if it is a saga.
     pub saga: Option<Arc<dyn SagaDesk>>,
+    /// Where its instances stand, if it is a saga.
+    pub saga_index: Option<Arc<SagaIndex>>,
     retention: Retention,
     /// For services that hold something personal.
     erasure: Option<Erasure>,
@@ -159,6 +161,7 @@ impl Service {
             replica,
             reactor: None,
             saga: None,
+            saga_index: None,
             retention,
             erasure: None,
             cool,
@@ -211,6 +214,9 @@ impl Service {
         (self.stop)().await;
         if let Some(replica) = &self.replica {
             replica.shutdown().await;
+        }
+        if let Some(index) = &self.saga_index {
+            index.shutdown().await;
         }
     }
 }

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use event_store::{
     feed::{Cursor, PageLimit},
-    follower::{HaltReason, SourceStatus},
+    follower::{FollowerHandle, HaltReason, SourceStatus},
     log::{ChainVerdict, EventLog},
 };
 use events::envelope::Name;
 use serde::{Deserialize, Serialize};
-use write_side::{orders::replica::Replica, reactor::Reactor};
+use write_side::{
+    reactor::Reactor,
+    saga::index::{Filter, Standing},
+};
 
-use super::Admin;
+use super::{Admin, RunningSaga};
 
 /// Events behind which a projection is called late.
 const LAG_EVENTS_LATE: i64 = 10_000;
@@ -54,9 +57,13 @@ pub async fn of_running(admin: &Admin) -> Vec<Check> {
     for (service, (log, _)) in &admin.logs {
         checks.extend(of_log(service, log).await);
     }
-    checks.extend(admin.replicas.iter().flat_map(|(service, replica)| of_replica(service, replica)));
+    checks.extend(admin.replicas.iter().flat_map(|(service, replica)| of_copy("replica", service, replica.follower())));
     for (service, reactor) in &admin.reactors {
         checks.extend(of_reactor(service, reactor).await);
+    }
+    for saga in &admin.sagas {
+        checks.extend(of_copy("index of sagas", saga.service, saga.index.follower()));
+        checks.push(of_saga(saga).await);
     }
     match admin.read.projections().await {
         Ok(statuses) if statuses.is_empty() => {
@@ -87,14 +94,14 @@ pub async fn of_running(admin: &Admin) -> Vec<Check> {
     checks
 }
 
-/// Looks at what a service copies from others: while it stands still, what is new there cannot be ordered.
-fn of_replica(service: &str, replica: &Replica) -> Vec<Check> {
-    let status = replica.follower().status();
+/// Looks at what a service copies, from others or from its own log: while it stands still, what is new there is not known.
+fn of_copy(what: &str, service: &str, follower: &FollowerHandle) -> Vec<Check> {
+    let status = follower.status();
     if let Some(reason) = &status.stopped {
-        return vec![Check::bad(format!("replica of {service}"), format!("stopped: {reason}; restart the platform"))];
+        return vec![Check::bad(format!("{what} of {service}"), format!("stopped: {reason}; restart the platform"))];
     }
     let check = |(source, status): (&Name, &SourceStatus)| {
-        let name = format!("replica {service} <- {source}");
+        let name = format!("{what} {service} <- {source}");
         match status.halt() {
             Some(reason) if reason.heals_by_itself() => Check::doubtful(name, reason.to_string()),
             Some(reason @ HaltReason::FeedRegressed { .. }) => {
@@ -105,6 +112,32 @@ fn of_replica(service: &str, replica: &Replica) -> Vec<Check> {
         }
     };
     status.sources.iter().map(check).collect()
+}
+
+/// How many stuck sagas are named; `tributary saga ls --stuck` lists all.
+const STUCK_MAX: usize = 5;
+
+/// Looks at writes that span services: one that is stuck goes on by itself once who is asked answers, unless that never
+/// happens.
+async fn of_saga(saga: &RunningSaga) -> Check {
+    let name = format!("saga {}", saga.desk.name());
+    let stuck = Filter { stuck: true, ..Filter::default() };
+    let (stuck, tally) = match tokio::try_join!(saga.index.list(stuck, STUCK_MAX), saga.index.tally()) {
+        Ok(seen) => seen,
+        Err(error) => return Check::bad(name, format!("its index cannot be read: {error}")),
+    };
+    if stuck.is_empty() {
+        let known: u64 = tally.phases.iter().map(|(_, count)| count).sum();
+        return Check::good(name, format!("{known} known, none is stuck"));
+    }
+    let one = |row: &Standing| {
+        let step = row.stuck.first().map(|stuck| format!(" at {} since {}: {}", stuck.step, stuck.since, stuck.reason));
+        format!("{}{}", row.saga_id, step.unwrap_or_default())
+    };
+    let named: Vec<String> = stuck.iter().map(one).collect();
+    let what = "`tributary saga show <id>` tells what it waits for; it goes on when that answers, or by `saga retry`, \
+                `force` or `skip`";
+    Check::doubtful(name, format!("{} are stuck: {}; {what}", tally.stuck, named.join("; ")))
 }
 
 /// How many open duties are looked at.

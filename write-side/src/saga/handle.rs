@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use event_store::{
     bus::{CommandBus, CommandError, CommandRequest, Executed, Refusal},
     clock::Clock,
+    follower::Reject,
     log::{Fingerprint, LogError},
 };
 use events::{
@@ -20,6 +21,7 @@ use super::{
     aggregate::{Saga, SagaCommand},
     definition::Definition,
     instance::Instance,
+    plain::{Plain, plain},
 };
 
 /// Events of one story: an order of 2,000 lines takes about 10,000.
@@ -88,6 +90,9 @@ pub trait SagaDesk: Send + Sync + 'static {
     /// What happened to an instance, in order; empty if there is none.
     async fn story(&self, id: Uuid) -> Result<Vec<RecordedEvent>, LogError>;
 
+    /// Reads an event of a story.
+    fn plain(&self, event: &RecordedEvent) -> Result<Plain, Reject>;
+
     /// Decides about a step, given as [`Instance::view`] shows it: JSON, or a bare word for one that is a word.
     async fn decide(&self, id: Uuid, step: &str, word: Word) -> Result<Executed, CommandError>;
 }
@@ -105,6 +110,10 @@ impl<D: Definition> SagaDesk for SagaHandle<D> {
     async fn story(&self, id: Uuid) -> Result<Vec<RecordedEvent>, LogError> {
         let stream = StreamId::new(D::NAME, id.to_string());
         self.bus.log().read_stream(&stream, 0, STORY_EVENTS_MAX).await
+    }
+
+    fn plain(&self, event: &RecordedEvent) -> Result<Plain, Reject> {
+        plain::<D>(event)
     }
 
     async fn decide(&self, id: Uuid, step: &str, word: Word) -> Result<Executed, CommandError> {

@@ -2,6 +2,7 @@
 
 mod agency;
 mod engine;
+mod index;
 mod laws;
 mod operators;
 mod pinning;

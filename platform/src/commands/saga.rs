@@ -1,0 +1,211 @@
+//! `tributary saga ls|show|retry|force|skip`.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use chrono::{DateTime, SecondsFormat, Utc};
+use events::saga::{Decision, Timer};
+use serde_json::Value;
+use write_side::saga::{
+    index::{Standing, StuckStep},
+    plain::StepName,
+};
+
+use crate::{
+    admin::{Asked, Decided, SagaList, SagaRow, SagaShown, Told, Waiting},
+    cli::{DecisionArgs, Output, SagaArgs, SagaVerb},
+    client::Client,
+    output,
+};
+
+pub async fn run(args: SagaArgs, output: Output) -> Result<ExitCode> {
+    match args.verb {
+        SagaVerb::Ls { phase, stuck, limit, target } => ls(&Client::new(&target)?, phase, stuck, limit, output).await,
+        SagaVerb::Show { id, target } => show(&Client::new(&target)?, &id, output).await,
+        SagaVerb::Retry(args) => decide(Decision::Retry, args, output).await,
+        SagaVerb::Force(args) => decide(Decision::Force, args, output).await,
+        SagaVerb::Skip(args) => decide(Decision::Skip, args, output).await,
+    }
+}
+
+async fn ls(client: &Client, phase: Option<String>, stuck: bool, limit: usize, output: Output) -> Result<ExitCode> {
+    let phase = phase.map(|phase| format!("&phase={}", in_address(&phase))).unwrap_or_default();
+    let list: SagaList = client.get(&format!("/admin/sagas?limit={limit}&stuck={stuck}{phase}")).await?;
+    match output {
+        Output::Json => output::json(&list),
+        Output::Human => {
+            output::table(
+                &["SAGA", "ID", "OF", "PHASE", "STARTED", "CHANGED", "WAITS FOR", "STUCK"],
+                list.sagas.iter().map(row),
+            );
+            if list.more {
+                output::line(format!("... more: --limit {}", limit.saturating_mul(2)));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(row: &SagaRow) -> Vec<String> {
+    let Standing { saga_id, ids, phase, started_at, changed_at, open_steps, stuck_steps, stuck, .. } = &row.standing;
+    let stuck = stuck.first().map(|StuckStep { step, reason, since }| {
+        let others = stuck_steps.saturating_sub(1);
+        let others = if others == 0 { String::new() } else { format!(" and {others} more") };
+        format!("{step}{others} since {}: {reason}", time(*since))
+    });
+    vec![
+        row.saga.clone(),
+        saga_id.to_string(),
+        known_by(ids),
+        phase.clone(),
+        time(*started_at),
+        time(*changed_at),
+        open_steps.to_string(),
+        stuck.unwrap_or_default(),
+    ]
+}
+
+async fn show(client: &Client, id: &str, output: Output) -> Result<ExitCode> {
+    let shown: SagaShown = client.get(&format!("/admin/sagas/{}", in_address(id))).await?;
+    match output {
+        Output::Json => output::json(&shown),
+        Output::Human => story(&shown).iter().for_each(output::line),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn decide(decision: Decision, args: DecisionArgs, output: Output) -> Result<ExitCode> {
+    let DecisionArgs { id, step, why, target } = args;
+    if why.trim().is_empty() {
+        bail!("--why is empty: who looks at it later wants to know why");
+    }
+    let word = Decided { step: StepName(step), reason: why };
+    let path = format!("/admin/sagas/{}/{decision}", in_address(&id));
+    let shown: SagaShown = Client::new(&target)?.post(&path, &word).await?;
+    match output {
+        Output::Json => output::json(&shown),
+        Output::Human => {
+            let mut lines = vec![format!("{decision} {} is recorded.", word.step)];
+            lines.extend(stands(&shown));
+            lines.extend(waits(&shown));
+            lines.iter().for_each(output::line);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything, for a person: where it stands, what happened, what it waits for.
+fn story(shown: &SagaShown) -> Vec<String> {
+    let mut lines = stands(shown);
+    lines.push(String::new());
+    lines.extend(shown.events.iter().flat_map(told));
+    if shown.more {
+        lines.push("... more: `tributary stream show` pages through it".to_owned());
+    }
+    lines.push(String::new());
+    lines.extend(waits(shown));
+    lines
+}
+
+fn stands(SagaShown { saga, stands, events, .. }: &SagaShown) -> Vec<String> {
+    let mut lines = vec![
+        format!("{saga} {} of {}", stands.saga_id, known_by(&stands.ids)),
+        format!("  phase        {}, by version {} of its definition", stands.phase, stands.version),
+        format!("  outcome      {}", stands.outcome.as_deref().unwrap_or("none yet")),
+        format!("  started      {}, deadline {}", time(stands.started_at), time(stands.deadline_at)),
+    ];
+    if let Some(correlation) = events.first().and_then(|event| event.correlation_id.as_deref()) {
+        lines.push(format!("  correlation  {correlation}"));
+    }
+    lines
+}
+
+fn told(Told { sequence, recorded_at, what, phase, effects, causation_id, .. }: &Told) -> Vec<String> {
+    let mut lines = vec![format!("{sequence:>4}  {}  {what}", time(*recorded_at))];
+    if let Some(cause) = causation_id {
+        lines.push(format!("      because of event {cause}"));
+    }
+    lines.extend(effects.iter().map(|effect| match effect {
+        Asked::Command { effect, step, service, path, not_before } => {
+            let later = not_before.map(|at| format!(", not before {}", time(at))).unwrap_or_default();
+            format!("      -> {effect} asks {service} for {step}: POST {path}{later}")
+        }
+        Asked::Timer { effect, timer: Timer::Deadline, at } => {
+            format!("      -> {effect} wakes at the deadline, {}", time(*at))
+        }
+    }));
+    lines.extend(phase.iter().map(|phase| format!("      = {phase}")));
+    lines
+}
+
+fn waits(SagaShown { stands, waits_for, .. }: &SagaShown) -> Vec<String> {
+    if waits_for.is_empty() {
+        return vec![match &stands.outcome {
+            Some(outcome) => format!("Waits for nothing: {outcome}."),
+            None => "Waits for news: nothing that it has asked for is open.".to_owned(),
+        }];
+    }
+    let mut lines = vec!["Waits for".to_owned()];
+    lines.extend(waits_for.iter().flat_map(waiting));
+    lines
+}
+
+fn waiting(waiting: &Waiting) -> Vec<String> {
+    let Waiting { step, service, path, effect, since, refusals, refusal, stuck, stuck_since, sending, .. } = waiting;
+    let mut lines = vec![format!("  {step}  ({effect}: {service} POST {path}) since {}", time(*since))];
+    if let Some(code) = refusal {
+        lines.push(format!("    refused {refusals} times, the last time with {code}"));
+    }
+    if let Some(sending) = sending {
+        let failed = match (sending.failed, &sending.reason) {
+            (0, None) => "not tried yet".to_owned(),
+            (0, Some(reason)) => format!("not tried yet: {reason}"),
+            (failed, reason) => format!("tried {failed} times: {}", reason.as_deref().unwrap_or("no reason is noted")),
+        };
+        lines.push(format!("    {failed}; next attempt {}", time(sending.next_at)));
+    }
+    if let Some(reason) = stuck {
+        let since = stuck_since.map(|since| format!(" since {}", time(since))).unwrap_or_default();
+        lines.push(format!("    STUCK{since}: {reason}"));
+    }
+    lines
+}
+
+/// `order_id=33.. customer_id=11..`
+fn known_by(ids: &Value) -> String {
+    let Value::Object(members) = ids else { return ids.to_string() };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    members.iter().map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>().join(" ")
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// A text of a person's as part of an address.
+fn in_address(text: &str) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
+    let mut address = String::new();
+    for byte in text.bytes() {
+        if is_plain(&byte) { address.push(char::from(byte)) } else { address.push_str(&format!("%{byte:02X}")) }
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_told_by_name() {
+        assert_eq!(known_by(&json!({ "order_id": "33", "n": 7 })), "n=7 order_id=33");
+    }
+
+    #[test]
+    fn what_people_type_stays_one_part_of_an_address() {
+        assert_eq!(in_address("0198-aB_.~"), "0198-aB_.~");
+        assert_eq!(in_address("a/b?c=ü"), "a%2Fb%3Fc%3D%C3%BC");
+    }
+}
