@@ -5,3 +5,4 @@ mod kernel;
 mod mail;
 mod smtp;
 mod support;
+mod upgrade;
