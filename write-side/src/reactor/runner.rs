@@ -50,7 +50,10 @@ impl UnderWay {
     fn ended(&mut self, ended: Ended) -> Option<(Duty, Acted)> {
         let (id, acted) = match ended {
             Ok(ended) => ended,
-            Err(error) => (error.id(), Acted::Failed("it panicked".to_owned())),
+            Err(error) => {
+                tracing::error!(%error, "a duty panicked");
+                (error.id(), Acted::Failed("it panicked".to_owned()))
+            }
         };
         let duty = self.duties.remove(&id)?;
         self.lanes.remove(&lane_of(&duty));
@@ -161,20 +164,13 @@ impl Runner {
     }
 
     fn became(&self, duty: Duty, acted: Acted, settled: &mut Settled) {
-        let name = self.reaction.name();
-        let Duty { id, attempts, .. } = &duty;
         let later = |wait: Duration| self.options.clock.now() + wait;
         settled.put_off.push(match acted {
             Acted::Done => return settled.done.push(duty.id),
             Acted::NotBefore(due_at) => Duty { due_at, ..duty },
-            Acted::Hindered(reason) => {
-                tracing::debug!(reactor = name, source = id.source, position = id.position, reason, "duty hindered");
-                Duty { due_at: later(self.options.hindered_wait), reason: Some(reason), ..duty }
-            }
+            Acted::Hindered(reason) => Duty { due_at: later(self.options.hindered_wait), reason: Some(reason), ..duty },
             Acted::Failed(reason) => {
-                let attempts = attempts.saturating_add(1);
-                let (source, position) = (&id.source, id.position);
-                tracing::warn!(reactor = name, source, position, attempts, reason, "a duty failed and is tried again");
+                let attempts = duty.attempts.saturating_add(1);
                 Duty { due_at: later(self.options.backoff.after(attempts)), attempts, reason: Some(reason), ..duty }
             }
         });
@@ -202,5 +198,23 @@ async fn act(reaction: &dyn Reaction, feed: Option<Arc<dyn Feed>>, duty: &Duty, 
     };
     let (part, attempt) = (duty.id.part, duty.attempts.saturating_add(1));
     let key = key_of_part(reaction.name(), event.event_id, part);
-    reaction.act(&Due { source: feed.source().clone(), event, part, key, attempt, now: options.clock.now() }).await
+    let due = Due { source: feed.source().clone(), event, part, key, attempt, now: options.clock.now() };
+    let acted = reaction.act(&due).await;
+    log(reaction.name(), &due, &acted);
+    acted
+}
+
+/// In the conversation that the event belongs to.
+fn log(reactor: &'static str, due: &Due, acted: &Acted) {
+    let Due { source, event, part, attempt, .. } = due;
+    let (position, metadata) = (event.position, event.metadata().unwrap_or_default());
+    let correlation_id = metadata.correlation_id.unwrap_or_default();
+    let place = format!("{source} at {position}, part {part}");
+    match acted {
+        Acted::Done | Acted::NotBefore(_) => {}
+        Acted::Hindered(reason) => tracing::debug!(reactor, place, correlation_id, reason, "a duty is hindered"),
+        Acted::Failed(reason) => {
+            tracing::warn!(reactor, place, correlation_id, attempt, reason, "a duty failed and is tried again");
+        }
+    }
 }
