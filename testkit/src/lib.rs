@@ -7,8 +7,10 @@
 //! - [`golden`]: a sample of every event version, and what folds make of it.
 //! - [`postgres`]: throw-away PostgreSQL servers, and a fresh database per test.
 //! - [`proxy`]: a small TCP proxy that breaks connections where a test says.
+//! - [`checkout_laws`]: what must hold of all services' events together, whatever has crashed.
 //! - [`northwind`]: a source for imports, the real one or one of its shape.
 
+pub mod checkout_laws;
 pub mod feed_contract;
 pub mod feed_server;
 pub mod follower_kit;
