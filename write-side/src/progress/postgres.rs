@@ -3,15 +3,23 @@
 //! Every transaction runs in a task of its own: a future that is dropped half-way would leave it open on a pooled
 //! connection.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use event_store::follower::{ApplyError, Checkpoint, StoreError, Vector};
 use futures::future::BoxFuture;
-use sqlx::{AssertSqlSafe, PgPool, PgTransaction, Row, postgres::PgPoolOptions, raw_sql};
+use sqlx::{
+    AssertSqlSafe, PgPool, PgTransaction, Row,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    raw_sql,
+};
 
 use super::{Moved, checkpoint, signed, unsigned};
 
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// A transaction here is a few statements. One that stays open belongs to a process that was frozen or cut off: the server
+/// ends it, or whoever takes over would wait for its locks for ever.
+const IDLE_IN_TRANSACTION_MAX: &str = "10s";
 
 /// What a schema is made of.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +43,13 @@ impl PostgresSchema {
     /// Connects, and makes the schema if it is missing (the role may create one in its database, or an administrator
     /// has run the migrations).
     pub async fn connect(url: &str, schema: Schema, connections_max: u32) -> Result<Self, sqlx::Error> {
+        let target = PgConnectOptions::from_str(url)?;
+        let target = target.options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MAX)]);
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(CONNECT_WAIT_MAX)
             .test_before_acquire(false)
-            .connect(url)
+            .connect_with(target)
             .await?;
         let migrating = pool.clone();
         let migrated = tokio::spawn(async move { migrate(&migrating, schema).await }).await;
@@ -166,4 +176,27 @@ async fn migrate(pool: &PgPool, schema: Schema) -> Result<(), sqlx::Error> {
 
 pub fn unavailable(error: sqlx::Error) -> StoreError {
     StoreError::Unavailable(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::postgres::fresh_database;
+
+    use super::*;
+
+    const SAMPLE: Schema = Schema { name: "sample", lock: 1, migrations: &["create schema sample"] };
+
+    #[tokio::test]
+    async fn the_server_ends_a_transaction_that_a_frozen_process_leaves_open() {
+        let schema = PostgresSchema::connect(&fresh_database("frozen").await, SAMPLE, 1).await.unwrap();
+        let in_force: Result<String, StoreError> = schema
+            .transact(|_, transaction| {
+                Box::pin(async move {
+                    let show = sqlx::query_scalar("show idle_in_transaction_session_timeout");
+                    show.fetch_one(&mut **transaction).await.map_err(unavailable)
+                })
+            })
+            .await;
+        assert_eq!(in_force.unwrap(), IDLE_IN_TRANSACTION_MAX);
+    }
 }
