@@ -8,10 +8,10 @@ mod common;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use common::{Answer, Home, Platform, text, tributary};
+use common::{Answer, Home, Platform, is_soak, seed, text, tributary};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use testkit::postgres;
@@ -35,15 +35,6 @@ const PLACES: [&str; 8] = [
     "writer.after_commit:6",
     "projection.before_commit:3",
 ];
-
-fn is_soak() -> bool {
-    std::env::var_os("TRIBUTARY_SOAK").is_some()
-}
-
-fn seed() -> u64 {
-    let given = std::env::var("TRIBUTARY_SEED").ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64)
-}
 
 /// What is sent: a customer, a product, and orders of them.
 struct Load {

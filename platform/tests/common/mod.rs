@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -19,6 +19,17 @@ use tokio::{
 
 /// How long the platform may take to be up: a debug build on a busy machine.
 const UP_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Whether the long form is asked for.
+pub fn is_soak() -> bool {
+    std::env::var_os("TRIBUTARY_SOAK").is_some()
+}
+
+/// What a run's chances come from; a failure prints it.
+pub fn seed() -> u64 {
+    let given = std::env::var("TRIBUTARY_SEED").ok().and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() as u64)
+}
 
 /// Every database of a platform on PostgreSQL: one a service, and the read models'.
 pub fn databases() -> impl Iterator<Item = &'static str> {
@@ -93,8 +104,15 @@ impl Platform {
         Self::up_with(home, &[], &[]).await.expect("the platform comes up")
     }
 
-    /// Starts it with further arguments and environment; an error is what it said on stderr.
+    /// Starts it with further arguments and environment, and waits until it is ready; an error is what it said on stderr.
     pub async fn up_with(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, String> {
+        let platform = Self::begin(home, arguments, environment).await?;
+        platform.until("ready", || async { platform.get("/readyz").await.0 == 200 }).await;
+        Ok(platform)
+    }
+
+    /// The same, up to where it says its address: what is to die early need not get further.
+    pub async fn begin(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, String> {
         let mut child = Command::new(binary())
             .args(["up", "--listen", "127.0.0.1:0"])
             .args(home.arguments())
@@ -137,10 +155,7 @@ impl Platform {
                 heard.lock().expect("no panic while pushing").push(line);
             }
         });
-        let http = reqwest::Client::new();
-        let platform = Self { child, url, http, said };
-        platform.until("ready", || async { platform.get("/readyz").await.0 == 200 }).await;
-        Ok(platform)
+        Ok(Self { child, url, http: reqwest::Client::new(), said })
     }
 
     /// SIGKILL, and gone.

@@ -1,0 +1,198 @@
+//! Orders by thirty-two customers while the platform dies at named places of the checkout's dispatcher and at random, on
+//! SQLite and on PostgreSQL: every order ends whole or undone, and every law that the services owe it together holds.
+//!
+//! The short form runs with the other tests. `TRIBUTARY_SOAK=1` (`cargo xtask soak checkout`) takes 2,000 orders and many
+//! more deaths. `TRIBUTARY_SEED=n` repeats a run.
+#![allow(clippy::print_stderr, reason = "what a long run has come to is worth reading")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod crew;
+mod plan;
+mod verdict;
+
+use std::time::Duration;
+
+use common::{Home, Platform, is_soak, seed, text, tributary};
+use testkit::{northwind::Northwind, postgres};
+
+use self::{
+    crew::Crew,
+    plan::{Dice, Fate, Plan},
+    verdict::check,
+};
+
+/// Where the dispatcher may die, about each effect.
+const PLACES: [&str; 3] = ["saga.before_send", "saga.after_send", "saga.after_record"];
+
+/// How long a process may take to come to the place where it dies, if there is something to do.
+const DEATH_WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// How a process ends.
+enum Death {
+    /// The nth time that it passes a place.
+    At {
+        place: &'static str,
+        nth: u64,
+    },
+    After(Duration),
+}
+
+/// Only a run that fails waits so long: a step that nobody answers is asked for once a minute in the end.
+fn patience() -> Duration {
+    Duration::from_secs(if is_soak() { 1_800 } else { 240 })
+}
+
+/// Opens shop: customers, products, pieces.
+async fn open(home: &Home, plan: Plan) -> Crew {
+    let crew = Crew::new(plan);
+    let platform = Platform::up(home).await;
+    crew.turn_to(&[&platform.url]);
+    crew.prepare().await;
+    crew.turn_to(&[]);
+    platform.terminate().await;
+    crew
+}
+
+/// One life of the platform, up to its death. Whether it died where it was to.
+async fn live(home: &Home, crew: &Crew, death: &Death) -> bool {
+    let (place, wait) = match death {
+        Death::At { place, nth } => (Some(format!("{place}:{nth}")), DEATH_WAIT_MAX),
+        Death::After(wait) => (None, *wait),
+    };
+    let variable = place.as_deref().map(|place| ("TRIBUTARY_FAILPOINT", place));
+    // it may be dead before it has said where it is to be found
+    let Ok(mut platform) = Platform::begin(home, &[], variable.as_slice()).await else { return place.is_some() };
+    crew.turn_to(&[&platform.url]);
+    let died = tokio::select! {
+        () = platform.ended() => true,
+        () = tokio::time::sleep(wait) => false,
+        () = crew.rested() => false,
+    };
+    crew.turn_to(&[]);
+    died
+}
+
+/// Orders in a storm, and deaths at three places and at random.
+async fn storm(home: Home) {
+    let (orders, deaths) = if is_soak() { (2_000, 44) } else { (150, 4) };
+    let seed = seed();
+    let crew = open(&home, Plan::mixed(orders, seed)).await;
+    let mut dice = Dice::new(seed);
+    let dying = async {
+        for n in 0..deaths {
+            let death = match PLACES.get(n % (PLACES.len() + 1)) {
+                Some(place) => Death::At { place, nth: 3 + dice.below(orders / 4) },
+                None => Death::After(Duration::from_millis(500 + dice.below(3_000))),
+            };
+            let died = live(&home, &crew, &death).await;
+            if let Death::At { place, nth } = death {
+                assert!(died, "it did not die at {place}:{nth}; {}", crew.plan);
+            }
+        }
+        let platform = Platform::up(&home).await;
+        crew.turn_to(&[&platform.url]);
+        import(&platform).await;
+        platform
+    };
+    let (platform, (), ()) = tokio::join!(dying, crew.order_all(), crew.work(patience()));
+    check(&platform, &crew).await;
+}
+
+/// History comes in while checkouts are under way.
+async fn import(platform: &Platform) {
+    let northwind = Northwind::synthetic().expect("a source");
+    let from = northwind.path.display().to_string();
+    let done = tributary(&["import", "northwind", "--from", &from, "--url", &platform.url]).await;
+    assert!(done.status.success(), "{}", text(&done));
+}
+
+/// One order of each fate, and a process that dies again and again at one place of the dispatcher. Every effect that is
+/// sent is met there: whoever dies behind the first comes to the second in its next life.
+async fn walk(home: Home, place: &'static str) {
+    let (nth, lives_max) = match (is_soak(), place) {
+        (true, "saga.after_record") => (1, 400),
+        // the first is the one that it died of
+        (true, _) => (2, 400),
+        (false, _) => (19, 12),
+    };
+    let crew = open(&home, Plan::of(Fate::ALL, seed())).await;
+    let dying = async {
+        let mut lives = 0;
+        while lives < lives_max && live(&home, &crew, &Death::At { place, nth }).await {
+            lives += 1;
+        }
+        assert!(lives > 3, "it died at {place} {lives} times only; {}", crew.plan);
+        let platform = Platform::up(&home).await;
+        crew.turn_to(&[&platform.url]);
+        platform
+    };
+    let (platform, (), ()) = tokio::join!(dying, crew.order_all(), crew.work(patience()));
+    check(&platform, &crew).await;
+}
+
+async fn walks(home: impl AsyncFn() -> Home) {
+    // one of them a day; the soak has time for all
+    let places = if is_soak() { &PLACES[..] } else { &PLACES[seed() as usize % PLACES.len()..][..1] };
+    for place in places {
+        walk(home().await, place).await;
+    }
+}
+
+async fn signal(platform: &Platform, signal: &str) {
+    let status = tokio::process::Command::new("kill").args([signal, &platform.pid().to_string()]).status().await;
+    assert!(status.expect("kill is there").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_anywhere_every_checkout_ends_whole_or_undone_on_sqlite() {
+    storm(Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_anywhere_every_checkout_ends_whole_or_undone_on_postgresql() {
+    storm(Home::postgres(postgres::shared().await).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_about_every_step_of_every_fate_the_laws_hold_on_sqlite() {
+    walks(async || Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_about_every_step_of_every_fate_the_laws_hold_on_postgresql() {
+    walks(async || Home::postgres(postgres::shared().await).await).await;
+}
+
+/// The first one is frozen in the middle of its work, the second takes over, and the first wakes up and goes on where it
+/// was: what it sends then was sent by the other long ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_dispatchers_of_which_one_was_frozen_double_nothing_on_postgresql() {
+    let home = Home::postgres(postgres::shared().await).await;
+    let orders = if is_soak() { 1_000 } else { 60 };
+    let crew = open(&home, Plan::mixed(orders, seed())).await;
+    let changing = async {
+        let first = Platform::up(&home).await;
+        crew.turn_to(&[&first.url]);
+        // in the middle of it
+        while crew.ended().await < orders as usize / 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        signal(&first, "-STOP").await;
+        crew.turn_to(&[]);
+        let before = crew.ended().await;
+        let second = Platform::up(&home).await;
+        crew.turn_to(&[&second.url]);
+        while crew.ended().await < before + orders as usize / 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        signal(&first, "-CONT").await;
+        // commands are taken by both
+        crew.turn_to(&[&second.url, &first.url]);
+        (first, second)
+    };
+    let ((first, second), (), ()) = tokio::join!(changing, crew.order_all(), crew.work(patience()));
+    check(&second, &crew).await;
+    let is_fenced = first.said().iter().any(|line| line.contains("another follower has taken over"));
+    assert!(is_fenced, "the first one found that it was too late: {:#?}; {}", first.said(), crew.plan);
+}
