@@ -27,8 +27,8 @@ SQL
 }
 
 # Connections: together within the server's max_connections, of which it keeps 3 (docker-compose.yml sets 200; by default it
-# is 100), so that one service that leaks them starves no other. A service holds 8 at most, the query side 24; the rest is for
-# a second process beside the first while it is replaced.
+# is 100), so that one service that leaks them starves no other. A service holds 8 at most, the checkout 10 (it lists its sagas
+# besides), the query side 24; the rest is for a second process beside the first while it is replaced.
 create users "${TRIBUTARY_USERS_PASSWORD:?}" 16
 create catalog "${TRIBUTARY_CATALOG_PASSWORD:?}" 16
 create inventory "${TRIBUTARY_INVENTORY_PASSWORD:?}" 16
@@ -36,5 +36,5 @@ create orders "${TRIBUTARY_ORDERS_PASSWORD:?}" 16
 create payments "${TRIBUTARY_PAYMENTS_PASSWORD:?}" 16
 create notifications "${TRIBUTARY_NOTIFICATIONS_PASSWORD:?}" 16
 create shipping "${TRIBUTARY_SHIPPING_PASSWORD:?}" 16
-create checkout "${TRIBUTARY_CHECKOUT_PASSWORD:?}" 16
+create checkout "${TRIBUTARY_CHECKOUT_PASSWORD:?}" 20
 create query "${TRIBUTARY_QUERY_PASSWORD:?}" 49

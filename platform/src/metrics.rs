@@ -6,6 +6,7 @@
 //! `docs/metrics.md`, which a test compares. Ids are never labels: they are without number.
 
 mod exposition;
+mod sagas;
 
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ async fn seen(admin: &Admin) -> Vec<Family> {
     families.extend(projections(admin).await);
     families.extend(followers(&following(admin).await, Utc::now()));
     families.push(duties(admin).await);
+    families.extend(sagas::seen(admin, Utc::now()).await);
     families
 }
 
@@ -89,6 +91,9 @@ async fn following(admin: &Admin) -> Vec<Following> {
     }
     for (service, reactor) in &admin.reactors {
         all.push(Following { kind: "reactor", name: service, status: reactor.follower().status() });
+    }
+    for saga in &admin.sagas {
+        all.push(Following { kind: "index", name: saga.service, status: saga.index.follower().status() });
     }
     all
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{Home, Platform};
 use serde_json::json;
 
+const CUSTOMER: &str = "11111111-1111-4111-8111-111111111111";
 const PRODUCT: &str = "22222222-2222-4222-8222-222222222222";
 
 /// The values of a page by name and then by labels, as they are written.
@@ -138,6 +139,21 @@ async fn a_scrape_tells_how_far_every_follower_is() {
         let labels = [("reactor", "payments"), ("state", state)];
         assert_eq!(page.value("tributary_reactor_duties", &labels), Some(0.0), "{state}");
     }
+
+    // there are no pieces of it: the saga of an order for it soon ends
+    let user = json!({"id": CUSTOMER, "name": "Ada Lovelace", "email": "ada@example.com"});
+    let known = platform.command("/users", "u", "", user).await.token;
+    let order = json!({"customer_id": CUSTOMER, "lines": [{"product_id": PRODUCT, "quantity": 1}]});
+    platform.command("/orders", "o", &known, order).await;
+    let undone = [("saga", "checkout"), ("phase", "COMPENSATED")];
+    let counted = async || scraped(&platform).await.value("tributary_sagas", &undone) == Some(1.0);
+    platform.until("undone and counted", counted).await;
+    let page = scraped(&platform).await;
+    for name in ["tributary_saga_oldest_open_age_seconds", "tributary_sagas_stuck"] {
+        assert_eq!(page.value(name, &undone[..1]), Some(0.0), "{name}");
+    }
+    let listed = [("kind", "index"), ("follower", "checkout"), ("source", "checkout")];
+    assert_eq!(page.value("tributary_follower_halted", &listed), Some(0.0));
 
     let documented = include_str!("../../docs/metrics.md");
     let documented: BTreeSet<&str> =

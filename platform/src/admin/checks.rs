@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::SecondsFormat;
 use event_store::{
     feed::{Cursor, PageLimit},
     follower::{FollowerHandle, HaltReason, SourceStatus},
@@ -11,7 +12,7 @@ use events::envelope::Name;
 use serde::{Deserialize, Serialize};
 use write_side::{
     reactor::Reactor,
-    saga::index::{Filter, Standing},
+    saga::index::{Filter, Standing, StuckStep},
 };
 
 use super::{Admin, RunningSaga};
@@ -131,7 +132,9 @@ async fn of_saga(saga: &RunningSaga) -> Check {
         return Check::good(name, format!("{known} known, none is stuck"));
     }
     let one = |row: &Standing| {
-        let step = row.stuck.first().map(|stuck| format!(" at {} since {}: {}", stuck.step, stuck.since, stuck.reason));
+        let step = row.stuck.first().map(|StuckStep { step, reason, since }| {
+            format!(" at {step} since {}: {reason}", since.to_rfc3339_opts(SecondsFormat::Secs, true))
+        });
         format!("{}{}", row.saga_id, step.unwrap_or_default())
     };
     let named: Vec<String> = stuck.iter().map(one).collect();

@@ -196,9 +196,7 @@ fn undecided(error: CommandError, step: &StepName, saga: &SagaShown) -> Problem 
             let detail = format!("{step} is not open: {} {id} waits for {open}", saga.saga);
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "step_not_open", detail).with("step", &*step.0)
         }
-        CommandError::Refused(refusal, _) => {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.code, detail).with("step", &*step.0)
-        }
+        CommandError::Refused(refusal, _) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.code, detail),
         CommandError::Unavailable(cause) => Problem::unavailable(cause),
         CommandError::Overloaded { .. } => Problem::overloaded(detail),
         CommandError::Contended { .. } | CommandError::KeyBusy => {

@@ -1,6 +1,6 @@
 //! `tributary saga ls|show|retry|force|skip`.
 
-use std::process::ExitCode;
+use std::{collections::HashMap, process::ExitCode};
 
 use anyhow::{Result, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -98,7 +98,18 @@ async fn decide(decision: Decision, args: DecisionArgs, output: Output) -> Resul
 fn story(shown: &SagaShown) -> Vec<String> {
     let mut lines = stands(shown);
     lines.push(String::new());
-    lines.extend(shown.events.iter().flat_map(told));
+    let own: HashMap<String, u64> =
+        shown.events.iter().map(|event| (event.event_id.to_string(), event.sequence)).collect();
+    let mut phase = None;
+    for event in &shown.events {
+        let cause = event.causation_id.as_ref().and_then(|cause| own.get(cause));
+        lines.extend(told(event, cause.copied()));
+        // said when it is another one than before
+        if let Some(now) = event.phase.as_deref().filter(|now| phase != Some(*now)) {
+            lines.push(format!("      = {now}"));
+            phase = Some(now);
+        }
+    }
     if shown.more {
         lines.push("... more: `tributary stream show` pages through it".to_owned());
     }
@@ -120,10 +131,12 @@ fn stands(SagaShown { saga, stands, events, .. }: &SagaShown) -> Vec<String> {
     lines
 }
 
-fn told(Told { sequence, recorded_at, what, phase, effects, causation_id, .. }: &Told) -> Vec<String> {
+/// One event, with the number of the one that caused it if that is the saga's own.
+fn told(Told { sequence, recorded_at, what, effects, causation_id, .. }: &Told, own: Option<u64>) -> Vec<String> {
     let mut lines = vec![format!("{sequence:>4}  {}  {what}", time(*recorded_at))];
     if let Some(cause) = causation_id {
-        lines.push(format!("      because of event {cause}"));
+        let own = own.map(|sequence| format!("{sequence}, ")).unwrap_or_default();
+        lines.push(format!("      because of {own}event {cause}"));
     }
     lines.extend(effects.iter().map(|effect| match effect {
         Asked::Command { effect, step, service, path, not_before } => {
@@ -134,7 +147,6 @@ fn told(Told { sequence, recorded_at, what, phase, effects, causation_id, .. }: 
             format!("      -> {effect} wakes at the deadline, {}", time(*at))
         }
     }));
-    lines.extend(phase.iter().map(|phase| format!("      = {phase}")));
     lines
 }
 
@@ -142,7 +154,7 @@ fn waits(SagaShown { stands, waits_for, .. }: &SagaShown) -> Vec<String> {
     if waits_for.is_empty() {
         return vec![match &stands.outcome {
             Some(outcome) => format!("Waits for nothing: {outcome}."),
-            None => "Waits for news: nothing that it has asked for is open.".to_owned(),
+            None => format!("Waits for news since {}: nothing that it has asked for is open.", time(stands.changed_at)),
         }];
     }
     let mut lines = vec!["Waits for".to_owned()];

@@ -1,0 +1,37 @@
+//! Sagas: how many stand where, how old the oldest is, and how many somebody should look at.
+
+use chrono::{DateTime, Utc};
+
+use super::{Family, whole};
+use crate::admin::Admin;
+
+pub async fn seen(admin: &Admin, now: DateTime<Utc>) -> [Family; 3] {
+    let mut phases = Family::gauge("tributary_sagas", "Sagas by the phase that they are in, ended ones too.");
+    let mut oldest = Family::gauge(
+        "tributary_saga_oldest_open_age_seconds",
+        "For how long the oldest saga that has not ended has been under way; 0 when none is.",
+    );
+    let mut stuck = Family::gauge(
+        "tributary_sagas_stuck",
+        "Sagas with a step that is not answered, or refused, again and again. `tributary saga ls --stuck` lists them.",
+    );
+    for saga in &admin.sagas {
+        let name = saga.desk.name();
+        let tally = match saga.index.tally().await {
+            Ok(tally) => tally,
+            Err(error) => {
+                tracing::warn!(saga = name, %error, "its instances cannot be counted");
+                continue;
+            }
+        };
+        for (phase, count) in &tally.phases {
+            phases.push(&[("saga", name), ("phase", phase)], whole(*count));
+        }
+        // a clock that went back makes nothing younger than new
+        let age =
+            tally.oldest_started_at.map_or(0.0, |started| (now - started).to_std().unwrap_or_default().as_secs_f64());
+        oldest.push(&[("saga", name)], age);
+        stuck.push(&[("saga", name)], whole(tally.stuck));
+    }
+    [phases, oldest, stuck]
+}
