@@ -4,7 +4,7 @@
 //! - [`workload`]: what both sides do, and how it is timed; `bench/peers` includes the same file.
 //! - [`ours`], [`peer`]: the two sides. [`stores`]: fresh logs for ours.
 //! - [`commands`], [`sqlite`] (its limit: [`raw_sqlite`]), [`feed`], [`load`]: in process. [`http`]: both sides as servers ([`serving`]).
-//!   [`visible`], [`memory`]: the real binary ([`platform`]).
+//!   [`visible`], [`checkout`] (with the orders of a [`shop`]), [`memory`]: the real binary ([`platform`]).
 //! - [`report`], [`table`]: what is written down.
 //!
 //! What does not live here: thresholds that fail a test. A slow machine is not a fault; `--gate` is for those who ask.
@@ -12,6 +12,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 #![allow(clippy::float_arithmetic, reason = "figures, never money")]
 
+mod checkout;
 mod commands;
 mod feed;
 mod http;
@@ -23,6 +24,7 @@ mod platform;
 mod raw_sqlite;
 mod report;
 mod serving;
+mod shop;
 mod sqlite;
 mod stores;
 mod table;
@@ -117,6 +119,11 @@ enum Benchmark {
         #[command(flatten)]
         binary: Binary,
     },
+    /// Checkouts per second from end to end, and the transactions that each takes, on both databases.
+    Checkout {
+        #[command(flatten)]
+        binary: Binary,
+    },
     /// Peak memory of `tributary up --demo`.
     Memory {
         #[command(flatten)]
@@ -165,6 +172,9 @@ pub struct Scale {
     pub feed_events: u64,
     /// Events of the aggregate that is loaded.
     pub load_events: u64,
+    /// Orders that are under way at once.
+    pub checkouts: Vec<usize>,
+    pub checkout_duration: Duration,
     pub visible_per_s: u32,
     pub visible_duration: Duration,
 }
@@ -181,6 +191,8 @@ impl Scale {
             feed_events: 200_000,
             // the last hundred behind the last snapshot, as many as are on average
             load_events: 10_100,
+            checkouts: vec![1, 32, 128],
+            checkout_duration: Duration::from_secs(5),
             visible_per_s: 500,
             visible_duration: Duration::from_secs(10),
         }
@@ -196,6 +208,8 @@ impl Scale {
             prepared: 50,
             feed_events: 600,
             load_events: 450,
+            checkouts: vec![4],
+            checkout_duration: Duration::from_secs(2),
             visible_per_s: 20,
             visible_duration: Duration::from_secs(1),
         }
@@ -238,6 +252,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Benchmark::Visible { url, binary } => {
             failed |= finish(&cli, None, visible(&scale, url.as_deref(), binary).await?)?;
         }
+        Benchmark::Checkout { binary } => failed |= finish(&cli, None, checkout(&scale, binary).await?)?,
         Benchmark::Memory { binary } => {
             failed |= finish(&cli, None, memory::run(&scale, &binary.path().await?).await?)?
         }
@@ -251,6 +266,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             failed |= finish(&cli, results, feed::run(&scale, &server().await?).await?)?;
             failed |= finish(&cli, results, load::run(&scale, &server().await?).await?)?;
             failed |= finish(&cli, results, visible(&scale, None, binary).await?)?;
+            failed |= finish(&cli, results, checkout(&scale, binary).await?)?;
             failed |= finish(&cli, results, memory::run(&scale, &binary.path().await?).await?)?;
         }
         Benchmark::Table { into } => table::write(&folder().join("results"), into)?,
@@ -282,12 +298,30 @@ async fn visible(scale: &Scale, url: Option<&str>, binary: &Binary) -> anyhow::R
     let tributary = binary.path().await?;
     report.rows.extend(visible_with(scale, &tributary, "SQLite", &[]).await?);
     let postgres = server().await?;
-    let mut databases = Vec::new();
-    for database in write_side::REGISTER.iter().map(|entry| entry.name).chain(["query"]) {
-        databases.push(format!("--{database}-database-url={}", postgres.create_database(database).await?));
-    }
+    let databases = databases(&postgres).await?;
+    let databases: Vec<String> =
+        databases.iter().map(|(database, url)| format!("--{database}-database-url={url}")).collect();
     report.rows.extend(visible_with(scale, &tributary, "PostgreSQL", &databases).await?);
     Ok(report)
+}
+
+async fn checkout(scale: &Scale, binary: &Binary) -> anyhow::Result<Report> {
+    let tributary = binary.path().await?;
+    let mut report = checkout::report(scale);
+    report.rows.extend(checkout::run(scale, &tributary, &checkout::Databases::Sqlite).await?);
+    let postgres = server().await?;
+    let databases = checkout::Databases::Postgres(databases(&postgres).await?);
+    report.rows.extend(checkout::run(scale, &tributary, &databases).await?);
+    Ok(report)
+}
+
+/// Every database of a platform, by name.
+async fn databases(postgres: &ThrowAwayPostgres) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let mut databases = Vec::new();
+    for database in write_side::REGISTER.iter().map(|entry| entry.name).chain(["query"]) {
+        databases.push((database, postgres.create_database(database).await?));
+    }
+    Ok(databases)
 }
 
 async fn visible_with(

@@ -16,12 +16,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long it may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+const DATA: &str = "data";
+
 /// A running platform on a loopback port, with a data directory that goes away with it.
 pub struct Platform {
     child: Child,
     url: String,
     log: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// The binary in our own profile: built for figures (cargo does nothing if it is built already), taken as it lies there
@@ -60,7 +62,7 @@ impl Platform {
         let child = Command::new(program)
             .arg("up")
             .arg("--data-dir")
-            .arg(folder.path().join("data"))
+            .arg(folder.path().join(DATA))
             .args(["--listen", &listen])
             .args(arguments)
             .stdin(Stdio::null())
@@ -69,7 +71,7 @@ impl Platform {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        let mut platform = Self { child, url: format!("http://{listen}"), log, _folder: folder };
+        let mut platform = Self { child, url: format!("http://{listen}"), log, folder };
         platform.wait_until_ready().await?;
         Ok(platform)
     }
@@ -77,6 +79,11 @@ impl Platform {
     /// `http://127.0.0.1:<port>`
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it keeps what is not in PostgreSQL.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join(DATA)
     }
 
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {

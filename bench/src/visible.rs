@@ -5,28 +5,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
-use reqwest::{Client, RequestBuilder, Response};
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
-use uuid::Uuid;
 
 use crate::{
     Scale,
     report::{Number, Report, Row},
+    shop::{Shop, TOKEN, token},
     workload::percentile_ms,
 };
 
-/// Customers and products that orders name.
-const REFERENCES: usize = 20;
 /// Commands under way at once: when the platform cannot keep the rate, the backlog is bounded.
 const COMMANDS_AT_ONCE: usize = 1_000;
 /// Who asks without a token asks again after this.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// Not visible after this: the benchmark fails.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
-
-const TOKEN: &str = "Consistency-Token";
 
 /// What one command has seen.
 #[derive(Clone, Copy)]
@@ -36,16 +31,6 @@ struct Seen {
     /// From the 201 to the answer that has the order in it.
     visible_us: u32,
     with_token: bool,
-}
-
-/// What all commands need.
-struct Setting {
-    client: Client,
-    url: String,
-    customers: Vec<Uuid>,
-    products: Vec<Uuid>,
-    /// Makes the references visible to the orders service.
-    token: String,
 }
 
 /// A report without rows yet.
@@ -63,12 +48,12 @@ pub fn report(scale: &Scale) -> Report {
 /// Measures the platform at `url`, which keeps its data in `databases`.
 pub async fn run(scale: &Scale, url: &str, databases: &str) -> anyhow::Result<Vec<Row>> {
     eprintln!("visible: {} orders per second, {databases}", scale.visible_per_s);
-    let setting = Arc::new(prepare(url).await?);
-    schedule(scale, &setting, scale.warm_up).await?;
+    let shop = Arc::new(Shop::open(url, COMMANDS_AT_ONCE).await?);
+    schedule(scale, &shop, scale.warm_up).await?;
     let (mut rates, mut runs) = (Vec::new(), Vec::new());
     for _ in 0..scale.pairs {
         let start = Instant::now();
-        let seen = schedule(scale, &setting, scale.visible_duration).await?;
+        let seen = schedule(scale, &shop, scale.visible_duration).await?;
         rates.push(seen.len() as f64 / start.elapsed().as_secs_f64());
         runs.push(seen);
     }
@@ -96,42 +81,8 @@ pub async fn run(scale: &Scale, url: &str, databases: &str) -> anyhow::Result<Ve
     ])
 }
 
-/// Registers customers and adds products.
-async fn prepare(url: &str) -> anyhow::Result<Setting> {
-    let client = Client::builder().pool_max_idle_per_host(COMMANDS_AT_ONCE).build().context("an HTTP client")?;
-    let (mut customers, mut products) = (Vec::new(), Vec::new());
-    let (mut user_token, mut product_token) = (String::new(), String::new());
-    for n in 0..REFERENCES {
-        let (customer, product) = (Uuid::now_v7(), Uuid::now_v7());
-        let user = json!({"id": customer, "name": format!("Customer {n}"), "email": format!("{customer}@example.com")});
-        user_token = token(&created(client.post(format!("{url}/users")).json(&user)).await?)?;
-        let price = json!({"amount_minor": 1_250, "currency": "EUR"});
-        let product_body = json!({"id": product, "sku": product, "name": format!("Product {n}"), "unit_price": price});
-        product_token = token(&created(client.post(format!("{url}/products")).json(&product_body)).await?)?;
-        customers.push(customer);
-        products.push(product);
-    }
-    let token = format!("{user_token},{product_token}");
-    Ok(Setting { client, url: url.to_owned(), customers, products, token })
-}
-
-async fn created(request: RequestBuilder) -> anyhow::Result<Response> {
-    let answer =
-        request.header("Idempotency-Key", Uuid::now_v7().to_string()).send().await.context("send a command")?;
-    if answer.status().is_success() {
-        return Ok(answer);
-    }
-    let (status, url) = (answer.status(), answer.url().clone());
-    bail!("POST {url} was answered {status}: {}", answer.text().await.unwrap_or_default())
-}
-
-fn token(answer: &Response) -> anyhow::Result<String> {
-    let token = answer.headers().get(TOKEN).with_context(|| format!("no {TOKEN} in the answer"))?;
-    Ok(token.to_str().context("a token is text")?.to_owned())
-}
-
 /// One command after another by the clock, whatever became of those before.
-async fn schedule(scale: &Scale, setting: &Arc<Setting>, duration: Duration) -> anyhow::Result<Vec<Seen>> {
+async fn schedule(scale: &Scale, shop: &Arc<Shop>, duration: Duration) -> anyhow::Result<Vec<Seen>> {
     let commands = ((f64::from(scale.visible_per_s) * duration.as_secs_f64()).ceil() as usize).max(2);
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / scale.visible_per_s);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
@@ -139,10 +90,10 @@ async fn schedule(scale: &Scale, setting: &Arc<Setting>, duration: Duration) -> 
     let mut tasks = JoinSet::new();
     for n in 0..commands {
         let due = ticks.tick().await.into_std();
-        let (setting, room) = (Arc::clone(setting), Arc::clone(&room));
+        let (shop, room) = (Arc::clone(shop), Arc::clone(&room));
         tasks.spawn(async move {
             let _room = room.acquire().await.context("the semaphore is never closed")?;
-            order(&setting, n, due).await
+            order(&shop, n, due).await
         });
     }
     let mut seen = Vec::with_capacity(commands);
@@ -154,16 +105,9 @@ async fn schedule(scale: &Scale, setting: &Arc<Setting>, duration: Duration) -> 
 }
 
 /// Places one order and waits until a query shows it: every second one with the token, the others without.
-async fn order(setting: &Setting, n: usize, due: Instant) -> anyhow::Result<Seen> {
-    let Setting { client, url, customers, products, token: references } = setting;
-    let order_id = Uuid::now_v7();
-    let lines = json!([
-        {"product_id": products[n % products.len()], "quantity": 2},
-        {"product_id": products[(n + 1) % products.len()], "quantity": 1, "discount_bp": 500},
-    ]);
-    let body = json!({"id": order_id, "customer_id": customers[n % customers.len()], "lines": lines});
-    let request = client.post(format!("{url}/orders")).header(TOKEN, references).json(&body);
-    let answer = created(request).await?;
+async fn order(shop: &Shop, n: usize, due: Instant) -> anyhow::Result<Seen> {
+    let Shop { client, url, .. } = shop;
+    let (order_id, answer) = shop.order(n).await?;
     let acknowledged = Instant::now();
     let with_token = n.is_multiple_of(2);
     let query = json!({"query": format!("{{ order(id: \"{order_id}\") {{ orderId status }} }}")});

@@ -65,6 +65,13 @@ fn visibility_is_measured_on_the_real_binary_with_both_databases() {
 }
 
 #[test]
+fn checkouts_are_measured_on_the_real_binary_with_both_databases() {
+    // checkouts and commits on each, transactions on PostgreSQL
+    let report = check(&["checkout"]);
+    assert_eq!(report["rows"].as_array().unwrap().len(), 5, "{report}");
+}
+
+#[test]
 fn peak_memory_of_the_demo_is_measured() {
     check(&["memory"]);
 }

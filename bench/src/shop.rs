@@ -1,0 +1,79 @@
+//! Customers and products of a running platform, and orders of them.
+
+use anyhow::{Context, bail};
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::json;
+use uuid::Uuid;
+
+/// Customers and products that orders name.
+const REFERENCES: usize = 20;
+
+pub const TOKEN: &str = "Consistency-Token";
+
+pub struct Shop {
+    pub client: Client,
+    pub url: String,
+    customers: Vec<Uuid>,
+    products: Vec<Uuid>,
+    /// Makes the references visible to the orders service.
+    token: String,
+}
+
+impl Shop {
+    /// Registers customers and adds products. So many connections are kept.
+    pub async fn open(url: &str, connections: usize) -> anyhow::Result<Self> {
+        let client = Client::builder().pool_max_idle_per_host(connections).build().context("an HTTP client")?;
+        let (mut customers, mut products) = (Vec::new(), Vec::new());
+        let (mut user_token, mut product_token) = (String::new(), String::new());
+        for n in 0..REFERENCES {
+            let (customer, product) = (Uuid::now_v7(), Uuid::now_v7());
+            let email = format!("{customer}@example.com");
+            let user = json!({"id": customer, "name": format!("Customer {n}"), "email": email});
+            user_token = token(&created(client.post(format!("{url}/users")).json(&user)).await?)?;
+            let price = json!({"amount_minor": 1_250, "currency": "EUR"});
+            let body = json!({"id": product, "sku": product, "name": format!("Product {n}"), "unit_price": price});
+            product_token = token(&created(client.post(format!("{url}/products")).json(&body)).await?)?;
+            customers.push(customer);
+            products.push(product);
+        }
+        let token = format!("{user_token},{product_token}");
+        Ok(Self { client, url: url.to_owned(), customers, products, token })
+    }
+
+    /// So many pieces of each product.
+    pub async fn stock_up(&self, quantity: u32) -> anyhow::Result<()> {
+        for product in &self.products {
+            let receive = self.client.post(format!("{}/stock/{product}/receive", self.url));
+            created(receive.json(&json!({"quantity": quantity}))).await?;
+        }
+        Ok(())
+    }
+
+    /// Places the nth order, of two lines; gives its id and the answer.
+    pub async fn order(&self, n: usize) -> anyhow::Result<(Uuid, Response)> {
+        let Self { client, url, customers, products, token } = self;
+        let order_id = Uuid::now_v7();
+        let lines = json!([
+            {"product_id": products[n % products.len()], "quantity": 2},
+            {"product_id": products[(n + 1) % products.len()], "quantity": 1, "discount_bp": 500},
+        ]);
+        let body = json!({"id": order_id, "customer_id": customers[n % customers.len()], "lines": lines});
+        let answer = created(client.post(format!("{url}/orders")).header(TOKEN, token).json(&body)).await?;
+        Ok((order_id, answer))
+    }
+}
+
+async fn created(request: RequestBuilder) -> anyhow::Result<Response> {
+    let answer =
+        request.header("Idempotency-Key", Uuid::now_v7().to_string()).send().await.context("send a command")?;
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let (status, url) = (answer.status(), answer.url().clone());
+    bail!("POST {url} was answered {status}: {}", answer.text().await.unwrap_or_default())
+}
+
+pub fn token(answer: &Response) -> anyhow::Result<String> {
+    let token = answer.headers().get(TOKEN).with_context(|| format!("no {TOKEN} in the answer"))?;
+    Ok(token.to_str().context("a token is text")?.to_owned())
+}
