@@ -96,6 +96,12 @@ async fn the_demo_data_is_entered_once_however_often_it_is_asked_for() {
     assert_eq!(status, 200, "{doctor}");
     let before = entered(&platform).await;
     assert_eq!(before, [20, 12, 12, 120], "customers, products, the stock of each, orders");
+    for (status, count) in [("PENDING", 0), ("DELIVERED", 15), ("SHIPPED", 15), ("CANCELLED", 12)] {
+        let query =
+            format!("{{ orders(first: 100, filter: {{status: {status}}}) {{ edges {{ node {{ orderId }} }} }} }}");
+        let found = platform.query(&query, token).await["orders"]["edges"].as_array().map(Vec::len);
+        assert_eq!(found, Some(count), "the checkout and the parcels leave so many {status}");
+    }
     let again = tributary(&["demo", "seed", "--url", &platform.url]).await;
     assert!(again.status.success(), "{}", text(&again));
     assert_eq!(entered(&platform).await, before, "nothing was added");
