@@ -66,6 +66,19 @@ fn length() -> usize {
     (0..).take_while(|_| world.go_on()).count()
 }
 
+/// What may come in between.
+const THINGS: [Moment; 9] = [
+    Moment::CustomerCancels,
+    Moment::CustomerReturns { line: 1, quantity: 2 },
+    Moment::Lose,
+    Moment::StaffCancelsShipment,
+    Moment::StaffRefunds(700),
+    Moment::ReservationsExpire,
+    Moment::AuthorizationExpires,
+    Moment::Deadline,
+    Moment::Gateway(false),
+];
+
 /// After so many things that went well.
 fn after(steps: usize) -> World {
     let mut world = shop([5, 5]);
@@ -85,21 +98,27 @@ fn an_order_that_goes_well_is_delivered_and_paid() {
 
 #[test]
 fn whatever_happens_at_any_moment_the_laws_hold() {
-    let things = [
-        Moment::CustomerCancels,
-        Moment::CustomerReturns { line: 1, quantity: 2 },
-        Moment::Lose,
-        Moment::StaffCancelsShipment,
-        Moment::StaffRefunds(700),
-        Moment::ReservationsExpire,
-        Moment::AuthorizationExpires,
-        Moment::Deadline,
-        Moment::Gateway(false),
-    ];
-    for (thing, when) in things.iter().flat_map(|thing| (0..=length()).map(move |when| (thing, when))) {
+    for (thing, when) in THINGS.iter().flat_map(|thing| (0..=length()).map(move |when| (thing, when))) {
         let mut world = after(when);
         world.note(format!("{thing:?} after {when} steps"));
         world.live(thing);
+        world.come_to_rest();
+        world.check_laws();
+    }
+}
+
+#[test]
+fn whatever_happens_upon_something_else_the_laws_hold() {
+    let length = length();
+    let pairs = THINGS.iter().flat_map(|first| THINGS.iter().map(move |second| (first, second)));
+    for ((first, second), when) in pairs.flat_map(|pair| (0..=length).map(move |when| (pair, when))) {
+        let mut world = after(when);
+        world.note(format!("{first:?} after {when} steps, and soon after it {second:?}"));
+        world.live(first);
+        for _ in 0..when % 4 {
+            world.go_on();
+        }
+        world.live(second);
         world.come_to_rest();
         world.check_laws();
     }
