@@ -159,7 +159,7 @@ pub enum StreamVerb {
     },
     /// Print the events of a service as they are committed, until interrupted
     Tail {
-        /// users, catalog, inventory, orders, payments, shipping or notifications
+        /// users, catalog, inventory, orders, payments, shipping, notifications or checkout
         #[arg(long)]
         service: String,
         /// Start behind this position; without it, with what is committed from now on
