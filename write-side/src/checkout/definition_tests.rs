@@ -464,6 +464,48 @@ fn what_an_operator_sees_to_is_not_waited_for() {
 }
 
 #[test]
+fn an_operators_word_takes_nothing_back_that_the_gateway_has_said() {
+    // the answers are lost, what came of them is known, and then somebody ends the steps by hand
+    for word in [Decision::Force, Decision::Skip] {
+        let told = reserved().fact(CheckoutFact::PaymentAuthorized).decided(Authorize, word);
+        let told = told.accepted([Secure(0), Secure(1), Confirm, Schedule]).asks([Capture]);
+        let told = told.fact(CheckoutFact::PaymentCaptured { amount_minor: 6_030 }).decided(Capture, word);
+        let told = told.fact(all_returned()).asks([Stop, Refund(0)]);
+        assert_eq!(told.asked_amount(Refund(0)), 6_030);
+    }
+}
+
+#[test]
+fn who_ends_an_old_refund_by_hand_ends_no_new_one() {
+    let told = delivered().fact(returned(TEA, 1));
+    let paid_back = refunded(&told, 810);
+    let told = told.fact(paid_back).fact(returned(CHAI, 1)).asks([Refund(1)]).decided(Refund(0), Decision::Force);
+    let paid_back = refunded(&told, 1_800);
+    let told = told.accepted([Refund(1)]).fact(paid_back).ends(Outcome::Completed).fact(all_returned());
+    assert_eq!(told.asked_amount(Refund(2)), 6_030 - 810 - 1_800);
+}
+
+#[test]
+fn a_schedule_that_an_operator_skips_is_stopped_in_case_it_was_planned() {
+    let told = confirmed().decided(Schedule, Decision::Skip).is(Phase::CallingOff);
+    let open: Vec<CheckoutStep> = told.instance().open().map(|(step, _)| step).collect();
+    assert_eq!(open, [Void, Stop]);
+    // it was, and has left: nothing is taken back into a stock that it is not in
+    told.refused(Stop, "shipment_already_dispatched").fact(CheckoutFact::ShipmentDispatched).asks([
+        Ship(0),
+        Ship(1),
+        MarkShipped,
+    ]);
+    confirmed()
+        .decided(Schedule, Decision::Skip)
+        .accepted([Stop])
+        .asks([Release(0), Release(1), Return])
+        .accepted([Void, Release(0), Release(1), Return])
+        .fact(CheckoutFact::PaymentVoided)
+        .ends(Outcome::Completed);
+}
+
+#[test]
 fn every_step_that_is_refused_before_the_pivot_ends_in_nothing() {
     let undone = |told: Told, asks: &[CheckoutStep]| {
         let told = told.is(Phase::Compensating).accepted(asks.iter().copied());

@@ -111,15 +111,26 @@ impl Money {
         }
     }
 
-    /// An operator takes care of what was to become of the amount.
-    pub fn waived(&mut self) {
-        self.status = MoneyStatus::Waived;
+    /// An operator takes care of holding the amount. If it is known to be held by now, only the answer was lost.
+    pub fn authorization_waived(&mut self) {
+        if self.status == MoneyStatus::Asked {
+            self.status = MoneyStatus::Waived;
+        }
     }
 
-    /// An operator takes care of what was to be paid back.
-    pub fn refund_waived(&mut self, price_minor: i64) {
-        self.waived_minor += self.owed_minor(price_minor);
-        self.refunding = false;
+    /// An operator takes care of what was to become of the amount, unless that is known by now.
+    pub fn waived(&mut self) {
+        if matches!(self.status, MoneyStatus::Asked | MoneyStatus::Authorized) {
+            self.status = MoneyStatus::Waived;
+        }
+    }
+
+    /// An operator takes care of what refund `n` was to pay back, unless it is known to be paid by now.
+    pub fn refund_waived(&mut self, n: u32, price_minor: i64) {
+        if self.due() == Some(CheckoutStep::Refund(n)) {
+            self.waived_minor += self.owed_minor(price_minor);
+            self.refunding = false;
+        }
     }
 
     /// Whether nothing is held any more that was, or should have been.

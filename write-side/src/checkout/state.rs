@@ -160,7 +160,11 @@ impl CheckoutState {
             CheckoutStep::Confirm => self.confirm_ended(end),
             CheckoutStep::Schedule => match end {
                 End::Accepted { .. } => self.parcel_is(Parcel::Scheduled),
-                End::Refused { .. } | End::Skipped => self.parcel_is(Parcel::Kept),
+                // it may be planned all the same, or be so yet: it is stopped, which keeps that out, too
+                End::Refused { .. } | End::Skipped => {
+                    self.life.called_off = true;
+                    self.parcel_is(Parcel::Scheduled);
+                }
             },
             CheckoutStep::Ship(line) => self.stock.note(line, Hold::Shipped),
             CheckoutStep::Release(line) => self.stock.note(line, Hold::Free),
@@ -176,15 +180,15 @@ impl CheckoutState {
                 End::Accepted { report: Some(_) } => {}
                 End::Refused { code: "payment_barred" } => self.set_back(Setback::AuthorizationLost),
                 End::Refused { .. } => self.set_back(Setback::Refused),
-                End::Accepted { report: None } | End::Skipped => self.money.waived(),
+                End::Accepted { report: None } | End::Skipped => self.money.authorization_waived(),
             },
             CheckoutStep::Capture | CheckoutStep::Void => match end {
                 End::Accepted { report: Some(_) } | End::Refused { .. } => {}
                 End::Accepted { report: None } | End::Skipped => self.money.waived(),
             },
-            CheckoutStep::Refund(_) => match end {
+            CheckoutStep::Refund(n) => match end {
                 End::Accepted { report: Some(_) } | End::Refused { .. } => {}
-                End::Accepted { report: None } | End::Skipped => self.money.refund_waived(self.price_minor()),
+                End::Accepted { report: None } | End::Skipped => self.money.refund_waived(n, self.price_minor()),
             },
         }
         self.go_on();

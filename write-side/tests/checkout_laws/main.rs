@@ -5,7 +5,7 @@ mod histories;
 mod participants;
 mod world;
 
-use events::{checkout::CheckoutStep, ids::ProductId};
+use events::{checkout::CheckoutStep, ids::ProductId, saga::Decision};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -153,6 +153,28 @@ fn every_step_that_times_out_and_lands_late_does_no_harm() {
         world.release_what_was_held_back();
         world.come_to_rest();
         world.check_laws();
+    }
+}
+
+#[test]
+fn an_operators_word_about_a_step_that_was_done_and_whose_answer_was_lost_is_as_good_as_the_answer() {
+    let afterwards = [None, Some(Moment::CustomerReturns { line: 1, quantity: 2 }), Some(Moment::CustomerCancels)];
+    for decision in [Decision::Retry, Decision::Force] {
+        for (step, then) in after(length()).asked().into_iter().flat_map(|step| afterwards.clone().map(|it| (step, it)))
+        {
+            let mut world = shop([5, 5]);
+            world.note(format!("{step} is done, and its answer is lost"));
+            world.hold_back(step, true);
+            world.come_to_rest();
+            world.decide(step, decision);
+            world.hold_nothing_back();
+            world.come_to_rest();
+            if let Some(moment) = &then {
+                world.live(moment);
+                world.come_to_rest();
+            }
+            world.check_laws();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use events::{
     ids::{OrderId, ProductId, RefundId, UserId},
     money::{Currency, Money},
     orders::{OrderStatus, ReturnedLine},
-    saga::{Effect, EffectId, Reply, Request, SagaEvent, Timer},
+    saga::{Decision, Effect, EffectId, Reply, Request, SagaEvent, Timer},
 };
 use proptest::sample::Index;
 use uuid::Uuid;
@@ -113,6 +113,16 @@ impl World {
 
     pub fn refuse_once(&mut self, step: CheckoutStep) {
         self.to_refuse = Some(step);
+    }
+
+    /// An operator's word about a step, if it is open.
+    pub fn decide(&mut self, step: CheckoutStep, decision: Decision) {
+        let is_open = self.saga.known().is_some_and(|it| it.open().any(|(open, _)| open == step));
+        if is_open {
+            self.note(format!("an operator says {decision} of {step}"));
+            let (by, reason) = ("staff".to_owned(), "seen to".to_owned());
+            self.tell(SagaCommand::Decide { step, decision, by, reason, at: now() });
+        }
     }
 
     /// Every step that was ever asked for.
@@ -278,6 +288,10 @@ impl World {
             let reply = self.others.answer(effect, &request);
             self.tell(SagaCommand::Reply { step, effect, reply, at: now() });
         }
+    }
+
+    pub fn hold_nothing_back(&mut self) {
+        self.held_back = None;
     }
 
     pub fn release_what_was_held_back(&mut self) {
