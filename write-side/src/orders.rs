@@ -23,6 +23,7 @@ use events::{
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use self::{
     order::{Customer, KnownOrder, Order, OrderCommand, Origin, PlaceOrder, WantedLine},
@@ -126,6 +127,7 @@ fn routes(shared: Shared) -> Routes {
                 .on(&[EXAMPLE])
                 .after(&["place_order"])
                 .customers(Customers::Own)
+                .fails(403, &["return_not_yours"])
                 .refuses(&["order_not_found"]),
         )
         .post(
@@ -149,6 +151,7 @@ fn routes(shared: Shared) -> Routes {
                 .on(&[EXAMPLE_IMPORTED])
                 .after(&["import_order"])
                 .customers(Customers::Own)
+                .fails(403, &["return_not_yours"])
                 .refuses(LINES)
                 .refuses(&["order_not_found", "order_not_shipped", "order_already_returned"])
                 .refuses(&["order_cancelled", "product_not_ordered", "return_too_large"]),
@@ -308,6 +311,22 @@ fn misses(command: &PlaceOrder, source: &str) -> bool {
     }
 }
 
+/// Who has the goods cannot say that they are back, since that pays them back: customers give up what has not left.
+async fn check_giver(orders: &Edge<Order>, incoming: &Incoming, id: Uuid) -> Result<(), Problem> {
+    let mut has_left = false;
+    let owner = |order: &Order| {
+        has_left = matches!(order, Order::Known(order) if order.has_left());
+        owner(order)
+    };
+    orders.check_owner(&incoming.principal, id, owner).await?;
+    if has_left { Err(return_not_yours()) } else { Ok(()) }
+}
+
+fn return_not_yours() -> Problem {
+    let detail = "the order is on its way or delivered: send it back, and whoever takes it in says so";
+    Problem::new(StatusCode::FORBIDDEN, "return_not_yours", detail)
+}
+
 fn discount_not_yours() -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "discount_not_yours", "a customer gives no discounts: leave out discount_bp")
 }
@@ -416,7 +435,7 @@ fn why(fields: &mut Fields<'_>) -> Option<String> {
 }
 
 async fn cancel(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {
-    orders.check_owner(&incoming.principal, id, owner).await?;
+    check_giver(&orders, &incoming, id).await?;
     let reason = incoming.fields(why)?;
     orders.change(&incoming, id, &json!({ "reason": reason }), OrderCommand::Cancel { reason }).await
 }
@@ -427,7 +446,7 @@ async fn reject(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming:
 }
 
 async fn give_back(State(orders): State<Edge<Order>>, PathId(id): PathId, incoming: Incoming) -> Answer {
-    orders.check_owner(&incoming.principal, id, owner).await?;
+    check_giver(&orders, &incoming, id).await?;
     let lines = incoming.fields(returned)?;
     orders.change(&incoming, id, &json!({ "lines": lines }), OrderCommand::Return { lines }).await
 }

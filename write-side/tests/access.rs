@@ -150,6 +150,24 @@ async fn a_customer_gives_themselves_no_discount_and_staff_may() {
 }
 
 #[tokio::test]
+async fn a_customer_gives_up_what_has_not_left_and_staff_take_back_what_has() {
+    let shop = Shop::open().await;
+    let path = |what: &str| format!("/orders/{ANAS_ORDER}/{what}");
+    let (ana, clerk) = (customer(ANA), staff(&["orders:write"]));
+    shop.post(&clerk, &path("confirm"), json!({})).await.expect(200);
+    for step in ["ship", "deliver"] {
+        shop.post(&clerk, &path(step), json!({})).await.expect(200);
+        let before = shop.everything.heads().await;
+        for (what, body) in [("return", json!({})), ("cancel", json!({ "reason": "paid enough" }))] {
+            let refused = shop.post(&ana, &path(what), body).await.expect(403);
+            assert_eq!(refused.code(), "return_not_yours", "{what} after {step}");
+        }
+        assert_eq!(shop.everything.heads().await, before);
+    }
+    shop.post(&clerk, &path("return"), json!({})).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_customer_who_registers_is_the_user_that_their_token_names() {
     let shop = Shop::open().await;
     let new = json!({ "name": "Nobody", "email": "nobody@example.com" });

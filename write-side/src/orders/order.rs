@@ -281,6 +281,14 @@ fn repeated(products: impl Iterator<Item = ProductId>) -> Vec<LineRef> {
 }
 
 impl KnownOrder {
+    /// Whether the customer has it, or soon will.
+    pub fn has_left(&self) -> bool {
+        match self.status {
+            OrderStatus::Shipped | OrderStatus::Delivered => true,
+            OrderStatus::Pending | OrderStatus::Confirmed | OrderStatus::Cancelled | OrderStatus::Returned => false,
+        }
+    }
+
     fn was_placed_as(&self, wanted: &PlaceOrder) -> bool {
         let as_wanted = |(line, wanted): (&OrderLine, &WantedLine)| {
             (line.product_id, line.quantity, line.discount_bp)
