@@ -26,7 +26,7 @@ use self::{
 const PLACES: [&str; 3] = ["saga.before_send", "saga.after_send", "saga.after_record"];
 
 /// How long a process may take to come to the place where it dies, if there is something to do.
-const DEATH_WAIT_MAX: Duration = Duration::from_secs(20);
+const DEATH_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// How a process ends.
 enum Death {
