@@ -179,6 +179,46 @@ fn an_operators_word_about_a_step_that_was_done_and_whose_answer_was_lost_is_as_
 }
 
 #[test]
+fn whatever_an_operator_ends_by_hand_it_ends_or_can_be_brought_to_an_end() {
+    let begun = [None, Some(Moment::CustomerCancels), Some(Moment::Deadline), Some(Moment::StaffCancelsShipment)];
+    for (thing, when) in begun.iter().flat_map(|thing| (0..=length()).map(move |when| (thing, when))) {
+        let at_that_moment = || {
+            let mut world = after(when);
+            if let Some(moment) = thing {
+                world.live(moment);
+                world.go_on();
+            }
+            world
+        };
+        for step in at_that_moment().waits_for() {
+            for (decision, lands) in [Decision::Force, Decision::Skip].map(|it| [(it, false), (it, true)]).concat() {
+                let mut world = at_that_moment();
+                world.note(format!("{thing:?} after {when} steps; {step} has been done: {lands}"));
+                if lands {
+                    world.do_unanswered(step);
+                }
+                world.decide(step, decision);
+                // what is refused for good is asked for again and again, until it is skipped as well
+                let can_end = |world: &mut World| {
+                    (0..20).any(|_| {
+                        (0..300).take_while(|_| world.go_on()).for_each(drop);
+                        world.waits_for().into_iter().for_each(|open| world.decide(open, Decision::Skip));
+                        world.has_ended()
+                    })
+                };
+                // who said that a parcel is planned, and planned none, can still have the order called off
+                let ends = can_end(&mut world) || {
+                    world.live(&Moment::CustomerCancels);
+                    can_end(&mut world)
+                };
+                assert!(ends, "nobody can end it\n{world}");
+                assert!(decision == Decision::Force || !world.has_sent_what_it_kept(), "{world}");
+            }
+        }
+    }
+}
+
+#[test]
 fn an_answer_that_comes_twice_changes_nothing_the_second_time() {
     for when in 0..length() {
         let mut world = after(when);

@@ -125,6 +125,28 @@ impl World {
         }
     }
 
+    /// What an operator can decide about.
+    pub fn waits_for(&self) -> Vec<CheckoutStep> {
+        self.saga.known().map(|instance| instance.open().map(|(step, _)| step).collect()).unwrap_or_default()
+    }
+
+    /// A step that is open is done, and its answer is not heard.
+    pub fn do_unanswered(&mut self, step: CheckoutStep) {
+        let asked = self.open().into_iter().filter(|(_, open, _)| *open == step);
+        for (effect, _, request) in asked.collect::<Vec<_>>() {
+            self.others.answer(effect, &request);
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.saga.known().is_some_and(|instance| instance.outcome().is_some())
+    }
+
+    /// A parcel has left whose pieces are to be had again.
+    pub fn has_sent_what_it_kept(&self) -> bool {
+        self.others.has_happened("ShipmentDispatched") && self.others.has_happened("StockReleased")
+    }
+
     /// Every step that was ever asked for.
     pub fn asked(&self) -> Vec<CheckoutStep> {
         let mut asked: Vec<CheckoutStep> = self.outbox.iter().map(|(_, step, _)| *step).collect();
