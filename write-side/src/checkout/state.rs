@@ -240,7 +240,10 @@ impl CheckoutState {
         if self.stage == Stage::Confirming {
             self.stage = Stage::CarryingOut;
         }
-        self.set_back(Setback::CustomerCancelled);
+        // parts come back of what was sent only: then this is an order that a checkout has carried out before
+        if complete {
+            self.set_back(Setback::CustomerCancelled);
+        }
     }
 
     /// A parcel goes one way only: what is said late changes nothing.
@@ -330,7 +333,8 @@ impl CheckoutState {
     }
 }
 
-/// What the inventory service reports of a line. Nothing: an operator saw to it that it is reserved.
+/// What the inventory service reports of a line. Shipped: this is a checkout of which an older copy was restored, and it goes the
+/// same way again. Nothing: an operator saw to it that it is reserved.
 fn is_reserved(report: Option<&Value>) -> bool {
-    report.is_none_or(|reservation| reservation["status"] == "RESERVED")
+    report.is_none_or(|reservation| reservation["status"] == "RESERVED" || reservation["status"] == "SHIPPED")
 }

@@ -219,6 +219,27 @@ fn whatever_an_operator_ends_by_hand_it_ends_or_can_be_brought_to_an_end() {
 }
 
 #[test]
+fn a_checkout_whose_log_was_restored_from_before_it_does_nothing_anew() {
+    let lives = [None, Some(Moment::CustomerReturns { line: 1, quantity: 2 }), Some(Moment::CustomerCancels)];
+    for life in &lives {
+        let mut world = shop([5, 5]);
+        world.come_to_rest();
+        if let Some(moment) = life {
+            world.live(moment);
+            world.come_to_rest();
+        }
+        let before = (world.captured_minor(), world.happenings());
+        world.forget_the_checkout();
+        // what was shipped is not released, and is asked for again and again
+        (0..300).take_while(|_| world.go_on()).for_each(drop);
+        assert_eq!((world.captured_minor(), world.happenings()), before, "{life:?}\n{world}");
+        if life.is_none() {
+            world.check_laws();
+        }
+    }
+}
+
+#[test]
 fn an_answer_that_comes_twice_changes_nothing_the_second_time() {
     for when in 0..length() {
         let mut world = after(when);

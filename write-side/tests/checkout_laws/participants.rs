@@ -136,6 +136,15 @@ impl Participants {
         reply
     }
 
+    /// Publishes everything once more, and knows none of the keys that come.
+    pub fn tell_all_again(&mut self) {
+        self.answers.clear();
+        for (untold, source) in self.untold.iter_mut().zip(SOURCES) {
+            let of_source = self.history.iter().filter(|event| *event.stream.aggregate_type == *source);
+            *untold = of_source.cloned().collect();
+        }
+    }
+
     /// Refuses a request, whatever it is, unless it is answered.
     pub fn refuse(&mut self, key: EffectId) -> Reply {
         let refused = Reply::Refused { code: "no_such_luck".to_owned(), detail: String::new() };

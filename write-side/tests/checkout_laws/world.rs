@@ -142,6 +142,21 @@ impl World {
         self.saga.known().is_some_and(|instance| instance.outcome().is_some())
     }
 
+    /// An older copy of the checkout's log and of its checkpoints is restored: it hears everything anew, and asks under keys that
+    /// nobody has seen.
+    pub fn forget_the_checkout(&mut self) {
+        self.note("the checkout is restored from an older copy".to_owned());
+        (self.saga, self.log) = (Saga::Absent, Vec::new());
+        self.outbox.clear();
+        self.answers.clear();
+        self.others.tell_all_again();
+    }
+
+    /// How many events the other services have published.
+    pub fn happenings(&self) -> usize {
+        self.others.history.len()
+    }
+
     /// A parcel has left whose pieces are to be had again.
     pub fn has_sent_what_it_kept(&self) -> bool {
         self.others.has_happened("ShipmentDispatched") && self.others.has_happened("StockReleased")
