@@ -112,7 +112,7 @@ impl Load {
         let shown = self.shown(platform, &newest.token).await;
         assert_eq!(shown, mine, "the read model shows every order; {hint}");
         // a rebuild of the same VERSION refuses to swap if a single row differs
-        let rebuilt = tributary(&["projection", "rebuild", "order_details", "--url", &platform.url]).await;
+        let rebuilt = rebuild(platform).await;
         assert!(rebuilt.status.success(), "the read model equals a rebuild; {hint}: {}", text(&rebuilt));
         assert_eq!(self.shown(platform, &newest.token).await, mine, "and so does the new generation; {hint}");
     }
@@ -139,6 +139,21 @@ impl Load {
 }
 
 /// Position of the orders point in a token.
+/// How long a rebuild that was cut off may take to end by itself: whoever starts goes on with it.
+const RESUMED_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Rebuilds `order_details`, once nobody else does.
+async fn rebuild(platform: &Platform) -> std::process::Output {
+    let until = tokio::time::Instant::now() + RESUMED_WAIT_MAX;
+    loop {
+        let rebuilt = tributary(&["projection", "rebuild", "order_details", "--url", &platform.url]).await;
+        if !text(&rebuilt).contains("rebuild_under_way") || tokio::time::Instant::now() > until {
+            return rebuilt;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 fn position(token: &str) -> u64 {
     token
         .parse::<events::consistency::ConsistencyToken>()

@@ -50,7 +50,7 @@ impl<K: Ord, V> Several<K, V> {
 
 /// An event of something that has not begun: a stream without its first event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the stream does not begin with what it begins with")]
+#[error("the first event of the stream is missing")]
 pub struct NotBegun;
 
 #[cfg(test)]

@@ -99,6 +99,7 @@ impl Phase {
 impl Definition for Checkout {
     const NAME: &'static str = CHECKOUT;
     const VERSION: u32 = 1;
+    const FOLD: u32 = 2;
     const DEADLINE: Duration = Duration::from_secs(15 * 60);
 
     type Ids = CheckoutIds;
