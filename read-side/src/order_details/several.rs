@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(several.change(&KEPT_MAX, |state| *state = 7), Ok(()), "nothing is known of it");
         assert_eq!(several.kept.values().sum::<i32>(), 7);
         several.begin(0, 1);
-        assert_eq!((several.count as usize, several.kept[&0]), (KEPT_MAX + 1, 1), "it begins again");
+        assert_eq!((several.count as usize, several.kept[&0]), (KEPT_MAX + 1, 1), "those kept start over");
     }
 
     #[test]
