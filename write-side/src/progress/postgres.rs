@@ -85,6 +85,18 @@ impl PostgresSchema {
         unsigned("fence", read.map_err(unavailable)?)
     }
 
+    /// Fence and checkpoints, read in one transaction; with `take_fence`, after taking the fence.
+    pub async fn load(&self, take_fence: bool) -> Result<(u64, Vector), StoreError> {
+        self.transact(move |schema, transaction| {
+            Box::pin(async move {
+                // its lock keeps every writer out until this is read
+                let fence = schema.lock_fence(transaction, take_fence).await?;
+                Ok((fence, schema.vector(transaction).await?))
+            })
+        })
+        .await
+    }
+
     /// Takes the fence, or locks it as it is. Either keeps every writer out until the transaction ends.
     pub async fn lock_fence(&self, transaction: &mut PgTransaction<'_>, take: bool) -> Result<u64, StoreError> {
         let fence = if take {

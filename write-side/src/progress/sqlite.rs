@@ -64,6 +64,17 @@ impl SqliteFile {
         done.await.unwrap_or_else(|error| Err(StoreError::Bug(format!("database thread: {error}")).into()))
     }
 
+    /// Fence and checkpoints, read in one transaction; with `with_fence`, after taking the fence.
+    pub async fn load(&self, with_fence: bool) -> Result<(u64, Vector), StoreError> {
+        let load = move |transaction: &Transaction<'_>| {
+            if with_fence {
+                take_fence(transaction)?;
+            }
+            Ok((fence(transaction)?, vector(transaction)?))
+        };
+        self.transact(load).await
+    }
+
     /// The fence as it is now.
     pub async fn fence(&self) -> Result<u64, StoreError> {
         self.transact(fence).await

@@ -45,14 +45,7 @@ impl PostgresDuties {
 #[async_trait]
 impl Duties for PostgresDuties {
     async fn load(&self, take_fence: bool) -> Result<(u64, Vector), StoreError> {
-        self.schema
-            .transact(move |schema, transaction| {
-                Box::pin(async move {
-                    let fence = schema.lock_fence(transaction, take_fence).await?;
-                    Ok((fence, schema.vector(transaction).await?))
-                })
-            })
-            .await
+        self.schema.load(take_fence).await
     }
 
     async fn fence(&self) -> Result<u64, StoreError> {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::duty::{DueNow, Duties, Duty, DutyId, Settled, too_many};
 use crate::progress::{
     Moved, signed,
-    sqlite::{Durability, SqliteFile, check_fence, fence, move_checkpoint, take_fence, unavailable, vector},
+    sqlite::{Durability, SqliteFile, check_fence, move_checkpoint, unavailable},
     unsigned, uuid_of,
 };
 
@@ -42,14 +42,8 @@ impl SqliteDuties {
 
 #[async_trait]
 impl Duties for SqliteDuties {
-    async fn load(&self, with_fence: bool) -> Result<(u64, Vector), StoreError> {
-        let load = move |transaction: &Transaction<'_>| {
-            if with_fence {
-                take_fence(transaction)?;
-            }
-            Ok((fence(transaction)?, vector(transaction)?))
-        };
-        self.file.transact(load).await
+    async fn load(&self, take_fence: bool) -> Result<(u64, Vector), StoreError> {
+        self.file.load(take_fence).await
     }
 
     async fn fence(&self) -> Result<u64, StoreError> {

@@ -51,15 +51,7 @@ impl PostgresRows {
 #[async_trait]
 impl Rows for PostgresRows {
     async fn load(&self, take_fence: bool) -> Result<(u64, Vector), StoreError> {
-        self.schema
-            .transact(move |schema, transaction| {
-                Box::pin(async move {
-                    // its lock keeps every writer out until this is read
-                    let fence = schema.lock_fence(transaction, take_fence).await?;
-                    Ok((fence, schema.vector(transaction).await?))
-                })
-            })
-            .await
+        self.schema.load(take_fence).await
     }
 
     async fn fence(&self) -> Result<u64, StoreError> {

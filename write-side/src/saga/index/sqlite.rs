@@ -18,7 +18,7 @@ use super::{
 };
 use crate::progress::{
     Moved, damaged, signed,
-    sqlite::{Durability, SqliteFile, fence, move_checkpoint, take_fence, unavailable, vector},
+    sqlite::{Durability, SqliteFile, move_checkpoint, take_fence, unavailable},
     unsigned, uuid_of,
 };
 
@@ -45,14 +45,8 @@ impl SqliteRows {
 
 #[async_trait]
 impl Rows for SqliteRows {
-    async fn load(&self, with_fence: bool) -> Result<(u64, Vector), StoreError> {
-        let load = move |transaction: &Transaction<'_>| {
-            if with_fence {
-                take_fence(transaction)?;
-            }
-            Ok((fence(transaction)?, vector(transaction)?))
-        };
-        self.file.transact(load).await
+    async fn load(&self, take_fence: bool) -> Result<(u64, Vector), StoreError> {
+        self.file.load(take_fence).await
     }
 
     async fn fence(&self) -> Result<u64, StoreError> {
