@@ -49,6 +49,21 @@ impl Shop {
         Ok(())
     }
 
+    /// Enters the nth order as one that ended elsewhere: nobody reacts to it. Gives its id and the answer.
+    pub async fn import(&self, n: usize) -> anyhow::Result<(Uuid, Response)> {
+        let Self { client, url, customers, products, token } = self;
+        let order_id = Uuid::now_v7();
+        let line = |product: Uuid, quantity: u32, discount_bp: u16| {
+            json!({"product_id": product, "product_name": "Product", "quantity": quantity, "discount_bp": discount_bp,
+                "unit_price": {"amount_minor": 1_250, "currency": "EUR"}})
+        };
+        let lines = [line(products[n % products.len()], 2, 0), line(products[(n + 1) % products.len()], 1, 500)];
+        let body = json!({"id": order_id, "customer_id": customers[n % customers.len()], "lines": lines,
+            "status": "DELIVERED", "placed_at": "2026-01-02T03:04:05Z", "external_ref": order_id});
+        let import = client.post(format!("{url}/orders/import")).header(TOKEN, token).json(&body);
+        Ok((order_id, created(import).await?))
+    }
+
     /// Places the nth order, of two lines; gives its id and the answer.
     pub async fn order(&self, n: usize) -> anyhow::Result<(Uuid, Response)> {
         let Self { client, url, customers, products, token } = self;

@@ -23,6 +23,35 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// Not visible after this: the benchmark fails.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
 
+/// What a checkout sends, about: so many times fewer orders make the same load.
+const COMMANDS_PER_CHECKOUT: u32 = 20;
+/// Pieces of each product: more than any run sells.
+const PIECES: u32 = 1_000_000;
+
+/// What is sent, and how often.
+#[derive(Clone, Copy)]
+struct Load {
+    command: Command,
+    per_s: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Command {
+    /// One command, one event, and nobody reacts.
+    Import,
+    /// The first of the twenty commands of a checkout, which all run meanwhile.
+    Order,
+}
+
+impl Load {
+    fn name(self) -> String {
+        match self.command {
+            Command::Import => format!("{} imports per second", self.per_s),
+            Command::Order => format!("{} checkouts per second", self.per_s),
+        }
+    }
+}
+
 /// What one command has seen.
 #[derive(Clone, Copy)]
 struct Seen {
@@ -39,7 +68,8 @@ pub fn report(scale: &Scale) -> Report {
     let mut report = Report::new("visible", &title, scale.pairs);
     report.notes.push(
         "Orders of two lines over HTTP to one process with all roles; every order is also asked for once or more, so the \
-         requests are at least twice as many. The load generator runs on the same machine."
+         requests are at least twice as many. An import is one command; an order that is placed is followed by some twenty \
+         of its checkout, so that as many commands run per second either way. The load generator runs on the same machine."
             .to_owned(),
     );
     report
@@ -47,13 +77,25 @@ pub fn report(scale: &Scale) -> Report {
 
 /// Measures the platform at `url`, which keeps its data in `databases`.
 pub async fn run(scale: &Scale, url: &str, databases: &str) -> anyhow::Result<Vec<Row>> {
-    eprintln!("visible: {} orders per second, {databases}", scale.visible_per_s);
     let shop = Arc::new(Shop::open(url, COMMANDS_AT_ONCE).await?);
-    schedule(scale, &shop, scale.warm_up).await?;
+    shop.stock_up(PIECES).await?;
+    let mut rows = Vec::new();
+    for load in [
+        Load { command: Command::Import, per_s: scale.visible_per_s },
+        Load { command: Command::Order, per_s: (scale.visible_per_s / COMMANDS_PER_CHECKOUT).max(1) },
+    ] {
+        eprintln!("visible: {}, {databases}", load.name());
+        rows.extend(measure(scale, &shop, load, &format!("{databases}, {}", load.name())).await?);
+    }
+    Ok(rows)
+}
+
+async fn measure(scale: &Scale, shop: &Arc<Shop>, load: Load, case: &str) -> anyhow::Result<Vec<Row>> {
+    schedule(load, shop, scale.warm_up).await?;
     let (mut rates, mut runs) = (Vec::new(), Vec::new());
     for _ in 0..scale.pairs {
         let start = Instant::now();
-        let seen = schedule(scale, &shop, scale.visible_duration).await?;
+        let seen = schedule(load, shop, scale.visible_duration).await?;
         rates.push(seen.len() as f64 / start.elapsed().as_secs_f64());
         runs.push(seen);
     }
@@ -68,23 +110,23 @@ pub async fn run(scale: &Scale, url: &str, databases: &str) -> anyhow::Result<Ve
             .collect();
         let number = |name, quantile| Number::of(name, sorted.iter().map(|values| percentile_ms(values, quantile)));
         Row {
-            case: databases.to_owned(),
+            case: case.to_owned(),
             side: side.to_owned(),
             numbers: vec![number("p50_ms", 0.5), number("p99_ms", 0.99)],
         }
     };
     Ok(vec![
-        row("POST /orders, from its place in the schedule to its 201", |seen| Some(seen.acknowledged_us)),
+        row("the command, from its place in the schedule to its 201", |seen| Some(seen.acknowledged_us)),
         row("201 to visible, one query with the token", |seen| seen.with_token.then_some(seen.visible_us)),
         row("201 to visible, asking every 2 ms without a token", |seen| (!seen.with_token).then_some(seen.visible_us)),
-        Row { case: databases.to_owned(), side: "reached".to_owned(), numbers: vec![Number::of("per_s", rates)] },
+        Row { case: case.to_owned(), side: "reached".to_owned(), numbers: vec![Number::of("per_s", rates)] },
     ])
 }
 
 /// One command after another by the clock, whatever became of those before.
-async fn schedule(scale: &Scale, shop: &Arc<Shop>, duration: Duration) -> anyhow::Result<Vec<Seen>> {
-    let commands = ((f64::from(scale.visible_per_s) * duration.as_secs_f64()).ceil() as usize).max(2);
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / scale.visible_per_s);
+async fn schedule(load: Load, shop: &Arc<Shop>, duration: Duration) -> anyhow::Result<Vec<Seen>> {
+    let commands = ((f64::from(load.per_s) * duration.as_secs_f64()).ceil() as usize).max(2);
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / load.per_s);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let room = Arc::new(Semaphore::new(COMMANDS_AT_ONCE));
     let mut tasks = JoinSet::new();
@@ -93,7 +135,7 @@ async fn schedule(scale: &Scale, shop: &Arc<Shop>, duration: Duration) -> anyhow
         let (shop, room) = (Arc::clone(shop), Arc::clone(&room));
         tasks.spawn(async move {
             let _room = room.acquire().await.context("the semaphore is never closed")?;
-            order(&shop, n, due).await
+            send(&shop, load.command, n, due).await
         });
     }
     let mut seen = Vec::with_capacity(commands);
@@ -104,10 +146,13 @@ async fn schedule(scale: &Scale, shop: &Arc<Shop>, duration: Duration) -> anyhow
     Ok(seen)
 }
 
-/// Places one order and waits until a query shows it: every second one with the token, the others without.
-async fn order(shop: &Shop, n: usize, due: Instant) -> anyhow::Result<Seen> {
+/// Enters one order and waits until a query shows it: every second one with the token, the others without.
+async fn send(shop: &Shop, command: Command, n: usize, due: Instant) -> anyhow::Result<Seen> {
     let Shop { client, url, .. } = shop;
-    let (order_id, answer) = shop.order(n).await?;
+    let (order_id, answer) = match command {
+        Command::Import => shop.import(n).await?,
+        Command::Order => shop.order(n).await?,
+    };
     let acknowledged = Instant::now();
     let with_token = n.is_multiple_of(2);
     let query = json!({"query": format!("{{ order(id: \"{order_id}\") {{ orderId status }} }}")});

@@ -60,8 +60,9 @@ fn loading_is_measured_with_and_without_a_snapshot_on_both_databases() {
 
 #[test]
 fn visibility_is_measured_on_the_real_binary_with_both_databases() {
+    // imports and checkouts, four rows each, on each
     let report = check(&["visible"]);
-    assert_eq!(report["rows"].as_array().unwrap().len(), 8, "{report}");
+    assert_eq!(report["rows"].as_array().unwrap().len(), 16, "{report}");
 }
 
 #[test]
