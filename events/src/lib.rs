@@ -42,4 +42,7 @@ pub mod shipping;
 #[cfg(feature = "domain")]
 pub mod users;
 
+/// What says its own type and version: every event of a service, on its way into a log.
+#[cfg(feature = "domain")]
+pub use cqrs_es::DomainEvent;
 pub use published::{DecodeError, Published, Upcaster};

@@ -5,6 +5,7 @@
 //! - [`projection`]: what a projection is made of, and why that converges.
 //! - [`engine`]: what runs it. Batches, checkpoints, fan-outs, generations, rebuilds.
 //! - [`Projector`]: the engine on all projections, for the platform.
+//! - `kit` (feature `kit`): what a projection is tested with, yours too.
 //!
 //! What does not live here: rows, their `derive` and their queries (read-side), commands, aggregates, and any IO in a
 //! projection.
@@ -12,6 +13,8 @@
 pub mod engine;
 #[cfg(test)]
 mod golden;
+#[cfg(feature = "kit")]
+pub mod kit;
 pub mod order_details;
 pub mod projection;
 

@@ -20,7 +20,7 @@ struct Generation {
 impl Generation {
     async fn new(kind: Kind) -> Self {
         let place = Place::new(kind).await;
-        let first = Arc::new(place.hand(small()).await.store);
+        let first = Arc::new(place.hand(small()).await.into_store());
         Self { place, first }
     }
 }

@@ -1,15 +1,15 @@
-//! The laws of a projection: any interleaving, twice is once, resume anywhere, the same number of round trips.
+//! The laws of every read model, and those of the engine under them: the same number of round trips, bounded fan-outs.
 //!
 //! A failure prints its seed; `SEED=<n> cargo test -p projections --test laws` repeats it.
 
 mod common;
 
 use common::{
-    BOTH, Feeds, Hand, Kind, Place, Random, authorization_requested, authorized, cancelled, placed, product_renamed,
-    registered, renamed, seeds, small, usd,
+    BOTH, Feeds, Hand, Kind, Place, authorization_requested, authorized, cancelled, kit, placed, product_renamed,
+    registered, renamed, small, usd,
 };
 use event_store::follower::{ApplyError, Checkpoint, FollowerStore};
-use projections::engine::store::StoreOptions;
+use projections::{engine::store::StoreOptions, order_details};
 
 /// The table after one pass in order, one step a feed.
 async fn in_order(kind: Kind, feeds: &Feeds) -> (Hand, projections::engine::table_hash::TableHash) {
@@ -19,62 +19,9 @@ async fn in_order(kind: Kind, feeds: &Feeds) -> (Hand, projections::engine::tabl
     (hand, hash)
 }
 
-async fn any_interleaving(kind: Kind, count: u64) {
-    for seed in seeds(count) {
-        let mut random = Random(seed);
-        let feeds = Feeds::default();
-        feeds.history(&mut random, 20);
-        let (_, expected) = in_order(kind, &feeds).await;
-
-        let place = Place::new(kind).await;
-        let mut hand = place.hand(small()).await;
-        while feeds.scripted().iter().any(|feed| hand.behind(feed) > 0) {
-            let all = feeds.scripted();
-            let feed = all[random.below(all.len() as u64) as usize];
-            let from = hand.acquired.vector.get(&hand.source(feed));
-            let cut = 1 + random.below(5) as usize;
-            hand.step(feed, cut).await.unwrap();
-            match random.below(8) {
-                // the same step again
-                0 | 1 => {
-                    let to = hand.acquired.vector.get(&hand.source(feed));
-                    let events = &feed.events()[from.position as usize..to.position as usize];
-                    if !events.is_empty() {
-                        let again = hand.apply(feed, from, to, events).await;
-                        assert!(matches!(again, Err(ApplyError::Moved)), "seed {seed}: {again:?}");
-                    }
-                }
-                // another process goes on
-                2 => hand = place.hand(small()).await,
-                3 | 4 => {
-                    hand.store.advance_fan_outs().await.unwrap();
-                }
-                _ => {}
-            }
-        }
-        hand.finish(&feeds).await;
-        assert_eq!(hand.hash().await, expected, "seed {seed} on {kind:?}");
-    }
-}
-
 #[tokio::test]
-async fn any_interleaving_gives_the_same_table_on_sqlite() {
-    any_interleaving(Kind::Sqlite, 20).await;
-}
-
-#[tokio::test]
-async fn any_interleaving_gives_the_same_table_on_postgres() {
-    any_interleaving(Kind::Postgres, 6).await;
-}
-
-#[tokio::test]
-async fn both_databases_hold_the_same_table() {
-    for seed in seeds(3) {
-        let feeds = Feeds::default();
-        feeds.history(&mut Random(seed), 30);
-        let (sqlite, postgres) = (in_order(Kind::Sqlite, &feeds).await.1, in_order(Kind::Postgres, &feeds).await.1);
-        assert_eq!(sqlite, postgres, "seed {seed}");
-    }
+async fn order_details_keeps_every_law() {
+    kit(order_details::projection).await.laws(|random, story| Feeds::of(story).history(random, 8)).await;
 }
 
 #[tokio::test]

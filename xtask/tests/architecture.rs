@@ -212,7 +212,11 @@ fn the_write_side_cannot_name_a_read_model() {
 #[test]
 fn nothing_that_is_released_depends_on_the_test_kit() {
     for (krate, _) in MAY_DEPEND_ON {
-        assert!(!PACKAGES[krate].dependencies.contains_key("testkit"), "{krate}");
+        let dependencies = &PACKAGES[krate].dependencies;
+        assert!(!dependencies.contains_key("testkit"), "{krate}");
+        // the kit for projections is a feature, so that whoever writes one needs no crate of ours but theirs
+        let kit = dependencies.get("projections").is_some_and(|used| used["features"].to_string().contains("\"kit\""));
+        assert!(!kit, "{krate} asks for the feature `kit` of projections outside of its tests");
     }
 }
 

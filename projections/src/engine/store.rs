@@ -74,6 +74,14 @@ struct Writing {
     fan_outs: Option<Vec<FanOut>>,
 }
 
+/// What becomes of a transaction in which everything went well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "kit"), expect(dead_code, reason = "only tests take anything back"))]
+enum End {
+    Commit,
+    TakeBack,
+}
+
 /// Why a transaction did not come to be.
 enum Refused {
     Database(sqlx::Error),
@@ -124,9 +132,9 @@ impl FollowerStore for GenerationStore {
         let routed = Routed::of(&self.projection, step)?;
         // backpressure: what waits is bounded, so the events that make more of it wait for it
         while writing.fan_outs.as_ref().is_some_and(|open| open.len() > self.options.fan_outs_open_max) {
-            self.transact(&mut writing, step.fence, None, Routed::nothing(&self.projection)).await?;
+            self.transact(&mut writing, step.fence, None, Routed::nothing(&self.projection), End::Commit).await?;
         }
-        self.transact(&mut writing, step.fence, Some(step), routed).await?;
+        self.transact(&mut writing, step.fence, Some(step), routed, End::Commit).await?;
         Ok(())
     }
 }
@@ -186,8 +194,17 @@ impl GenerationStore {
             return Ok(false);
         }
         let fence = writing.fence;
-        self.transact(&mut writing, fence, None, Routed::nothing(&self.projection)).await?;
+        self.transact(&mut writing, fence, None, Routed::nothing(&self.projection), End::Commit).await?;
         Ok(writing.fan_outs.as_ref().is_some_and(|open| !open.is_empty()))
+    }
+
+    /// Does all that applying `step` does and takes it back, as a crash in front of the commit would.
+    #[cfg(feature = "kit")]
+    pub(crate) async fn rehearse(&self, step: &Step<'_>) -> Result<(), ApplyError> {
+        let mut writing = self.writing.lock().await;
+        let routed = Routed::of(&self.projection, step)?;
+        self.transact(&mut writing, step.fence, Some(step), routed, End::TakeBack).await?;
+        Ok(())
     }
 
     /// Whether rows wait for a changed reference.
@@ -246,11 +263,16 @@ impl GenerationStore {
         fence: u64,
         step: Option<&Step<'_>>,
         routed: Routed<'_>,
+        end: End,
     ) -> Result<(), Refused> {
         // until it is known how this ends, what is in memory may not be what is in the database
         let known = writing.fan_outs.take();
         let mut transaction = self.pool.begin().await?;
         match self.fill(&mut transaction, known, fence, step, routed).await {
+            Ok(_) if end == End::TakeBack => {
+                transaction.rollback().await;
+                Ok(())
+            }
             Ok(open) => {
                 failpoint!("projection.before_commit", Refused::Apply(ApplyError::Unavailable("failpoint".into())));
                 transaction.commit().await?;

@@ -1,25 +1,17 @@
-//! Scripted feeds, a query database on either engine, and given/when/then for projections.
+//! The services' events as tests tell them, on top of the kit.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
 mod services;
 
 use std::{
-    sync::{Arc, Mutex},
+    ops::{Deref, DerefMut},
+    sync::Arc,
     time::Duration,
 };
 
-use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
-use cqrs_es::DomainEvent;
-use event_store::{
-    feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
-    follower::{Acquired, ApplyError, Checkpoint, FollowerOptions, FollowerStore, Step},
-    log::LogHead,
-};
+use event_store::{feed::Feed, follower::FollowerOptions};
 use events::{
     catalog::{ProductAdded, ProductDiscontinued, ProductEvent, ProductRenamed},
-    consistency::ConsistencyToken,
-    envelope::{Name, RecordedEvent, StreamId},
     ids::{OrderId, ProductId, UserId},
     inventory::StockEvent,
     money::{Currency, Money},
@@ -33,117 +25,17 @@ use events::{
     users::{EmailChanged, UserErased, UserEvent, UserRegistered, UserRenamed},
 };
 use projections::{
-    Projector, ProjectorHandle, ProjectorOptions, QueryDatabase,
-    engine::{
-        store::{GenerationStore, StoreOptions},
-        table_hash::{TableHash, table_hash},
-    },
+    Projector, ProjectorHandle, ProjectorOptions,
+    engine::store::{GenerationStore, StoreOptions},
+    kit::{self, Kit, ScriptedFeed, Story},
+    order_details,
+    projection::Projection,
 };
-use read_side::{Consistency, ReadSide, order_details::TEMPLATE};
-use tokio::sync::watch;
+use read_side::Consistency;
 use uuid::Uuid;
 
+pub use projections::kit::{Kind, Random, time};
 pub use services::*;
-
-/// A feed that says what it is told to.
-pub struct ScriptedFeed {
-    source: Name,
-    log: Mutex<(Uuid, Vec<RecordedEvent>)>,
-    news: watch::Sender<()>,
-}
-
-impl ScriptedFeed {
-    pub fn new(source: &str) -> Arc<Self> {
-        let epoch = Uuid::new_v5(&Uuid::NAMESPACE_OID, source.as_bytes());
-        Arc::new(Self { source: source.into(), log: Mutex::new((epoch, Vec::new())), news: watch::Sender::new(()) })
-    }
-
-    pub fn push(&self, aggregate_type: &str, aggregate_id: Uuid, event: &impl DomainEvent) {
-        let payload = serde_json::to_string(event).unwrap();
-        self.push_raw(aggregate_type, aggregate_id, &event.event_type(), &event.event_version(), payload);
-    }
-
-    pub fn push_raw(&self, aggregate_type: &str, id: Uuid, event_type: &str, version: &str, payload: String) {
-        let mut log = self.log.lock().unwrap();
-        let position = log.1.len() as u64 + 1;
-        let stream = StreamId::new(aggregate_type, id.to_string());
-        let sequence = log.1.iter().filter(|event| event.stream == stream).count() as u64 + 1;
-        log.1.push(RecordedEvent {
-            position,
-            event_id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}{position}{payload}", self.source).as_bytes()),
-            stream,
-            sequence,
-            event_type: event_type.into(),
-            event_version: version.into(),
-            payload,
-            metadata: "{}".to_owned(),
-            recorded_at: time(position as i64),
-        });
-        drop(log);
-        self.news.send_replace(());
-    }
-
-    pub fn events(&self) -> Vec<RecordedEvent> {
-        self.log.lock().unwrap().1.clone()
-    }
-
-    pub fn epoch(&self) -> Uuid {
-        self.log.lock().unwrap().0
-    }
-
-    /// As a log restored from an older copy: the same epoch, fewer events.
-    pub fn truncate(&self, events: usize) {
-        self.log.lock().unwrap().1.truncate(events);
-        self.news.send_replace(());
-    }
-
-    pub fn head(&self) -> LogHead {
-        let log = self.log.lock().unwrap();
-        let last = log.1.last();
-        LogHead {
-            position: last.map_or(0, |event| event.position),
-            recorded_at: last.map_or(DateTime::UNIX_EPOCH, |event| event.recorded_at),
-        }
-    }
-
-    /// The token of its last event.
-    pub fn token(&self) -> ConsistencyToken {
-        let log = self.log.lock().unwrap();
-        let last = log.1.last().expect("an event");
-        ConsistencyToken::of(&self.source, log.0, last.position, Some(last.event_id))
-    }
-
-    pub fn token_at(&self, position: usize) -> ConsistencyToken {
-        let log = self.log.lock().unwrap();
-        let event = &log.1[position - 1];
-        ConsistencyToken::of(&self.source, log.0, event.position, Some(event.event_id))
-    }
-}
-
-#[async_trait]
-impl Feed for ScriptedFeed {
-    fn source(&self) -> &Name {
-        &self.source
-    }
-
-    async fn page(&self, after: Cursor, limit: PageLimit, wait: Duration) -> Result<FeedPage, FeedError> {
-        let mut news = self.news.subscribe();
-        let _ = tokio::time::timeout(wait, news.wait_for(|()| self.head().position != after.position)).await;
-        let head = self.head();
-        let log = self.log.lock().unwrap();
-        let start = after.position as usize;
-        let anchor = start.checked_sub(1).and_then(|index| log.1.get(index)).map(|event| event.event_id);
-        if start > log.1.len() || (after.event_id.is_some() && after.event_id != anchor) {
-            return Err(FeedError::Regressed {
-                feed: self.source.clone(),
-                position: after.position,
-                head: head.position,
-            });
-        }
-        let events = log.1[start..].iter().take(limit.events_max).cloned().collect();
-        Ok(FeedPage { epoch: log.0, head, events })
-    }
-}
 
 /// The services that an order's row is made of.
 pub struct Feeds {
@@ -157,18 +49,23 @@ pub struct Feeds {
 
 impl Default for Feeds {
     fn default() -> Self {
-        Self {
-            users: ScriptedFeed::new("users"),
-            catalog: ScriptedFeed::new("catalog"),
-            orders: ScriptedFeed::new("orders"),
-            inventory: ScriptedFeed::new("inventory"),
-            payments: ScriptedFeed::new("payments"),
-            shipping: ScriptedFeed::new("shipping"),
-        }
+        Self::of(&Story::new())
     }
 }
 
 impl Feeds {
+    /// Those of a story of the kit.
+    pub fn of(story: &Story) -> Self {
+        Self {
+            users: story.feed("users"),
+            catalog: story.feed("catalog"),
+            orders: story.feed("orders"),
+            inventory: story.feed("inventory"),
+            payments: story.feed("payments"),
+            shipping: story.feed("shipping"),
+        }
+    }
+
     pub fn all(&self) -> Vec<Arc<dyn Feed>> {
         self.scripted().map(|feed| Arc::clone(feed) as Arc<dyn Feed>).into()
     }
@@ -311,37 +208,6 @@ impl Feeds {
     }
 }
 
-/// Numbers from a seed, always the same (splitmix64).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
-/// The seeds to run: `SEED=n` repeats one, `TRIBUTARY_SOAK=1` runs a hundred times as many.
-pub fn seeds(count: u64) -> std::ops::Range<u64> {
-    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => seed..seed + 1,
-        None if std::env::var_os("TRIBUTARY_SOAK").is_some() => 0..count * 100,
-        None => 0..count,
-    }
-}
-
-/// The time of the event at a position: one second apart.
-pub fn time(seconds: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(1_700_000_000, 0).unwrap() + TimeDelta::seconds(seconds)
-}
-
 pub fn user(n: u64) -> UserId {
     UserId(Uuid::from_u128(0x1_0000 + u128::from(n)))
 }
@@ -435,75 +301,39 @@ pub fn returned(n: u64, complete: bool) -> OrderEvent {
     OrderReturned { order_id, customer_id, lines, complete, reason: Some("too small".to_owned()) }.into()
 }
 
-/// Which engine the query database is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Sqlite,
-    Postgres,
-}
-
 pub const BOTH: [Kind; 2] = [Kind::Sqlite, Kind::Postgres];
 
+/// The kit on a projection, on both databases.
+pub async fn kit(projection: impl Fn() -> Projection + Send + Sync + 'static) -> Kit {
+    Kit::of(projection).postgres(testkit::postgres::shared().await.url("postgres"))
+}
+
 /// A query database of its own for one test.
-pub struct Place {
-    pub kind: Kind,
-    directory: Arc<tempfile::TempDir>,
-    url: String,
+pub struct Place(kit::Place);
+
+impl Deref for Place {
+    type Target = kit::Place;
+
+    fn deref(&self) -> &kit::Place {
+        &self.0
+    }
 }
 
 impl Place {
     pub async fn new(kind: Kind) -> Self {
-        let directory = Arc::new(tempfile::tempdir().unwrap());
-        let url = match kind {
-            Kind::Sqlite => String::new(),
-            Kind::Postgres => testkit::postgres::fresh_database("query").await,
-        };
-        Self { kind, directory, url }
-    }
-
-    pub fn directory(&self) -> &std::path::Path {
-        self.directory.path()
-    }
-
-    /// Of PostgreSQL.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    pub async fn database(&self) -> QueryDatabase {
-        match self.kind {
-            Kind::Sqlite => QueryDatabase::open_sqlite(self.directory.path()).await.unwrap(),
-            Kind::Postgres => QueryDatabase::open_postgres(&self.url).await.unwrap(),
-        }
-    }
-
-    pub fn read(&self) -> ReadSide {
-        match self.kind {
-            Kind::Sqlite => ReadSide::connect_sqlite(self.directory.path()),
-            Kind::Postgres => ReadSide::connect_postgres(&self.url).unwrap(),
-        }
+        Self(match kind {
+            Kind::Sqlite => kit::Place::sqlite(),
+            Kind::Postgres => kit::Place::postgres(testkit::postgres::fresh_database("query").await),
+        })
     }
 
     pub async fn projector(&self, feeds: &Feeds, options: ProjectorOptions) -> ProjectorHandle {
         Projector::start(self.database().await, feeds.all(), options).await.unwrap()
     }
 
-    /// A live generation to drive by hand.
+    /// A live generation of order details to drive by hand.
     pub async fn hand(&self, options: StoreOptions) -> Hand {
-        let database = self.database().await;
-        let projection = Arc::new(projections::order_details::projection());
-        let generation = match database.live(&TEMPLATE).await.unwrap() {
-            Some(live) => live.generation,
-            None => {
-                let generation = database.create(&projection).await.unwrap();
-                database.swap(&TEMPLATE, None, generation).await.unwrap();
-                generation
-            }
-        };
-        let read = self.read();
-        let store = database.store(projection, generation, options, read.wake()).await.unwrap();
-        let acquired = store.acquire().await.unwrap();
-        Hand { store, acquired, database, read, directory: self.directory.clone() }
+        Hand(self.live(order_details::projection(), options).await)
     }
 }
 
@@ -520,69 +350,32 @@ pub fn quick() -> ProjectorOptions {
     }
 }
 
-/// A store that is driven step by step, without a follower.
-pub struct Hand {
-    pub store: GenerationStore,
-    pub acquired: Acquired,
-    pub database: QueryDatabase,
-    pub read: ReadSide,
-    /// Lives as long as its files are used.
-    directory: Arc<tempfile::TempDir>,
+/// A generation of order details that is driven step by step, without a follower.
+pub struct Hand(kit::Hand);
+
+impl Deref for Hand {
+    type Target = kit::Hand;
+
+    fn deref(&self) -> &kit::Hand {
+        &self.0
+    }
+}
+
+impl DerefMut for Hand {
+    fn deref_mut(&mut self) -> &mut kit::Hand {
+        &mut self.0
+    }
 }
 
 impl Hand {
-    /// Applies the next `count` events of `feed`, fewer if there are fewer.
-    pub async fn step(&mut self, feed: &ScriptedFeed, count: usize) -> Result<(), ApplyError> {
-        let events = feed.events();
-        let from = self.acquired.vector.get(&feed.source);
-        let start = from.position as usize;
-        let slice = &events[start..(start + count).min(events.len())];
-        let Some(last) = slice.last() else { return Ok(()) };
-        let to = Checkpoint::at(feed.epoch(), last);
-        self.apply(feed, from, to, slice).await?;
-        self.acquired.vector.set(feed.source.clone(), to);
-        Ok(())
-    }
-
-    pub fn source(&self, feed: &ScriptedFeed) -> Name {
-        feed.source.clone()
-    }
-
-    /// Events of `feed` that are not applied.
-    pub fn behind(&self, feed: &ScriptedFeed) -> u64 {
-        feed.head().position - self.acquired.vector.get(&feed.source).position
-    }
-
-    pub async fn apply(
-        &self,
-        feed: &ScriptedFeed,
-        from: Checkpoint,
-        to: Checkpoint,
-        events: &[RecordedEvent],
-    ) -> Result<(), ApplyError> {
-        let step = Step {
-            fence: self.acquired.fence,
-            source: &feed.source,
-            from,
-            to,
-            events,
-            diverted: &[],
-            parking: &[],
-            head: &feed.head(),
-        };
-        self.store.apply(&step).await
+    /// The store alone.
+    pub fn into_store(self) -> GenerationStore {
+        self.0.store
     }
 
     /// Everything that is left, feed after feed, and every fan-out.
     pub async fn finish(&mut self, feeds: &Feeds) {
-        for feed in feeds.scripted() {
-            self.step(feed, usize::MAX >> 1).await.unwrap();
-        }
-        while self.store.advance_fan_outs().await.unwrap() {}
-    }
-
-    pub async fn hash(&self) -> TableHash {
-        table_hash(&self.store).await.unwrap()
+        self.0.finish(&feeds.scripted().map(Arc::clone)).await.unwrap();
     }
 
     pub async fn order(&self, n: u64) -> Option<read_side::order_details::OrderDetails> {
