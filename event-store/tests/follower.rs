@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use event_store::{
-    clock::ManualClock,
+    clock::{Clock, ManualClock},
     feed::Feed,
     follower::{
         Checkpoint, Coverage, Follower, FollowerHandle, FollowerOptions, FollowerStore, HaltReason, SourceState,
@@ -437,9 +437,8 @@ async fn shutting_down_ends_at_its_deadline_whatever_the_store_does() {
 #[tokio::test]
 async fn lag_is_counted_in_events_and_in_time() {
     let (logs, store) = (logs(&[("users", 20)]).await, ledger());
-    let recorded_at =
-        logs[0].page(Default::default(), Default::default(), Duration::ZERO).await.unwrap().head.recorded_at;
-    let clock = Arc::new(ManualClock::at(recorded_at));
+    let page = logs[0].page(Default::default(), Default::default(), Duration::ZERO).await.unwrap();
+    let clock = Arc::new(ManualClock::at(page.head.recorded_at));
     clock.advance(Duration::from_secs(90));
     let scripted = ScriptedStore::new(store.clone());
     let ice = scripted.hold().await;
@@ -449,9 +448,12 @@ async fn lag_is_counted_in_events_and_in_time() {
     let (events, lag_ms) = follower.lag();
     assert_eq!(events, 20);
     assert!((90_000..91_000).contains(&lag_ms), "{lag_ms} ms");
+    let source = follower.status().sources["users"].clone();
+    assert_eq!((source.observed_at, source.waiting_since()), (Some(clock.now()), Some(page.events[0].recorded_at)));
     drop(ice);
     soon("catching up", follower.caught_up()).await.unwrap();
     assert_eq!(follower.lag(), (0, 0));
+    assert_eq!(follower.status().sources["users"].waiting_since(), None);
 }
 
 #[tokio::test]

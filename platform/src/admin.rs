@@ -32,7 +32,7 @@ use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 pub use checks::{Check, Verdict, of_log as check_log};
 pub use sagas::{Decided, RunningSaga, SagaList, SagaRow};
 pub use story::{Asked, SagaShown, Told, Waiting};
-pub use views::{EventView, ProjectionView, RebuildView, StreamEvents};
+pub use views::{EventView, ProjectionView, RebuildView, SourceView, StreamEvents};
 
 /// The most events that one answer of `stream show` carries.
 const STREAM_EVENTS_MAX: usize = 1_000;

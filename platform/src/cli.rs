@@ -114,6 +114,8 @@ pub enum ProjectionVerb {
         /// One projection; all without it
         name: Option<String>,
         #[command(flatten)]
+        watching: Watching,
+        #[command(flatten)]
         target: Target,
     },
     /// Fold a projection from the first event and compare the rows with the live ones
@@ -131,6 +133,20 @@ pub enum ProjectionVerb {
         #[command(flatten)]
         target: Target,
     },
+}
+
+/// Whether to look once or again and again.
+#[derive(Debug, Args)]
+pub struct Watching {
+    /// Look again and again, until interrupted: a table that is redrawn on a terminal, lines of what is new elsewhere
+    #[arg(long)]
+    pub watch: bool,
+    /// Seconds between two looks
+    #[arg(long = "every", value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3_600), requires = "watch")]
+    pub every_s: u64,
+    /// End after so many looks
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), requires = "watch")]
+    pub times: Option<u64>,
 }
 
 #[derive(Debug, Args)]

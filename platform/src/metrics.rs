@@ -98,7 +98,7 @@ async fn following(admin: &Admin) -> Vec<Following> {
     all
 }
 
-fn followers(following: &[Following], now: DateTime<Utc>) -> [Family; 5] {
+fn followers(following: &[Following], now: DateTime<Utc>) -> [Family; 6] {
     let mut position = Family::gauge(
         "tributary_follower_position",
         "The position in the source's log up to which everything is applied.",
@@ -108,6 +108,10 @@ fn followers(following: &[Following], now: DateTime<Utc>) -> [Family; 5] {
     let mut lag_seconds = Family::gauge(
         "tributary_follower_lag_seconds",
         "For how long the oldest event that is known and not applied has been waiting; 0 when none waits.",
+    );
+    let mut head_age = Family::gauge(
+        "tributary_follower_head_age_seconds",
+        "For how long the source has not told its head: the lag is as old as this. Absent until it was told once.",
     );
     let mut halted = Family::gauge(
         "tributary_follower_halted",
@@ -125,11 +129,14 @@ fn followers(following: &[Following], now: DateTime<Utc>) -> [Family; 5] {
             position.push(&labels, whole(of_source.checkpoint.position));
             lag_events.push(&labels, whole(of_source.lag_events()));
             lag_seconds.push(&labels, waiting.as_secs_f64());
+            if let Some(observed_at) = of_source.observed_at {
+                head_age.push(&labels, (now - observed_at).to_std().unwrap_or_default().as_secs_f64());
+            }
             halted.push(&labels, yes(of_source.halt().is_some() || status.stopped.is_some()));
             parked.push(&labels, whole(parked_here as u64));
         }
     }
-    [position, lag_events, lag_seconds, halted, parked]
+    [position, lag_events, lag_seconds, head_age, halted, parked]
 }
 
 const DUTY_STATES: [&str; 3] = ["waiting", "failing", "timer"];

@@ -1,6 +1,8 @@
 //! The one place that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::io::Write;
+
 use comfy_table::{ContentArrangement, Table, TableStyle};
 use serde::Serialize;
 
@@ -16,14 +18,29 @@ pub fn json(value: &impl Serialize) {
 
 /// Rows under headings.
 pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    table_lines(headings, rows).iter().for_each(line);
+}
+
+/// The lines of [`table`].
+pub fn table_lines(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Disabled).set_header(headings);
     for row in rows {
         table.add_row(row);
     }
-    for line in table.lines() {
-        println!("{}", line.trim_end());
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Lines in place of what the terminal shows. Each clears what is behind it, and the last what is below: nothing flickers.
+pub fn screen(lines: impl IntoIterator<Item = String>) {
+    let mut text = String::from("\x1b[H");
+    for line in lines {
+        text.push_str(&line);
+        text.push_str("\x1b[K\n");
     }
+    print!("{text}\x1b[J");
+    // a terminal that is gone is told by the next line, too
+    let _ = std::io::stdout().flush();
 }
 
 /// What went wrong, with its causes, on stderr.

@@ -129,6 +129,8 @@ async fn a_scrape_tells_how_far_every_follower_is() {
         for name in ["lag_seconds", "halted", "parked_streams"] {
             assert_eq!(page.value(&format!("tributary_follower_{name}"), &labels), Some(0.0), "{name} of {source}");
         }
+        let age = page.value("tributary_follower_head_age_seconds", &labels);
+        assert!(age.is_some_and(|age| age < 60.0), "the head of {source} was told: {age:?}");
     }
     let copied = of("replica", "orders", "catalog");
     let sent = of("reactor", "notifications", "orders");

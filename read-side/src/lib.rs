@@ -6,10 +6,12 @@
 //! - [`consistency`]: how a reader waits for what a writer has just written.
 //! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot.
 //! - [`template`]: what a read model's tables look like; [`query_database`]: where they lie.
+//! - [`changes`]: which rows changed, for whoever keeps an answer up to date.
 //! - [`status`]: what is live, and how far it is.
 //!
 //! What does not live here: folds (projections), HTTP and GraphQL (graphql), and any statement that changes a row.
 
+pub mod changes;
 pub mod consistency;
 pub mod error;
 pub mod order_details;
@@ -18,6 +20,7 @@ mod read_side;
 pub mod status;
 pub mod template;
 
+pub use changes::{Change, ChangeCursor, Changes};
 pub use consistency::{Consistency, Wake};
 pub use error::ReadError;
 pub use read_side::ReadSide;

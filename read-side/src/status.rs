@@ -37,6 +37,10 @@ pub struct SourceStatus {
     pub position: i64,
     /// The source's head when the projector last saw it.
     pub head_position: i64,
+    /// When that was, in microseconds of Unix time: the lag is as it was then. `None` until its feed has answered.
+    pub observed_at_us: Option<i64>,
+    /// Time of the oldest event that was known then and not applied; `None` if there was none.
+    pub waiting_since_us: Option<i64>,
     /// Time of the event at `position`, in microseconds of Unix time; 0 at position 0.
     pub event_recorded_at_us: i64,
     /// When the projector last committed something of this source, in microseconds of Unix time.
@@ -51,13 +55,14 @@ impl SourceStatus {
         (self.head_position - self.position).max(0)
     }
 
-    /// How old the oldest state shown is against `now_us`; 0 when nothing is behind.
+    /// For how long the oldest event that is known and not in the rows has been waiting at `now_us`; 0 when none waits.
     pub fn lag_ms(&self, now_us: i64) -> i64 {
-        if self.lag_events() == 0 || self.position == 0 {
-            0
-        } else {
-            (now_us - self.event_recorded_at_us).max(0) / 1_000
+        if self.lag_events() == 0 {
+            return 0;
         }
+        // until a look has told, the time of the last event in the rows: those that wait are younger
+        let since_us = self.waiting_since_us.or((self.position > 0).then_some(self.event_recorded_at_us));
+        since_us.map_or(0, |since_us| now_us.saturating_sub(since_us).max(0) / 1_000)
     }
 }
 
@@ -74,10 +79,17 @@ const LIVE: &str = "select m.live_generation, g.version, \
     from read_models m left join generations g on g.read_model = m.name and g.generation = m.live_generation \
     where m.name = $1";
 
-const VECTOR: &str = "select source, epoch, position, head_position, event_recorded_at_us, applied_at_us, \
+/// Of the two that note a head, whichever is the younger: a batch, with the head that it was read with, or a look.
+const VECTOR: &str = "select c.source, c.epoch, c.position, c.event_recorded_at_us, c.applied_at_us, \
+    case when o.observed_at_us >= c.applied_at_us then o.head_position else c.head_position end as head_position, \
+    case when o.observed_at_us >= c.applied_at_us then o.observed_at_us \
+        when c.applied_at_us > 0 then c.applied_at_us end as observed_at_us, \
+    case when o.observed_at_us >= c.applied_at_us then o.waiting_since_us end as waiting_since_us, \
     (select count(*) from parked_events p where p.read_model = c.read_model and p.generation = c.generation \
         and p.source = c.source) as parked \
-    from checkpoints c where read_model = $1 and generation = $2 order by source";
+    from checkpoints c left join observed_heads o \
+        on o.read_model = c.read_model and o.generation = c.generation and o.source = c.source \
+    where c.read_model = $1 and c.generation = $2 order by c.source";
 
 impl ReadSide {
     /// Every read model that has a live generation. Figures of one read model may be of moments that lie a little

@@ -117,7 +117,7 @@ impl Reader {
         if epoch.is_nil() {
             return self.missing(room, "the log has no epoch".into(), failures).await;
         }
-        self.shared.observed(source, epoch, &head);
+        self.shared.observed(source, epoch, &head, self.options.clock.now());
         let offer = match answer {
             Answer::Page(page) => self.queue.offer(room.generation, page),
             Answer::Head(page) => self.jump(room.generation, page),

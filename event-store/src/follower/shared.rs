@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use chrono::{DateTime, Utc};
 use events::envelope::Name;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -70,8 +71,9 @@ impl Shared {
     }
 
     /// The feed has answered. An answer that comes late, or from behind, does not take the head back.
-    pub fn observed(&self, source: &Name, epoch: Uuid, head: &LogHead) {
+    pub fn observed(&self, source: &Name, epoch: Uuid, head: &LogHead, now: DateTime<Utc>) {
         self.source(source, |status| {
+            status.observed_at = Some(now);
             let newer = status.head.as_ref().is_none_or(|seen| seen.position <= head.position);
             if newer || status.checkpoint.epoch != epoch {
                 status.head = Some(head.clone());

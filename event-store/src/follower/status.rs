@@ -55,6 +55,8 @@ pub struct SourceStatus {
     pub checkpoint: Checkpoint,
     /// The head as last seen; `None` until the feed has answered once.
     pub head: Option<LogHead>,
+    /// When the feed told it, by our clock: a lag is as old as this. `None` until the feed has answered once.
+    pub observed_at: Option<DateTime<Utc>>,
     /// When the log took the oldest event that is read but not applied.
     pub pending_since: Option<DateTime<Utc>>,
     pub state: SourceState,
@@ -84,6 +86,7 @@ impl SourceStatus {
         Self {
             checkpoint: Checkpoint::START,
             head: None,
+            observed_at: None,
             pending_since: None,
             state: SourceState::Starting,
             read_ahead_events: 0,
@@ -101,11 +104,16 @@ impl SourceStatus {
 
     /// For how long the oldest event that is known and not applied has been waiting, in milliseconds; 0 = none waits.
     pub fn lag_ms(&self, now: DateTime<Utc>) -> u64 {
+        self.waiting_since().map_or(0, |since| u64::try_from((now - since).num_milliseconds()).unwrap_or(0))
+    }
+
+    /// When the log took the oldest event that is known and not applied; `None` = none waits. Of what is not even read,
+    /// only the head's time is known.
+    pub fn waiting_since(&self) -> Option<DateTime<Utc>> {
         if self.lag_events() == 0 {
-            return 0;
+            return None;
         }
-        let since = self.pending_since.or(self.head.as_ref().map(|head| head.recorded_at));
-        since.map_or(0, |since| u64::try_from((now - since).num_milliseconds()).unwrap_or(0))
+        self.pending_since.or(self.head.as_ref().map(|head| head.recorded_at))
     }
 
     pub fn halt(&self) -> Option<&HaltReason> {

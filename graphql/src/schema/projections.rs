@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_graphql::SimpleObject;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use read_side::{ProjectionStatus, SourceStatus};
 
 use super::money::SafeInt;
@@ -38,8 +38,10 @@ struct ProjectionSource {
     head_position: SafeInt,
     /// Events between the two.
     lag_events: SafeInt,
-    /// How old the state shown is, in seconds; 0 when nothing is missing.
+    /// For how long the oldest of them has been waiting, in seconds; 0 when none waits.
     lag_seconds: f64,
+    /// When the projector last looked: the lag is as it was then. Null until it has.
+    observed_at: Option<DateTime<Utc>>,
     /// Events that could not be folded and wait for an operator.
     parked: SafeInt,
 }
@@ -67,6 +69,7 @@ impl From<SourceStatus> for ProjectionSource {
             head_position: SafeInt(source.head_position),
             lag_events: SafeInt(source.lag_events()),
             lag_seconds: lag.as_secs_f64(),
+            observed_at: source.observed_at_us.and_then(DateTime::from_timestamp_micros),
             parked: SafeInt(source.parked),
             source: source.source,
         }

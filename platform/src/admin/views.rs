@@ -30,8 +30,11 @@ pub struct SourceView {
     pub position: i64,
     pub head_position: i64,
     pub lag_events: i64,
-    /// How old the newest applied event is while others wait, in milliseconds.
+    /// For how long the oldest event that is known and not applied has been waiting, in milliseconds; 0 when none waits.
     pub lag_ms: i64,
+    /// When the head was last seen: the lag is as it was then. Absent until it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_at: Option<DateTime<Utc>>,
     /// Events that wait for an operator.
     pub parked: i64,
     /// `running`, or why it is halted.
@@ -47,6 +50,7 @@ impl ProjectionView {
             head_position: source.head_position,
             lag_events: source.lag_events(),
             lag_ms: source.lag_ms(now_us),
+            observed_at: source.observed_at_us.and_then(DateTime::from_timestamp_micros),
             parked: source.parked,
             state: match halts.get(&(status.name.clone(), source.source.clone())) {
                 Some(reason) => reason.clone(),

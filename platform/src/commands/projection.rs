@@ -1,8 +1,10 @@
-//! `tributary projection ls|status|rebuild`.
+//! `tributary projection ls|rebuild|verify`; the other verbs have files of their own.
+
+mod status;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -19,7 +21,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 pub async fn run(args: ProjectionArgs, output: Output) -> Result<ExitCode> {
     match args.verb {
         ProjectionVerb::Ls { target } => ls(&Client::new(&target)?, output).await,
-        ProjectionVerb::Status { name, target } => status(&Client::new(&target)?, name, output).await,
+        ProjectionVerb::Status { name, watching, target } => {
+            status::run(&Client::new(&target)?, name, &watching, output).await
+        }
         ProjectionVerb::Rebuild { name, no_wait, target } => {
             replay(&Client::new(&target)?, &name, "rebuild", no_wait, output).await
         }
@@ -42,36 +46,6 @@ async fn ls(client: &Client, output: Output) -> Result<ExitCode> {
                 ]
             });
             output::table(&["NAME", "VERSION", "GENERATION", "STATE", "ROWS"], rows);
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn status(client: &Client, name: Option<String>, output: Output) -> Result<ExitCode> {
-    let mut projections: Vec<ProjectionView> = client.get("/admin/projections").await?;
-    if let Some(name) = &name {
-        projections.retain(|projection| projection.name == *name);
-        if projections.is_empty() {
-            bail!("there is no projection {name}; `tributary projection ls` lists them");
-        }
-    }
-    match output {
-        Output::Json => output::json(&projections),
-        Output::Human => {
-            let rows = projections.iter().flat_map(|projection| {
-                projection.sources.iter().map(|source| {
-                    vec![
-                        projection.name.clone(),
-                        source.source.clone(),
-                        source.position.to_string(),
-                        source.head_position.to_string(),
-                        source.lag_events.to_string(),
-                        source.parked.to_string(),
-                        source.state.clone(),
-                    ]
-                })
-            });
-            output::table(&["NAME", "SOURCE", "POSITION", "HEAD", "LAG", "PARKED", "STATE"], rows);
         }
     }
     Ok(ExitCode::SUCCESS)
