@@ -3,7 +3,8 @@
 //! Reading order:
 //! - [`query_database`]: where generations lie; making, swapping and dropping them.
 //! - [`store`]: one generation as a follower's store. A batch is one transaction with the same number of round trips
-//!   whatever its size; `batch` is its pure half, `fan_out` what a changed reference asks for.
+//!   whatever its size; `batch` is its pure half, `groups` what rows add up to, `fan_out` what a changed reference asks
+//!   for.
 //! - [`rebuild`]: the next generation beside the live one, and the swap.
 //! - [`projector`]: all of it, started and stopped.
 //! - [`table_hash`]: whether two generations hold the same.
@@ -11,6 +12,7 @@
 
 mod batch;
 mod fan_out;
+mod groups;
 pub mod projector;
 pub mod query_database;
 pub mod rebuild;

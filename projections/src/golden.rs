@@ -1,17 +1,17 @@
 //! What every projection makes of every event version ever published, compared with what is committed in `tests/folds`:
-//! each fold by itself, and the rows that are derived from them.
+//! each fold by itself, the rows that are derived from them or the groups that they add up to, and entries of lists.
 
 use std::path::Path;
 
 use chrono::DateTime;
 use events::envelope::{RecordedEvent, StreamId};
 use serde_json::{Value, json};
-use testkit::golden::{Sample, check_fold};
+use testkit::golden::{Sample, check_each, check_fold};
 use uuid::Uuid;
 
 use crate::{
     all,
-    projection::{Facets, Folding, Projection, References, State},
+    projection::{Facets, Folding, Projection, References, Share, State},
 };
 
 #[test]
@@ -23,11 +23,20 @@ fn no_projection_folds_differently_without_a_new_version() {
         for (fold, name) in folds.zip(fold_names(&projection)) {
             let result = |history: &[Sample]| {
                 let (_, state) = folded(&**fold, history)?;
-                Some(serde_json::from_str(&fold.write(&state)).expect("a state is JSON"))
+                Some(parsed(&fold.write(&state)))
             };
             check_fold(&folder.join(format!("{name}.json")), projection.version, &fold.versions(), result);
         }
-        let root = &projection.facets[0];
+        for listing in projection.listings.iter() {
+            let file = folder.join(format!("entries_of_{}.json", listing.source()));
+            let entries = |sample: &Sample| {
+                let entries = listing.entries(&recorded(sample, 1)).expect("a sample reads back");
+                let entry = |(key, entry): &(String, String)| json!([key, parsed(entry)]);
+                (!entries.is_empty()).then(|| entries.iter().map(entry).collect())
+            };
+            check_each(&file, projection.version, &listing.versions(), entries);
+        }
+        let Some(root) = projection.facets.first() else { continue };
         // how much other services have said: nothing, half of what they can say, all of it
         let others = [0, 1, 2].map(|halves| other_facets(&projection, halves));
         let rows = |history: &[Sample]| {
@@ -41,7 +50,8 @@ fn no_projection_folds_differently_without_a_new_version() {
                 alone.into_iter().chain(facets[1..].iter().map(|facets| row(&projection, facets, 1))).collect();
             rows.iter().any(|row| !row.is_null()).then(|| json!(rows))
         };
-        check_fold(&folder.join("row.json"), projection.version, &root.versions(), rows);
+        let file = if projection.contribute.is_some() { "groups.json" } else { "row.json" };
+        check_fold(&folder.join(file), projection.version, &root.versions(), rows);
     }
 }
 
@@ -75,7 +85,13 @@ fn folded(fold: &dyn Folding, history: &[Sample]) -> Option<(String, State)> {
     last
 }
 
+/// What is made of the facets, after that many events of each reference: a row, or what it contributes.
 fn row(projection: &Projection, facets: &Facets, events: usize) -> Value {
+    if let Some(contribute) = projection.contribute {
+        let shares = contribute(facets);
+        let share = |share: &Share| json!({ "group": share.group, "amounts": share.amounts });
+        return if shares.is_empty() { Value::Null } else { shares.iter().map(share).collect() };
+    }
     let mut references = References::default();
     for (fold, template) in projection.references.iter().zip(projection.template.references) {
         let samples = fold.versions().into_iter().map(|(event_type, version)| Sample::of(event_type, version));
@@ -83,7 +99,11 @@ fn row(projection: &Projection, facets: &Facets, events: usize) -> Value {
         references.0.insert(template.name, folded(&**fold, &history).into_iter().collect());
     }
     let row = (projection.derive)(facets, &references);
-    row.map_or(Value::Null, |row| serde_json::from_str(&row).expect("a row is JSON"))
+    row.map_or(Value::Null, |row| parsed(&row))
+}
+
+fn parsed(json: &str) -> Value {
+    serde_json::from_str(json).expect("a state, a row or an entry is JSON")
 }
 
 fn recorded(sample: &Sample, sequence: u64) -> RecordedEvent {

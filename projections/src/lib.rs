@@ -2,6 +2,7 @@
 //!
 //! Reading order:
 //! - [`order_details`]: one projection. Which events go to which row, and the folds. As boring as it gets.
+//! - `references`: what rows of several of them refer to.
 //! - [`projection`]: what a projection is made of, and why that converges.
 //! - [`engine`]: what runs it. Batches, checkpoints, fan-outs, generations, rebuilds.
 //! - [`Projector`]: the engine on all projections, for the platform.
@@ -17,6 +18,7 @@ mod golden;
 pub mod kit;
 pub mod order_details;
 pub mod projection;
+mod references;
 
 pub use engine::{
     projector::{Projector, ProjectorHandle, ProjectorOptions},

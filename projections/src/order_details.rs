@@ -7,19 +7,18 @@ mod shipment;
 
 use chrono::{DateTime, Utc};
 use events::{
-    catalog::{self, ProductEvent},
     envelope::RecordedEvent,
-    ids::{CustomerId, ProductId},
+    ids::CustomerId,
     money::{Currency, sum_minor},
     orders::{self, OrderEvent, OrderLine, OrderStatus, ReturnedLine},
-    users::{self, UserEvent},
 };
-use read_side::order_details::{
-    CUSTOMER, Customer, Known, OrderFacet, OrderLineRow, PRODUCT, ProductRow, TEMPLATE, derive,
-};
+use read_side::order_details::{CUSTOMER, Known, OrderFacet, OrderLineRow, PRODUCT, TEMPLATE, derive};
 
 use self::{payment::PaymentFold, reservation::ReservationFold, shipment::ShipmentFold};
-use crate::projection::{Facets, Fold, Link, Projection, References};
+use crate::{
+    projection::{Facets, Fold, Link, Projection, References, begun},
+    references::{CustomerFold, ProductFold},
+};
 
 /// Of the folds here and of `derive` in read-side: whoever changes what they give counts on.
 pub const VERSION: u32 = 2;
@@ -135,10 +134,6 @@ fn take_back(lines: &mut [OrderLineRow], returned: &[ReturnedLine]) {
     }
 }
 
-fn begun<S>(state: Option<S>) -> Result<S, String> {
-    state.ok_or_else(|| "the stream does not begin with what it begins with".to_owned())
-}
-
 /// The lines as ordered, their sum, and its currency.
 fn lines(lines: &[OrderLine]) -> Result<(Vec<OrderLineRow>, i64, Currency), String> {
     let currency = lines.first().ok_or("an order without lines")?.unit_price.currency;
@@ -162,71 +157,6 @@ fn lines(lines: &[OrderLine]) -> Result<(Vec<OrderLineRow>, i64, Currency), Stri
     }
     let total_minor = sum_minor(rows.iter().map(|line| line.total_minor)).map_err(|error| error.to_string())?;
     Ok((rows, total_minor, currency))
-}
-
-/// The customer as the users service knows them.
-struct CustomerFold;
-
-impl Fold for CustomerFold {
-    type Event = UserEvent;
-    type State = Customer;
-    const SOURCE: &'static str = users::SOURCE;
-
-    fn key(event: &UserEvent) -> Option<String> {
-        let user_id: CustomerId = match event {
-            UserEvent::UserRegistered(event) => event.user_id,
-            UserEvent::UserRenamed(event) => event.user_id,
-            UserEvent::EmailChanged(event) => event.user_id,
-            // no row shows it
-            UserEvent::AddressChanged(_) => return None,
-            UserEvent::UserErased(event) => event.user_id,
-        };
-        Some(user_id.to_string())
-    }
-
-    fn fold(state: Option<Customer>, event: UserEvent, _: &RecordedEvent) -> Result<Customer, String> {
-        let customer = match event {
-            UserEvent::UserRegistered(event) => {
-                // null when the key is gone already: the erasure follows
-                Customer { name: event.name.into_value(), email: event.email.into_value(), erased: false }
-            }
-            UserEvent::UserRenamed(event) => Customer { name: event.name.into_value(), ..begun(state)? },
-            UserEvent::EmailChanged(event) => Customer { email: event.email.into_value(), ..begun(state)? },
-            UserEvent::AddressChanged(_) => begun(state)?,
-            UserEvent::UserErased(_) => Customer { name: None, email: None, erased: true },
-        };
-        Ok(customer)
-    }
-}
-
-/// The product as the catalog knows it.
-struct ProductFold;
-
-impl Fold for ProductFold {
-    type Event = ProductEvent;
-    type State = ProductRow;
-    const SOURCE: &'static str = catalog::SOURCE;
-
-    fn key(event: &ProductEvent) -> Option<String> {
-        let product_id: ProductId = match event {
-            ProductEvent::ProductAdded(event) => event.product_id,
-            ProductEvent::ProductRenamed(event) => event.product_id,
-            // an order keeps the price it was placed at
-            ProductEvent::PriceChanged(_) => return None,
-            ProductEvent::ProductDiscontinued(event) => event.product_id,
-        };
-        Some(product_id.to_string())
-    }
-
-    fn fold(state: Option<ProductRow>, event: ProductEvent, _: &RecordedEvent) -> Result<ProductRow, String> {
-        let product = match event {
-            ProductEvent::ProductAdded(event) => ProductRow { sku: event.sku, name: event.name, discontinued: false },
-            ProductEvent::ProductRenamed(event) => ProductRow { name: event.name, ..begun(state)? },
-            ProductEvent::PriceChanged(_) => begun(state)?,
-            ProductEvent::ProductDiscontinued(_) => ProductRow { discontinued: true, ..begun(state)? },
-        };
-        Ok(product)
-    }
 }
 
 // places in the template

@@ -8,13 +8,25 @@
 //! What spans them is derived, purely, whenever one of them has changed. So any interleaving of the sources, with
 //! duplicates, ends in the same table. The types see to it: a [`Fold`] gets its own state and its own source's events
 //! and nothing else.
+//!
+//! Two more shapes stand on the same ground. A **roll-up** adds up what each row contributes ([`Projection::contribute`]):
+//! the row keeps its facets, so what it contributed before is known, and a group changes by the difference. A **list**
+//! has entries that single events add ([`Listing`]), each at its own place.
 
-use std::{any::Any, collections::HashMap, marker::PhantomData, sync::Arc};
+mod folding;
+mod listing;
 
-use event_store::follower::Reject;
-use events::{DecodeError, Published, envelope::RecordedEvent};
+use std::{any::Any, collections::HashMap, sync::Arc};
+
+use events::{Published, envelope::RecordedEvent};
 use read_side::template::Template;
 use serde::{Serialize, de::DeserializeOwned};
+
+pub use self::listing::Listing;
+pub(crate) use self::{
+    folding::{Decoded, Folding},
+    listing::Listings,
+};
 
 /// One state, folded from one source.
 pub trait Fold: Send + Sync + 'static {
@@ -33,16 +45,37 @@ pub trait Fold: Send + Sync + 'static {
     fn fold(state: Option<Self::State>, event: Self::Event, recorded: &RecordedEvent) -> Result<Self::State, String>;
 }
 
+/// The state so far, of what cannot be without one.
+pub(crate) fn begun<S>(state: Option<S>) -> Result<S, String> {
+    state.ok_or_else(|| "the stream does not begin with what it begins with".to_owned())
+}
+
 /// A projection, ready to be run.
 pub struct Projection {
     pub template: &'static Template,
-    /// Of everything that decides what is in a row: folds, links and `derive`. A change is a new version.
+    /// Of everything that decides what is in a table: folds, links, `derive`, contributions, listings. A change is a new
+    /// version.
     pub version: u32,
     pub(crate) facets: Vec<Box<dyn Folding>>,
     pub(crate) references: Vec<Box<dyn Folding>>,
-    pub(crate) links: fn(&Facets) -> Vec<Link>,
+    pub(crate) listings: Listings,
+    /// `None`: its rows are the same whatever its references say, so a changed reference is not fanned out.
+    pub(crate) links: Option<fn(&Facets) -> Vec<Link>>,
     pub(crate) derive: fn(&Facets, &References) -> Option<String>,
+    pub(crate) contribute: Option<fn(&Facets) -> Vec<Share>>,
 }
+
+/// What a row contributes to one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// In the order of the template's key.
+    pub group: GroupKey,
+    /// In the order of the template's amounts.
+    pub amounts: Vec<i64>,
+}
+
+/// The values of a group's key columns.
+pub type GroupKey = Vec<String>;
 
 /// That a row refers to a reference.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,28 +92,43 @@ impl Projection {
             version,
             facets: Vec::new(),
             references: Vec::new(),
-            links: |_| Vec::new(),
+            listings: Listings::default(),
+            links: None,
             derive: |_, _| None,
+            contribute: None,
         }
     }
 
     /// The next facet of the template.
     pub fn facet<F: Fold>(mut self) -> Self {
         assert!(self.facets.len() < self.template.facets.len(), "a column for each facet");
-        self.facets.push(Box::new(Typed::<F>(PhantomData)));
+        self.facets.push(folding::of::<F>());
         self
     }
 
     /// The next reference of the template.
     pub fn reference<F: Fold>(mut self) -> Self {
         assert!(self.references.len() < self.template.references.len(), "a table for each reference");
-        self.references.push(Box::new(Typed::<F>(PhantomData)));
+        self.references.push(folding::of::<F>());
         self
     }
 
-    /// Which references a row has. Pure.
+    /// What a source adds to the list.
+    pub fn listing<L: Listing>(mut self) -> Self {
+        assert!(self.template.entries.is_some(), "a table for the entries");
+        self.listings.add::<L>();
+        self
+    }
+
+    /// Which references a row has, where `derive` looks at any. Pure.
     pub fn links(self, links: fn(&Facets) -> Vec<Link>) -> Self {
-        Self { links, ..self }
+        Self { links: Some(links), ..self }
+    }
+
+    /// What a row contributes to which groups; several shares of one group are added up. Pure.
+    pub fn contribute(self, contribute: fn(&Facets) -> Vec<Share>) -> Self {
+        assert!(self.template.groups.is_some(), "a table for the groups");
+        Self { contribute: Some(contribute), ..self }
     }
 
     /// The row's columns as a JSON object; `None` while its root facet is not there: it is stored, not served. Pure.
@@ -88,9 +136,10 @@ impl Projection {
         Self { derive, ..self }
     }
 
-    /// Every source that a state is folded from, once each.
+    /// Every source that a state is folded from or that adds entries, once each.
     pub fn sources(&self) -> Vec<&'static str> {
-        let mut sources: Vec<_> = self.facets.iter().chain(&self.references).map(|fold| fold.source()).collect();
+        let folds = self.facets.iter().chain(&self.references).map(|fold| fold.source());
+        let mut sources: Vec<_> = folds.chain(self.listings.iter().map(|listing| listing.source())).collect();
         sources.sort_unstable();
         sources.dedup();
         sources
@@ -123,75 +172,3 @@ impl References {
 
 /// A state whose type only its fold knows.
 pub(crate) type State = Arc<dyn Any + Send + Sync>;
-
-/// An event of a type that only its fold knows.
-pub(crate) type Decoded = Box<dyn Any + Send>;
-
-/// A [`Fold`] whose types are forgotten, so that the engine can keep many.
-pub(crate) trait Folding: Send + Sync {
-    fn source(&self) -> &'static str;
-    fn route(&self, event: &RecordedEvent) -> Result<Option<(String, Decoded)>, Reject>;
-    fn fold(&self, state: Option<State>, event: Decoded, recorded: &RecordedEvent) -> Result<State, Reject>;
-    fn read(&self, json: &str) -> Result<State, serde_json::Error>;
-    fn write(&self, state: &State) -> String;
-    /// Every event version that it can be given.
-    #[cfg(test)]
-    fn versions(&self) -> Vec<(&'static str, &'static str)>;
-}
-
-struct Typed<F>(PhantomData<fn() -> F>);
-
-impl<F: Fold> Folding for Typed<F> {
-    fn source(&self) -> &'static str {
-        F::SOURCE
-    }
-
-    fn route(&self, event: &RecordedEvent) -> Result<Option<(String, Decoded)>, Reject> {
-        // PostgreSQL has no text with a NUL in it; refused on both databases, so that both hold the same rows
-        if event.payload.contains("\\u0000") && has_nul(&event.payload) {
-            return Err(Reject::Poison("the payload holds a NUL character".to_owned()));
-        }
-        let decoded = F::Event::decode(&event.event_type, &event.event_version, &event.payload);
-        let decoded = decoded.map_err(|error| match error {
-            DecodeError::UnknownType { .. } => Reject::UnknownEventType,
-            DecodeError::Payload { .. } => Reject::Poison(error.to_string()),
-        })?;
-        Ok(F::key(&decoded).map(|key| (key, Box::new(decoded) as Decoded)))
-    }
-
-    fn fold(&self, state: Option<State>, event: Decoded, recorded: &RecordedEvent) -> Result<State, Reject> {
-        let state = state.map(|state| {
-            let state: Arc<F::State> = state.downcast().expect("the state that this fold made");
-            Arc::unwrap_or_clone(state)
-        });
-        let event = event.downcast().expect("the event that this fold decoded");
-        F::fold(state, *event, recorded).map(|state| Arc::new(state) as State).map_err(Reject::Poison)
-    }
-
-    fn read(&self, json: &str) -> Result<State, serde_json::Error> {
-        serde_json::from_str::<F::State>(json).map(|state| Arc::new(state) as State)
-    }
-
-    fn write(&self, state: &State) -> String {
-        let state: &F::State = state.downcast_ref().expect("the state that this fold made");
-        serde_json::to_string(state).expect("a state is plain data")
-    }
-
-    #[cfg(test)]
-    fn versions(&self) -> Vec<(&'static str, &'static str)> {
-        testkit::golden::versions::<F::Event>()
-    }
-}
-
-/// Whether a text in the JSON holds a NUL: the escape may also be an escaped backslash before `u0000`.
-fn has_nul(json: &str) -> bool {
-    fn in_value(value: &serde_json::Value) -> bool {
-        match value {
-            serde_json::Value::String(text) => text.contains('\0'),
-            serde_json::Value::Array(values) => values.iter().any(in_value),
-            serde_json::Value::Object(fields) => fields.values().any(in_value),
-            serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => false,
-        }
-    }
-    serde_json::from_str(json).is_ok_and(|value| in_value(&value))
-}

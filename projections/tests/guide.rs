@@ -24,8 +24,8 @@ static LABELS: Template = Template {
     sources: &[orders::SOURCE, users::SOURCE],
     facets: &["order_facet"],
     columns: &[column("label", Kind::Text)],
-    indexes: &[],
     references: &[ReferenceTemplate { name: "customer", key: "customer_id", columns: &[column("name", Kind::Text)] }],
+    ..Template::BLANK
 };
 
 fn labels() -> Projection {

@@ -38,8 +38,7 @@ static USERS: Template = Template {
     sources: &[users::SOURCE],
     facets: &["user_facet"],
     columns: COLUMNS,
-    indexes: &[],
-    references: &[],
+    ..Template::BLANK
 };
 
 /// Some users with several names each, and orders of theirs.
@@ -160,7 +159,7 @@ static RENAMED: Template = Template {
     sources: &[users::SOURCE],
     key: "user_id",
     columns: COLUMNS,
-    indexes: &[],
+    ..Template::BLANK
 };
 
 /// The row begins with the registration alone; what the user is called is a reference.
@@ -250,8 +249,7 @@ static TOLD: Template = Template {
     sources: &[users::SOURCE, orders::SOURCE],
     facets: &["user_facet", "order_facet"],
     columns: COLUMNS,
-    indexes: &[],
-    references: &[],
+    ..Template::BLANK
 };
 
 fn heard(facets: &Facets, _: &References) -> Option<String> {

@@ -23,15 +23,8 @@ use serde_json::{Value, json};
 /// The read model as version 1 made it, as far as placed orders go: one facet, and the columns of then.
 fn version_1() -> Projection {
     let columns: Vec<_> = TEMPLATE.columns.iter().copied().filter(|column| column.since == 1).collect();
-    let template = Template {
-        sources: &[SOURCE],
-        facets: &["order_facet"],
-        columns: columns.leak(),
-        name: TEMPLATE.name,
-        key: TEMPLATE.key,
-        indexes: TEMPLATE.indexes,
-        references: TEMPLATE.references,
-    };
+    let template =
+        Template { sources: &[SOURCE], facets: &["order_facet"], columns: columns.leak(), history: false, ..TEMPLATE };
     Projection::new(Box::leak(Box::new(template)), 1).facet::<Placed>().derive(row)
 }
 

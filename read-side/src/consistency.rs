@@ -188,15 +188,8 @@ mod tests {
         }
     }
 
-    static TEMPLATE: Template = Template {
-        name: "order_details",
-        key: "order_id",
-        sources: &["orders", "payments"],
-        facets: &[],
-        columns: &[],
-        indexes: &[],
-        references: &[],
-    };
+    static TEMPLATE: Template =
+        Template { name: "order_details", key: "order_id", sources: &["orders", "payments"], ..Template::BLANK };
 
     fn check(token: &ConsistencyToken, reached: Reached, expected: &str) {
         assert_eq!(code(judge(&TEMPLATE, token, &[reached], WAIT_DEFAULT)), expected);

@@ -19,6 +19,7 @@ use events::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use crate::references::{CUSTOMER, Customer, PRODUCT, ProductRow};
 pub use queries::{ORDERS_PAGE_MAX, OrderCursor, OrderFilter, OrderPage};
 
 use self::{
@@ -26,7 +27,10 @@ use self::{
     reservation::{LineReservation, OrderReservation, ReservationFacet},
     shipment::{OrderShipment, ShipmentFacet},
 };
-use crate::template::{Column, Kind, ReferenceTemplate, Template, column, column_since};
+use crate::{
+    references,
+    template::{Kind, Template, column, column_since},
+};
 
 /// The tables of this read model.
 pub static TEMPLATE: Template = Template {
@@ -70,21 +74,10 @@ pub static TEMPLATE: Template = Template {
         ("status", "status, placed_at_us desc, order_id desc"),
         ("external_ref", "external_ref"),
     ],
-    references: &[
-        ReferenceTemplate { name: CUSTOMER, key: "customer_id", columns: CUSTOMER_COLUMNS },
-        ReferenceTemplate { name: PRODUCT, key: "product_id", columns: PRODUCT_COLUMNS },
-    ],
+    references: &[references::CUSTOMERS, references::PRODUCTS],
+    history: true,
+    ..Template::BLANK
 };
-
-/// The reference that the users service fills.
-pub const CUSTOMER: &str = "customer";
-const CUSTOMER_COLUMNS: &[Column] =
-    &[column("name", Kind::Text), column("email", Kind::Text), column("erased", Kind::Boolean)];
-
-/// The reference that the catalog service fills.
-pub const PRODUCT: &str = "product";
-const PRODUCT_COLUMNS: &[Column] =
-    &[column("sku", Kind::Text), column("name", Kind::Text), column("discontinued", Kind::Boolean)];
 
 /// One order as it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,14 +146,6 @@ fn is_zero(quantity: &u32) -> bool {
     *quantity == 0
 }
 
-/// A product as the catalog knows it now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProductRow {
-    pub sku: String,
-    pub name: String,
-    pub discontinued: bool,
-}
-
 /// A customer as the users service knows them now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomerRow {
@@ -168,14 +153,6 @@ pub struct CustomerRow {
     pub name: Option<String>,
     pub email: Option<String>,
     /// The person asked to be forgotten.
-    pub erased: bool,
-}
-
-/// The state of the customer reference.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Customer {
-    pub name: Option<String>,
-    pub email: Option<String>,
     pub erased: bool,
 }
 

@@ -118,7 +118,7 @@ impl ReadSide {
         let Some(Live { live_generation: Some(generation), version: Some(version), building_generation }) = live else {
             return Ok(None);
         };
-        let count = AssertSqlSafe(format!("select count(*) from {} where served", template.table(generation)));
+        let count = AssertSqlSafe(template.count_served(generation));
         let (vector, rows): (Vec<SourceStatus>, i64) = match self.database() {
             Database::Sqlite { .. } => {
                 let pool = self.generation_pool(template.name, generation);

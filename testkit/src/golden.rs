@@ -58,12 +58,24 @@ struct Committed {
 /// one after another up to each, and every history that was ever committed.
 #[track_caller]
 pub fn check_fold(file: &Path, version: u32, versions: &[(&str, &str)], fold: impl Fn(&[Sample]) -> Option<Value>) {
+    check(file, version, histories(versions, &fold), fold);
+}
+
+/// As [`check_fold`], of what is made of one event, whatever came before it.
+#[track_caller]
+pub fn check_each(file: &Path, version: u32, versions: &[(&str, &str)], of: impl Fn(&Sample) -> Option<Value>) {
+    let alone = versions.iter().map(|(event_type, version)| vec![Sample::of(event_type, version)]).collect();
+    check(file, version, alone, |history| history.last().and_then(&of));
+}
+
+#[track_caller]
+fn check(file: &Path, version: u32, histories: Vec<Vec<Sample>>, fold: impl Fn(&[Sample]) -> Option<Value>) {
     let committed: Committed = match fs::read_to_string(file) {
         Ok(text) => serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())),
         Err(_) => Committed::default(),
     };
     let mut results = BTreeMap::new();
-    for history in histories(versions, &fold).into_iter().chain(committed.results.keys().map(|name| parsed(name))) {
+    for history in histories.into_iter().chain(committed.results.keys().map(|name| parsed(name))) {
         let name = history.iter().map(Sample::name).collect::<Vec<_>>().join(THEN);
         results.entry(name).or_insert_with(|| fold(&history).unwrap_or(Value::Null));
     }

@@ -6,6 +6,7 @@ use event_store::follower::{ApplyError, PoisonEvent, Reject, Step};
 use events::envelope::RecordedEvent;
 use serde::Serialize;
 
+use super::groups::Contribution;
 use crate::projection::{Decoded, Facets, Link, Projection, References, State};
 
 /// The events of a step by the state they go to; keys in order, so that two writers lock rows in one order.
@@ -14,6 +15,8 @@ pub(crate) struct Routed<'e> {
     pub facets: Vec<ByKey<'e>>,
     /// By reference.
     pub references: Vec<ByKey<'e>>,
+    /// What they add to the list, as JSON objects by column.
+    pub entries: Vec<String>,
 }
 
 /// Events of one state, by its key, in their order.
@@ -25,6 +28,7 @@ impl<'e> Routed<'e> {
         Self {
             facets: projection.facets.iter().map(|_| ByKey::new()).collect(),
             references: projection.references.iter().map(|_| ByKey::new()).collect(),
+            entries: Vec::new(),
         }
     }
 
@@ -32,26 +36,35 @@ impl<'e> Routed<'e> {
     pub fn of(projection: &Projection, step: &Step<'e>) -> Result<Self, ApplyError> {
         let mut routed = Self::nothing(projection);
         let mut poison = Vec::new();
-        'events: for event in step.folded() {
-            let facets = projection.facets.iter().zip(&mut routed.facets);
-            let references = projection.references.iter().zip(&mut routed.references);
-            for (fold, by_key) in facets.chain(references).filter(|(fold, _)| fold.source() == &**step.source) {
-                match fold.route(event) {
-                    Ok(Some((key, decoded))) => by_key.entry(key).or_default().push((decoded, event)),
-                    Ok(None) => {}
-                    Err(Reject::Poison(reason)) => {
-                        poison.push(PoisonEvent { position: event.position, reason });
-                        continue 'events;
-                    }
-                    // what stands before it decides first
-                    Err(Reject::UnknownEventType) if poison.is_empty() => {
-                        return Err(Reject::UnknownEventType.of(event));
-                    }
-                    Err(Reject::UnknownEventType) => break 'events,
+        for event in step.folded() {
+            match routed.take(projection, step.source, event) {
+                Ok(()) => {}
+                Err(Reject::Poison(reason)) => poison.push(PoisonEvent { position: event.position, reason }),
+                // what stands before it decides first
+                Err(Reject::UnknownEventType) if poison.is_empty() => {
+                    return Err(Reject::UnknownEventType.of(event));
                 }
+                Err(Reject::UnknownEventType) => break,
             }
         }
         if poison.is_empty() { Ok(routed) } else { Err(ApplyError::Poison(poison)) }
+    }
+
+    /// One event of `source`, to wherever it goes.
+    pub fn take(&mut self, projection: &Projection, source: &str, event: &'e RecordedEvent) -> Result<(), Reject> {
+        let facets = projection.facets.iter().zip(&mut self.facets);
+        let references = projection.references.iter().zip(&mut self.references);
+        for (fold, by_key) in facets.chain(references).filter(|(fold, _)| fold.source() == source) {
+            if let Some((key, decoded)) = fold.route(event)? {
+                by_key.entry(key).or_default().push((decoded, event));
+            }
+        }
+        if let Some(listing) = projection.listings.of(source) {
+            for ((key, entry), part) in listing.entries(event)?.iter().zip(0..) {
+                self.entries.push(entry_row(projection.template.key, key, source, event, part, entry));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -61,18 +74,26 @@ pub(crate) struct Entity {
     links_before: BTreeSet<Link>,
     /// `None` while nothing was folded into it.
     links_after: Option<BTreeSet<Link>>,
+    /// What its groups hold of it.
+    pub contributed: Contribution,
 }
 
 impl Entity {
     /// A row as it was loaded, or a new one.
     pub fn new(projection: &Projection, facets: Facets) -> Self {
-        let links_before = (projection.links)(&facets).into_iter().collect();
-        Self { facets, links_before, links_after: None }
+        let links_before = links(projection, &facets);
+        let contributed = Contribution::of(projection, &facets);
+        Self { facets, links_before, links_after: None, contributed }
     }
 
     /// To be called when its facets have changed.
     pub fn folded(&mut self, projection: &Projection) {
-        self.links_after = Some((projection.links)(&self.facets).into_iter().collect());
+        self.links_after = Some(links(projection, &self.facets));
+    }
+
+    /// Whether its facets have changed.
+    pub fn is_folded(&self) -> bool {
+        self.links_after.is_some()
     }
 
     /// What it refers to now.
@@ -106,6 +127,23 @@ impl Entity {
     }
 }
 
+fn links(projection: &Projection, facets: &Facets) -> BTreeSet<Link> {
+    projection.links.map(|links| links(facets).into_iter().collect()).unwrap_or_default()
+}
+
+/// An entry of a list as a JSON object by column; `entry` is what the listing gave.
+fn entry_row(key_column: &str, key: &str, source: &str, event: &RecordedEvent, part: usize, entry: &str) -> String {
+    let mut row = String::with_capacity(entry.len() + 128);
+    row.push('{');
+    push_field(&mut row, key_column, &json(key));
+    push_field(&mut row, "source", &json(source));
+    push_field(&mut row, "position", &json(&event.position));
+    push_field(&mut row, "part", &json(&part));
+    push_fields(&mut row, entry);
+    row.push('}');
+    row
+}
+
 /// The row of a reference as a JSON object by column; `state` is its serialized state.
 pub(crate) fn reference_row(key_column: &str, key: &str, state: &str) -> String {
     let mut row = String::with_capacity(state.len() + 64);
@@ -116,7 +154,7 @@ pub(crate) fn reference_row(key_column: &str, key: &str, state: &str) -> String 
     row
 }
 
-fn push_field(row: &mut String, name: &str, value: &str) {
+pub(super) fn push_field(row: &mut String, name: &str, value: &str) {
     if row.len() > 1 {
         row.push(',');
     }

@@ -142,7 +142,7 @@ impl QueryDatabase {
         let pool = self.generation_pool(template, generation).await?;
         let statements = self.statements(projection, generation);
         let mut transaction = pool.begin().await.doing("begin")?;
-        for statement in &statements.create {
+        for statement in statements.create_tables.iter().chain(&statements.create_indexes) {
             transaction.execute(statement, &[]).await.doing("make a generation's tables")?;
         }
         transaction.commit().await.doing("make a generation's tables")?;

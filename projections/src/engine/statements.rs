@@ -1,14 +1,26 @@
 //! The statements of one generation, made once from its template. A batch is one JSON parameter, so their number and
 //! their text do not depend on its size.
 
+mod dialect;
+mod tables;
+
 use std::sync::Arc;
 
-use read_side::template::{Column, Kind, ReferenceTemplate, Template, column};
+use read_side::template::{Amount, Column, Combine, Kind, Template, column};
 
-/// Everything that is sent for a generation. Parameters are listed at each.
+use self::dialect::Dialect;
+pub(crate) use self::tables::{Part, Table, tables};
+
+/// Everything that is sent for a generation. Parameters are listed at each. What is about a table that the template does
+/// not have is empty, and never sent.
 pub(crate) struct Statements {
-    /// Makes the tables, in order.
-    pub create: Vec<Arc<str>>,
+    /// The tables, in order.
+    #[allow(dead_code, reason = "for what fills or compares tables one by one")]
+    pub tables: Vec<Table>,
+    /// Makes them, empty, and says so in `fences`.
+    pub create_tables: Vec<Arc<str>>,
+    /// Makes what only finds rows: may come after them, and may come again.
+    pub create_indexes: Vec<Arc<str>>,
     /// Removes the tables and what is known of the generation.
     pub drop: Vec<Arc<str>>,
     /// `$1` JSON array of keys -> key, then each facet as JSON.
@@ -23,6 +35,12 @@ pub(crate) struct Statements {
     pub insert_links: Arc<str>,
     /// As `insert_links`.
     pub delete_links: Arc<str>,
+    /// `$1` JSON array of groups by column: what is to be added to each.
+    pub change_groups: Arc<str>,
+    /// `$1` JSON array of groups' keys: those to which no row contributes any more.
+    pub delete_empty_groups: Arc<str>,
+    /// `$1` JSON array of entries by column.
+    pub upsert_entries: Arc<str>,
     /// `$1` JSON array of {n, reference, foreign_key, after_key}, `$2` limit -> n, entity key; by n and key.
     pub fan_out: Arc<str>,
     /// `$1` JSON array of {reference, foreign_key, source, after_key, position}.
@@ -50,14 +68,8 @@ pub(crate) struct Statements {
     pub insert_parked_streams: Arc<str>,
     /// `$1` JSON array of {source, position, aggregate_type, aggregate_id}.
     pub insert_parked_events: Arc<str>,
-    /// Rows, references and links, each as lines in key order, for a hash.
+    /// Each table as lines in key order, for a hash.
     pub dump: Vec<Arc<str>>,
-}
-
-/// How a database spells what the two spell differently.
-#[derive(Clone, Copy)]
-struct Dialect {
-    postgres: bool,
 }
 
 impl Statements {
@@ -68,14 +80,12 @@ impl Statements {
         let this = format!("read_model = '{}' and generation = {generation}", template.name);
         let own = format!("'{}', {generation}", template.name);
         let key = template.key;
-        let columns = row_columns(template);
-        let references: Vec<(&ReferenceTemplate, String)> = template
-            .references
-            .iter()
-            .map(|reference| (reference, template.reference_table(generation, reference.name)))
-            .collect();
-        let link_columns =
-            [("reference", Kind::Text), ("foreign_key", Kind::Text), ("entity_key", Kind::Text)].map(named);
+        let tables = tables(template, generation);
+        let on = |part: Part, statement: &dyn Fn(&Table) -> String| -> Arc<str> {
+            let table = tables.iter().find(|table| table.part == part);
+            table.map(statement).unwrap_or_default().into()
+        };
+        let references: Vec<&Table> = tables.iter().filter(|table| matches!(table.part, Part::Reference(_))).collect();
         let fan_out_key = [("reference", Kind::Text), ("foreign_key", Kind::Text)].map(named);
         let fan_out_columns = [
             ("reference", Kind::Text),
@@ -107,44 +117,26 @@ impl Statements {
                 .map(named);
 
         let text = |text: String| -> Arc<str> { text.into() };
+        let texts = |texts: Vec<String>| -> Vec<Arc<str>> { texts.into_iter().map(Into::into).collect() };
         Self {
-            create: dialect.create(template, generation, sources),
-            drop: dialect.drop(template, generation),
+            create_tables: texts(dialect.create_tables(template, &tables, generation, sources)),
+            create_indexes: texts(dialect.create_indexes(template, generation)),
+            drop: texts(dialect.drop(template, &tables, generation)),
             load_rows: text(format!(
-                "select {key}, {facets} from {table} where {key} {in_keys}",
-                facets = template.facets.join(", "),
+                "select {columns} from {table} where {key} {in_keys}",
+                columns = [&[key], template.facets].concat().join(", "),
                 in_keys = dialect.in_keys(),
             )),
-            upsert_rows: text(dialect.upsert(&table, &columns, key)),
-            load_references: references
-                .iter()
-                .map(|(reference, table)| {
-                    text(format!(
-                        "select {key}, {state} from {table} where {key} {in_keys}",
-                        key = reference.key,
-                        state = dialect.object(reference.columns),
-                        in_keys = dialect.in_keys(),
-                    ))
-                })
-                .collect(),
-            upsert_references: references
-                .iter()
-                .map(|(reference, table)| {
-                    let mut columns = vec![named((reference.key, Kind::Text))];
-                    columns.extend_from_slice(reference.columns);
-                    text(dialect.upsert(table, &columns, reference.key))
-                })
-                .collect(),
-            insert_links: text(format!(
-                "insert into {links} (reference, foreign_key, entity_key) \
-                 select reference, foreign_key, entity_key from {given} where true on conflict do nothing",
-                given = dialect.given("$1", &link_columns),
-            )),
-            delete_links: text(format!(
-                "delete from {links} where (reference, foreign_key, entity_key) in \
-                 (select reference, foreign_key, entity_key from {given})",
-                given = dialect.given("$1", &link_columns),
-            )),
+            upsert_rows: on(Part::Rows, &|table| dialect.upsert(table)),
+            load_references: references.iter().map(|table| text(dialect.load_states(table))).collect(),
+            upsert_references: references.iter().map(|table| text(dialect.upsert(table))).collect(),
+            insert_links: on(Part::Links, &|table| dialect.insert_keys(table)),
+            delete_links: on(Part::Links, &|table| dialect.delete_keys(table, "")),
+            change_groups: on(Part::Groups, &|table| change_groups(dialect, template, table)),
+            delete_empty_groups: on(Part::Groups, &|table| {
+                dialect.delete_keys(table, &format!(" and {} = 0", Template::CONTRIBUTORS))
+            }),
+            upsert_entries: on(Part::Entries, &|table| dialect.upsert(table)),
             fan_out: text(if postgres {
                 format!(
                     "select c.n::text, l.entity_key from {given} cross join lateral \
@@ -219,178 +211,28 @@ impl Statements {
                  on conflict do nothing",
                 given = dialect.given("$1", &parked_event),
             )),
-            dump: dialect.dump(template, generation, &columns, &references),
+            dump: texts(dialect.dump(&tables)),
+            tables,
         }
     }
 }
 
-/// Every column of a row: key, whether it is served, facets, what `derive` gives.
-fn row_columns(template: &Template) -> Vec<Column> {
-    let mut columns = vec![named((template.key, Kind::Text)), named((Template::SERVED, Kind::Boolean))];
-    columns.extend(template.facets.iter().map(|facet| named((facet, Kind::Json))));
-    columns.extend_from_slice(template.columns);
-    columns
+/// Sums are added to, and of times the later one stays.
+fn change_groups(dialect: Dialect, template: &Template, table: &Table) -> String {
+    let amounts = template.groups.map_or(&[][..], |groups| groups.amounts);
+    let combine = |column: &Column| {
+        let amount = amounts.iter().find(|amount| amount.column.name == column.name);
+        amount.map_or(Combine::Sum, |Amount { combine, .. }| *combine)
+    };
+    dialect.upsert_with(table, |column| {
+        let (held, came) = (format!("held.{}", column.name), format!("excluded.{}", column.name));
+        match combine(column) {
+            Combine::Sum => format!("{} = {held} + {came}", column.name),
+            Combine::Latest => format!("{} = {}", column.name, dialect.larger(&held, &came)),
+        }
+    })
 }
 
 fn named((name, kind): (&'static str, Kind)) -> Column {
     column(name, kind)
-}
-
-fn names(columns: &[Column]) -> String {
-    columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ")
-}
-
-impl Dialect {
-    fn type_of(self, kind: Kind) -> &'static str {
-        match (kind, self.postgres) {
-            (Kind::Text | Kind::Json, true) => "text collate \"C\"",
-            (Kind::Text | Kind::Json, false) => "text",
-            (Kind::Integer, true) => "bigint",
-            (Kind::Integer, false) => "integer",
-            (Kind::Boolean, _) => "boolean",
-        }
-    }
-
-    /// Keeps the fence as it is until the transaction ends. SQLite has one writer anyway.
-    fn for_share(self) -> &'static str {
-        if self.postgres { " for share" } else { "" }
-    }
-
-    /// One of the keys in `$1`.
-    fn in_keys(self) -> &'static str {
-        if self.postgres {
-            "= any (array(select json_array_elements_text(cast($1 as json))))"
-        } else {
-            "in (select value from json_each($1))"
-        }
-    }
-
-    /// The objects in a JSON parameter as a table.
-    fn given(self, parameter: &str, columns: &[Column]) -> String {
-        self.given_as(parameter, columns, "given")
-    }
-
-    fn given_as(self, parameter: &str, columns: &[Column], alias: &str) -> String {
-        if self.postgres {
-            let columns: Vec<_> =
-                columns.iter().map(|column| format!("{} {}", column.name, self.type_of(column.kind))).collect();
-            format!("json_to_recordset(cast({parameter} as json)) as {alias} ({})", columns.join(", "))
-        } else {
-            let columns: Vec<_> =
-                columns.iter().map(|column| format!("object ->> '{0}' as {0}", column.name)).collect();
-            // json_each writes an object out anew each time its value is asked for: once is half the work
-            format!(
-                "(with objects as materialized (select value as object from json_each({parameter})) \
-                 select {} from objects) as {alias}",
-                columns.join(", ")
-            )
-        }
-    }
-
-    fn upsert(self, table: &str, columns: &[Column], key: &str) -> String {
-        let names = names(columns);
-        let sets: Vec<_> = columns
-            .iter()
-            .filter(|column| column.name != key)
-            .map(|column| format!("{0} = excluded.{0}", column.name))
-            .collect();
-        format!(
-            "insert into {table} ({names}) select {names} from {given} where true \
-             on conflict ({key}) do update set {sets}",
-            given = self.given("$1", columns),
-            sets = sets.join(", "),
-        )
-    }
-
-    /// Columns as one JSON object in text.
-    fn object(self, columns: &[Column]) -> String {
-        let fields: Vec<_> = columns
-            .iter()
-            .map(|column| match (column.kind, self.postgres) {
-                // SQLite has numbers for truth values
-                (Kind::Boolean, false) => format!(
-                    "'{0}', json(case when {0} is null then 'null' when {0} then 'true' else 'false' end)",
-                    column.name
-                ),
-                (Kind::Json, false) => format!("'{0}', json({0})", column.name),
-                (Kind::Json, true) => format!("'{0}', cast({0} as json)", column.name),
-                _ => format!("'{0}', {0}", column.name),
-            })
-            .collect();
-        let fields = fields.join(", ");
-        if self.postgres { format!("json_build_object({fields})::text") } else { format!("json_object({fields})") }
-    }
-
-    fn create(self, template: &Template, generation: i64, sources: &[&str]) -> Vec<Arc<str>> {
-        let table = template.table(generation);
-        let typed = |columns: &[Column]| -> String {
-            columns.iter().map(|column| format!(", {} {}", column.name, self.type_of(column.kind))).collect()
-        };
-        let text = self.type_of(Kind::Text);
-        let mut create = vec![format!(
-            "create table {table} ({key} {text} not null primary key, served boolean not null{facets}{columns})",
-            key = template.key,
-            facets = template.facets.iter().map(|facet| format!(", {facet} {text}")).collect::<String>(),
-            columns = typed(template.columns),
-        )];
-        for (suffix, columns) in template.indexes {
-            create.push(format!("create index {table}_by_{suffix} on {table} ({columns}) where served"));
-        }
-        for reference in template.references {
-            create.push(format!(
-                "create table {table} ({key} {text} not null primary key{columns})",
-                table = template.reference_table(generation, reference.name),
-                key = reference.key,
-                columns = typed(reference.columns),
-            ));
-        }
-        create.push(format!(
-            "create table {links} (reference {text} not null, foreign_key {text} not null, entity_key {text} not null, \
-             primary key (reference, foreign_key, entity_key)){without_rowid}",
-            links = template.links_table(generation),
-            without_rowid = if self.postgres { "" } else { " without rowid" },
-        ));
-        let own = format!("'{}', {generation}", template.name);
-        create.push(format!("insert into fences (read_model, generation, fence) values ({own}, 0)"));
-        for source in sources {
-            create.push(format!(
-                "insert into checkpoints (read_model, generation, source, epoch, position, event_id, \
-                    event_recorded_at_us, head_position, applied_at_us) \
-                 values ({own}, '{source}', null, 0, null, 0, 0, 0)"
-            ));
-        }
-        create.into_iter().map(Into::into).collect()
-    }
-
-    fn drop(self, template: &Template, generation: i64) -> Vec<Arc<str>> {
-        let mut drop = vec![template.table(generation), template.links_table(generation)];
-        drop.extend(template.references.iter().map(|reference| template.reference_table(generation, reference.name)));
-        let tables = drop.into_iter().map(|table| format!("drop table if exists {table}"));
-        let of = ["fences", "checkpoints", "applied_anchors", "fan_outs", "parked_streams", "parked_events"];
-        let rows = of.into_iter().map(|table| {
-            format!("delete from {table} where read_model = '{}' and generation = {generation}", template.name)
-        });
-        tables.chain(rows).map(Into::into).collect()
-    }
-
-    fn dump(
-        self,
-        template: &Template,
-        generation: i64,
-        columns: &[Column],
-        references: &[(&ReferenceTemplate, String)],
-    ) -> Vec<Arc<str>> {
-        let select = |table: &str, columns: &[Column], keys: &str| {
-            format!("select {} from {table} order by {keys}", self.object(columns))
-        };
-        let mut dump = vec![select(&template.table(generation), columns, template.key)];
-        for (reference, table) in references {
-            let mut columns = vec![named((reference.key, Kind::Text))];
-            columns.extend_from_slice(reference.columns);
-            dump.push(select(table, &columns, reference.key));
-        }
-        let link = [("reference", Kind::Text), ("foreign_key", Kind::Text), ("entity_key", Kind::Text)].map(named);
-        dump.push(select(&template.links_table(generation), &link, "reference, foreign_key, entity_key"));
-        dump.into_iter().map(Into::into).collect()
-    }
 }

@@ -323,6 +323,8 @@ impl GenerationStore {
         }
         self.load_missing_references(transaction, &entities, &mut references).await?;
         self.write_rows(transaction, &entities, &references).await?;
+        self.write_groups(transaction, &entities).await?;
+        self.write_entries(transaction, &routed.entries).await?;
         self.write_fan_outs(transaction, &stored, &advanced).await?;
         if let Some(step) = step {
             self.write_anchors(transaction, step).await?;

@@ -1,4 +1,4 @@
-//! Whether two generations hold the same: a hash over their rows, references and links in key order.
+//! Whether two generations hold the same: a hash over all their tables in key order.
 //!
 //! What says how far they are is left out, so generations at one vector have one hash, on either database.
 

@@ -7,8 +7,7 @@ use events::{
 };
 use read_side::order_details::reservation::{LineReservation, ReservationFacet, ReservationStatus};
 
-use super::begun;
-use crate::projection::Fold;
+use crate::projection::{Fold, begun};
 
 pub(super) struct ReservationFold;
 

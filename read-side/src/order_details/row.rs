@@ -1,11 +1,9 @@
 //! Rows out of either database.
 
-use std::str::FromStr;
-
-use serde::de::DeserializeOwned;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{CustomerRow, OrderDetails};
+use crate::columns::{json, parsed, undecodable};
 
 impl<'r, R> FromRow<'r, R> for OrderDetails
 where
@@ -59,33 +57,6 @@ where
             erased: row.try_get("erased")?,
         })
     }
-}
-
-/// A text column as what it stands for.
-fn parsed<'r, R, T>(row: &'r R, column: &'static str) -> Result<T, sqlx::Error>
-where
-    R: Row,
-    &'static str: ColumnIndex<R>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
-{
-    row.try_get::<String, _>(column)?.parse().map_err(|error| undecodable(column, error))
-}
-
-/// What a column of JSON holds; `None` where it is null.
-fn json<'r, R, T>(row: &'r R, column: &'static str) -> Result<Option<T>, sqlx::Error>
-where
-    R: Row,
-    &'static str: ColumnIndex<R>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-    T: DeserializeOwned,
-{
-    let text: Option<String> = row.try_get(column)?;
-    text.as_deref().map(serde_json::from_str).transpose().map_err(|error| undecodable(column, error))
-}
-
-fn undecodable(column: &str, error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
-    sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(error) }
 }
 
 /// Only here so that the bounds above are read as what they are: one reading for every database.

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use event_store::follower::PoisonEvent;
+use event_store::follower::{ApplyError, PoisonEvent};
 use serde::Serialize;
 
 use super::{
     super::{
         batch::{self, ByKey, Entity, array, json},
         fan_out::{self, FanOut},
+        groups::{Contribution, GroupChanges},
         transaction::{Texts, Transaction, Value},
     },
     GenerationStore, Refused, number, signed, text, unreadable,
@@ -47,13 +48,15 @@ impl GenerationStore {
             let new_text = fold.write(&new);
             if old_text.as_ref() != Some(&new_text) {
                 rows.push(batch::reference_row(template.key, &key, &new_text));
-                changed.push(FanOut {
-                    reference: template.name.to_owned(),
-                    foreign_key: key.clone(),
-                    source: fold.source().to_owned(),
-                    after_key: String::new(),
-                    position,
-                });
+                if self.projection.links.is_some() {
+                    changed.push(FanOut {
+                        reference: template.name.to_owned(),
+                        foreign_key: key.clone(),
+                        source: fold.source().to_owned(),
+                        after_key: String::new(),
+                        position,
+                    });
+                }
             }
             held.insert(key, new);
         }
@@ -202,6 +205,40 @@ impl GenerationStore {
             if !rows.is_empty() {
                 transaction.execute(statement, &[Value::Text(&array(&rows))]).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Changes the groups by what these rows contribute more or less than before.
+    pub(super) async fn write_groups(
+        &self,
+        transaction: &mut Transaction,
+        entities: &BTreeMap<String, Entity>,
+    ) -> Result<(), Refused> {
+        let Some(groups) = &self.projection.template.groups else { return Ok(()) };
+        let mut changes = GroupChanges::default();
+        for (key, entity) in entities.iter().filter(|(_, entity)| entity.is_folded()) {
+            let contributes = Contribution::of(&self.projection, &entity.facets);
+            let changed = changes.add(groups, &entity.contributed, &contributes);
+            changed.map_err(|fault| {
+                let (name, column) = (self.projection.template.name, self.projection.template.key);
+                Refused::Apply(ApplyError::Bug(format!("{name}, {column} {key}: {fault}")))
+            })?;
+        }
+        for (statement, rows) in [
+            (&self.statements.change_groups, changes.rows(groups)),
+            (&self.statements.delete_empty_groups, changes.left(groups)),
+        ] {
+            if !rows.is_empty() {
+                transaction.execute(statement, &[Value::Text(&array(&rows))]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write_entries(&self, transaction: &mut Transaction, entries: &[String]) -> Result<(), Refused> {
+        if !entries.is_empty() {
+            transaction.execute(&self.statements.upsert_entries, &[Value::Text(&array(entries))]).await?;
         }
         Ok(())
     }
