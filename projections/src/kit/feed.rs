@@ -101,7 +101,8 @@ impl ScriptedFeed {
 
     /// The token of its last event.
     pub fn token(&self) -> ConsistencyToken {
-        self.token_at(self.lock().len())
+        let last = self.lock().len();
+        self.token_at(last)
     }
 
     /// The token of the event at `position`.
