@@ -5,6 +5,7 @@ mod checks;
 mod sagas;
 mod story;
 mod views;
+mod why;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,6 +34,7 @@ pub use checks::{Check, Verdict, of_log as check_log};
 pub use sagas::{Decided, RunningSaga, SagaList, SagaRow};
 pub use story::{Asked, SagaShown, Told, Waiting};
 pub use views::{EventView, ProjectionView, RebuildView, SourceView, StreamEvents};
+pub use why::{CauseView, WhyView};
 
 /// The most events that one answer of `stream show` carries.
 const STREAM_EVENTS_MAX: usize = 1_000;
@@ -75,6 +77,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/admin/projections", get(projections))
         .route("/admin/projections/{name}/rebuild", get(rebuild_progress).post(rebuild))
         .route("/admin/projections/{name}/verify", post(verify))
+        .route("/admin/projections/{name}/rows/{key}/why", get(why::why))
         .route("/admin/streams/{service}/{id}", get(stream))
         .route("/admin/doctor", get(doctor))
         .merge(sagas::router())

@@ -118,6 +118,14 @@ pub enum ProjectionVerb {
         #[command(flatten)]
         target: Target,
     },
+    /// Tell why a row is as it is: the events that were folded into it, and the commands that they came from
+    Why {
+        name: String,
+        /// The row's key; of a roll-up that of a group, its columns joined by commas, or the first of them
+        key: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Fold a projection from the first event and compare the rows with the live ones
     Verify {
         name: String,

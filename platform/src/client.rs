@@ -18,6 +18,13 @@ pub struct Client {
     http: reqwest::Client,
 }
 
+/// The path of these segments, whatever is in them.
+pub fn path(segments: &[&str]) -> String {
+    let mut url = reqwest::Url::parse("http://host").expect("a constant");
+    url.path_segments_mut().expect("http has a path").pop_if_empty().extend(segments);
+    url.path().to_owned()
+}
+
 /// The longest that one answer may take; long work is polled.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 

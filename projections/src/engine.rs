@@ -8,11 +8,13 @@
 //! - [`rebuild`]: the next generation beside the live one, and the swap.
 //! - [`projector`]: all of it, started and stopped.
 //! - [`table_hash`]: whether two generations hold the same.
+//! - [`why`]: the events that made a row.
 //! - `statements` and `transaction`: SQL from templates, on either database.
 
 mod batch;
 mod fan_out;
 mod groups;
+mod observed;
 pub mod projector;
 pub mod query_database;
 pub mod rebuild;
@@ -21,6 +23,7 @@ mod statements;
 pub mod store;
 pub mod table_hash;
 mod transaction;
+pub mod why;
 
 use thiserror::Error;
 

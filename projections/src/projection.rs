@@ -43,6 +43,12 @@ pub trait Fold: Send + Sync + 'static {
     ///
     /// An error is for an event that can never be folded (its stream is parked), and holds no personal data.
     fn fold(state: Option<Self::State>, event: Self::Event, recorded: &RecordedEvent) -> Result<Self::State, String>;
+
+    /// Whether what the state was before this event is to be forgotten, in the history too: somebody was erased.
+    fn erases(event: &Self::Event) -> bool {
+        let _ = event;
+        false
+    }
 }
 
 /// The state so far, of what cannot be without one.

@@ -44,6 +44,16 @@ impl Fold for CustomerFold {
         };
         Ok(customer)
     }
+
+    fn erases(event: &UserEvent) -> bool {
+        match event {
+            UserEvent::UserErased(_) => true,
+            UserEvent::UserRegistered(_)
+            | UserEvent::UserRenamed(_)
+            | UserEvent::EmailChanged(_)
+            | UserEvent::AddressChanged(_) => false,
+        }
+    }
 }
 
 /// The product as the catalog knows it.

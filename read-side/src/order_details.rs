@@ -5,6 +5,7 @@
 //! product name and price stay what they were when the order was placed; the customer's name and e-mail address follow
 //! the user.
 
+mod as_of;
 pub mod payment;
 mod queries;
 pub mod reservation;

@@ -116,6 +116,10 @@ impl ReadSide {
         &self.inner.database
     }
 
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.inner.database, Database::Postgres(_))
+    }
+
     /// Reads `rows` from a snapshot of `template` that satisfies `consistency`, waiting for one if need be.
     ///
     /// Safe to cancel: nothing is begun that would have to be ended.

@@ -189,6 +189,10 @@ impl Template {
         format!("{}_g{generation}_entries", self.name)
     }
 
+    pub fn history_table(&self, generation: i64) -> String {
+        format!("{}_g{generation}_history", self.name)
+    }
+
     /// SQLite's full-text index over [`Self::search`]; PostgreSQL has an index of its own kind under this name.
     pub fn search_table(&self, generation: i64) -> String {
         format!("{}_g{generation}_search", self.name)

@@ -1,6 +1,7 @@
 //! `tributary projection ls|rebuild|verify`; the other verbs have files of their own.
 
 mod status;
+mod why;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -24,6 +25,7 @@ pub async fn run(args: ProjectionArgs, output: Output) -> Result<ExitCode> {
         ProjectionVerb::Status { name, watching, target } => {
             status::run(&Client::new(&target)?, name, &watching, output).await
         }
+        ProjectionVerb::Why { name, key, target } => why::run(&Client::new(&target)?, &name, &key, output).await,
         ProjectionVerb::Rebuild { name, no_wait, target } => {
             replay(&Client::new(&target)?, &name, "rebuild", no_wait, output).await
         }

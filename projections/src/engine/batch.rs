@@ -6,7 +6,7 @@ use event_store::follower::{ApplyError, PoisonEvent, Reject, Step};
 use events::envelope::RecordedEvent;
 use serde::Serialize;
 
-use super::groups::Contribution;
+use super::{groups::Contribution, store::history::Place};
 use crate::projection::{Decoded, Facets, Link, Projection, References, State};
 
 /// The events of a step by the state they go to; keys in order, so that two writers lock rows in one order.
@@ -17,6 +17,8 @@ pub(crate) struct Routed<'e> {
     pub references: Vec<ByKey<'e>>,
     /// What they add to the list, as JSON objects by column.
     pub entries: Vec<String>,
+    /// Under which keys.
+    pub listed: BTreeSet<String>,
 }
 
 /// Events of one state, by its key, in their order.
@@ -29,6 +31,7 @@ impl<'e> Routed<'e> {
             facets: projection.facets.iter().map(|_| ByKey::new()).collect(),
             references: projection.references.iter().map(|_| ByKey::new()).collect(),
             entries: Vec::new(),
+            listed: BTreeSet::new(),
         }
     }
 
@@ -62,6 +65,7 @@ impl<'e> Routed<'e> {
         if let Some(listing) = projection.listings.of(source) {
             for ((key, entry), part) in listing.entries(event)?.iter().zip(0..) {
                 self.entries.push(entry_row(projection.template.key, key, source, event, part, entry));
+                self.listed.insert(key.clone());
             }
         }
         Ok(())
@@ -107,8 +111,8 @@ impl Entity {
         (after.difference(&self.links_before), self.links_before.difference(after))
     }
 
-    /// The row as a JSON object by column.
-    pub fn row(&self, projection: &Projection, key: &str, references: &References) -> String {
+    /// The row as a JSON object by column, and whether it is served.
+    pub fn row(&self, projection: &Projection, key: &str, references: &References) -> (String, bool) {
         let derived = (projection.derive)(&self.facets, references);
         let mut row = String::with_capacity(512);
         row.push('{');
@@ -123,7 +127,7 @@ impl Entity {
             push_fields(&mut row, derived);
         }
         row.push('}');
-        row
+        (row, derived.is_some())
     }
 }
 
@@ -173,18 +177,25 @@ fn push_fields(row: &mut String, object: &str) {
     }
 }
 
-/// Folds a state's events into it, one after the other. An event that cannot be folded ends it, and what it gives then is
+/// Folds a state's events into it, one after the other, and notes what becomes of it, where that is kept. An event that cannot be folded ends it, and what it gives then is
 /// of no use: with a poisoned event the transaction comes to nothing.
 pub(crate) fn fold(
     fold: &dyn crate::projection::Folding,
     mut state: Option<State>,
     events: Vec<(Decoded, &RecordedEvent)>,
     poison: &mut Vec<PoisonEvent>,
+    mut history: Option<Place<'_>>,
 ) -> Option<State> {
     for (decoded, event) in events {
+        let erases = history.is_some() && fold.erases(&decoded);
         // given away, not shared: a fold that were one of two owners would have to copy it
         match fold.fold(state.take(), decoded, event) {
-            Ok(after) => state = Some(after),
+            Ok(after) => {
+                if let Some(place) = &mut history {
+                    place.note(event, fold, &after, erases);
+                }
+                state = Some(after);
+            }
             Err(reject) => {
                 poison.push(PoisonEvent { position: event.position, reason: reject.to_string() });
                 break;

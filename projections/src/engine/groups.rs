@@ -93,6 +93,11 @@ impl GroupChanges {
         Ok(())
     }
 
+    /// The keys of the groups that change, each as a JSON array.
+    pub fn keys(&self) -> Vec<String> {
+        self.0.keys().map(json).collect()
+    }
+
     /// The groups that change, as JSON objects by column.
     pub fn rows(&self, groups: &GroupsTemplate) -> Vec<String> {
         let row = |(key, change): (&GroupKey, &Change)| {

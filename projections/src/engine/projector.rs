@@ -21,6 +21,7 @@ use super::{
     running::{Live, Running},
     store::StoreOptions,
     table_hash::{TableHash, table_hash},
+    why::{self, Why, WhyError},
 };
 use crate::projection::Projection;
 
@@ -162,6 +163,7 @@ impl ProjectorHandle {
     async fn follow(&self, projection: &Arc<Projection>, generation: i64) -> Result<Running, EngineError> {
         let options = (self.options.store.clone(), self.options.wake.clone());
         let store = self.database.store(Arc::clone(projection), generation, options.0, options.1).await?;
+        store.stays_live().await;
         Ok(Running::start(Arc::new(store), &self.feeds, self.options.follower.clone()))
     }
 
@@ -247,6 +249,14 @@ impl ProjectorHandle {
             Some(running) => Ok(Some(table_hash(&running.store).await?)),
             None => Ok(None),
         }
+    }
+
+    /// The events that made the row `key` of `name`.
+    pub async fn why(&self, name: &str, key: &str) -> Result<Why, WhyError> {
+        let entry = self.projections.get(name).ok_or_else(|| WhyError::Unknown(name.to_owned()))?;
+        let store = entry.live.running.lock().await.as_ref().map(|running| Arc::clone(&running.store));
+        let store = store.ok_or(WhyError::NotFollowed { projection: entry.projection.template.name })?;
+        why::why(&entry.projection, &store, &self.feeds, key).await
     }
 
     /// Waits until every live generation has applied its sources' heads and finished its fan-outs, or has stopped.

@@ -162,7 +162,7 @@ impl Rebuild {
         let mut live = self.live.running.lock().await;
         let compared = self.compare(&mut live, &store).await;
         let outcome = match (compared, purpose) {
-            (Ok(()), Purpose::Swap) => self.swap(live.as_ref(), generation).await,
+            (Ok(()), Purpose::Swap) => self.swap(live.as_ref(), &store).await,
             (Ok(()), Purpose::Verify) => Ok(()),
             (Err(error), _) => Err(error),
         };
@@ -272,12 +272,14 @@ impl Rebuild {
         Ok(acquired.vector)
     }
 
-    async fn swap(&self, live: Option<&Running>, generation: i64) -> Result<(), RebuildError> {
+    async fn swap(&self, live: Option<&Running>, built: &GenerationStore) -> Result<(), RebuildError> {
+        let generation = built.generation();
         let template = self.projection.template;
         let from = match live {
             Some(running) => Some(running.store.generation()),
             None => self.database.live(template).await?.map(|live| live.generation),
         };
+        built.go_live().await?;
         failpoint!("projection.before_swap", RebuildError::Failpoint("projection.before_swap"));
         self.database.swap(template, from, generation).await?;
         failpoint!("projection.after_swap", RebuildError::Failpoint("projection.after_swap"));

@@ -1,4 +1,4 @@
-//! One generation being followed into: a follower, and the task that advances its fan-outs when no events come.
+//! One generation being followed into: a follower, and the tasks beside it that advance fan-outs and note how far the sources are.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::store::GenerationStore;
+use super::{observed::note_heads, store::GenerationStore};
 
 /// What is followed into now, for whoever replaces it and for whoever looks at it meanwhile.
 #[derive(Default)]
@@ -42,7 +42,8 @@ const FAN_OUT_RETRY: Duration = Duration::from_millis(500);
 pub(crate) struct Running {
     pub store: Arc<GenerationStore>,
     pub follower: FollowerHandle,
-    fan_outs: Option<JoinHandle<()>>,
+    /// What goes on beside the follower.
+    beside: Vec<JoinHandle<()>>,
     cancel: CancellationToken,
 }
 
@@ -53,17 +54,20 @@ impl Running {
         let name = store.projection().template.table(store.generation());
         let follower = Follower::start(name, feeds, Arc::clone(&store) as Arc<dyn FollowerStore>, options);
         let cancel = CancellationToken::new();
-        let fan_outs = tokio::spawn(advance_fan_outs(Arc::clone(&store), cancel.clone()));
-        Self { store, follower, fan_outs: Some(fan_outs), cancel }
+        let beside = vec![
+            tokio::spawn(advance_fan_outs(Arc::clone(&store), cancel.clone())),
+            tokio::spawn(note_heads(Arc::clone(&store), follower.watch(), cancel.clone())),
+        ];
+        Self { store, follower, beside, cancel }
     }
 
     /// Stops both, after what they are at.
     pub async fn stop(&mut self, deadline: Duration) -> StopReason {
         self.cancel.cancel();
         let reason = self.follower.shutdown(deadline).await;
-        if let Some(fan_outs) = self.fan_outs.take() {
+        for task in self.beside.drain(..) {
             // it ends with the transaction it is in
-            let _ = fan_outs.await;
+            let _ = task.await;
         }
         reason
     }

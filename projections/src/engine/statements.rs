@@ -1,15 +1,17 @@
 //! The statements of one generation, made once from its template. A batch is one JSON parameter, so their number and
 //! their text do not depend on its size.
 
+mod changes;
 mod dialect;
+mod history;
 mod tables;
 
 use std::sync::Arc;
 
 use read_side::template::{Amount, Column, Combine, Kind, Template, column};
 
-use self::dialect::Dialect;
 pub(crate) use self::tables::{Part, Table, tables};
+use self::{changes::ChangesStatements, dialect::Dialect};
 
 /// Everything that is sent for a generation. Parameters are listed at each. What is about a table that the template does
 /// not have is empty, and never sent.
@@ -68,6 +70,15 @@ pub(crate) struct Statements {
     pub insert_parked_streams: Arc<str>,
     /// `$1` JSON array of {source, position, aggregate_type, aggregate_id}.
     pub insert_parked_events: Arc<str>,
+    /// `$1` JSON array of states by column.
+    pub upsert_history: Arc<str>,
+    /// `$1` JSON array of {key, part, position}: what a part was before is forgotten.
+    pub forget_history: Arc<str>,
+    /// `$1` JSON array of {key, part}, `$2` limit -> part, key, position; in order of time.
+    pub history_places: Arc<str>,
+    pub changes: ChangesStatements,
+    /// `$1` JSON array of {source, head_position, observed_at_us, waiting_since_us}.
+    pub note_observed: Arc<str>,
     /// Each table as lines in key order, for a hash.
     pub dump: Vec<Arc<str>>,
 }
@@ -110,6 +121,13 @@ impl Statements {
             ("position", Kind::Integer),
             ("aggregate_type", Kind::Text),
             ("aggregate_id", Kind::Text),
+        ]
+        .map(named);
+        let observed = [
+            ("source", Kind::Text),
+            ("head_position", Kind::Integer),
+            ("observed_at_us", Kind::Integer),
+            ("waiting_since_us", Kind::Integer),
         ]
         .map(named);
         let cursors =
@@ -210,6 +228,20 @@ impl Statements {
                  select {own}, source, position, aggregate_type, aggregate_id from {given} where true \
                  on conflict do nothing",
                 given = dialect.given("$1", &parked_event),
+            )),
+            upsert_history: on(Part::History, &|table| dialect.upsert(table)),
+            forget_history: on(Part::History, &|table| dialect.forget_history(table)),
+            history_places: on(Part::History, &|table| dialect.history_places(table)),
+            changes: ChangesStatements::new(&this, &own, dialect),
+            // what is newer than what is there: several processes may have looked
+            note_observed: text(format!(
+                "insert into observed_heads \
+                    (read_model, generation, source, head_position, observed_at_us, waiting_since_us) \
+                 select {own}, source, head_position, observed_at_us, waiting_since_us from {given} where true \
+                 on conflict (read_model, generation, source) do update set head_position = excluded.head_position, \
+                    observed_at_us = excluded.observed_at_us, waiting_since_us = excluded.waiting_since_us \
+                 where observed_heads.observed_at_us <= excluded.observed_at_us",
+                given = dialect.given("$1", &observed),
             )),
             dump: texts(dialect.dump(&tables)),
             tables,

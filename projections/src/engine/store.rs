@@ -3,6 +3,8 @@
 //! A batch is one transaction: load what its events touch, fold in memory, write back, move the checkpoint. Each of
 //! these is one statement per table, so the number of round trips does not depend on the size of the batch.
 
+mod changes;
+pub(crate) mod history;
 mod rows;
 
 use std::sync::Arc;
@@ -14,11 +16,12 @@ use event_store::{
     follower::{Acquired, ApplyError, Checkpoint, FollowerStore, ParkedStream, Step, StoreError, Vector},
 };
 use events::envelope::{Name, StreamId};
-use read_side::Wake;
+use read_side::{Wake, template::Template};
 use serde::Serialize;
 use tokio::sync::{Mutex, Notify};
 use uuid::Uuid;
 
+use self::history::Noted;
 use super::{
     batch::{self, Routed, json},
     fan_out::{self, FanOut},
@@ -72,6 +75,10 @@ struct Writing {
     fence: u64,
     /// As they are in the database; `None` = to be read first.
     fan_outs: Option<Vec<FanOut>>,
+    /// It is the live generation.
+    tells_changes: bool,
+    /// When old changes were last swept away.
+    swept_at_us: i64,
 }
 
 /// What becomes of a transaction in which everything went well.
@@ -83,7 +90,7 @@ enum End {
 }
 
 /// Why a transaction did not come to be.
-enum Refused {
+pub(super) enum Refused {
     Database(sqlx::Error),
     Apply(ApplyError),
 }
@@ -268,7 +275,7 @@ impl GenerationStore {
         // until it is known how this ends, what is in memory may not be what is in the database
         let known = writing.fan_outs.take();
         let mut transaction = self.pool.begin().await?;
-        match self.fill(&mut transaction, known, fence, step, routed).await {
+        match self.fill(&mut transaction, (&mut *writing, known), fence, step, routed).await {
             Ok(_) if end == End::TakeBack => {
                 transaction.rollback().await;
                 Ok(())
@@ -296,7 +303,7 @@ impl GenerationStore {
     async fn fill(
         &self,
         transaction: &mut Transaction,
-        known: Option<Vec<FanOut>>,
+        (writing, known): (&mut Writing, Option<Vec<FanOut>>),
         fence: u64,
         step: Option<&Step<'_>>,
         routed: Routed<'_>,
@@ -306,25 +313,35 @@ impl GenerationStore {
             Some(known) => known,
             None => self.load_fan_outs(transaction).await?,
         };
+        let mut noted = Noted::of(self.projection.template);
         let mut poison = Vec::new();
         let mut references = References::default();
         let mut changed = Vec::new();
         for (place, by_key) in routed.references.into_iter().enumerate() {
             if !by_key.is_empty() {
-                changed.extend(self.fold_reference(transaction, place, by_key, &mut references, &mut poison).await?);
+                let into = (&mut references, &mut noted, &mut poison);
+                changed.extend(self.fold_reference(transaction, place, by_key, into).await?);
             }
         }
         let cursors = fan_out::merge(&stored, changed);
         let advanced = self.find_fan_out(transaction, cursors).await?;
-        let entities = self.fold_rows(transaction, routed.facets, &advanced.keys, &mut poison).await?;
+        let entities = self.fold_rows(transaction, routed.facets, &advanced.keys, (&mut noted, &mut poison)).await?;
         if !poison.is_empty() {
             poison.sort_by_key(|event| event.position);
             return Err(Refused::Apply(ApplyError::Poison(poison)));
         }
         self.load_missing_references(transaction, &entities, &mut references).await?;
-        self.write_rows(transaction, &entities, &references).await?;
-        self.write_groups(transaction, &entities).await?;
+        let served = self.write_rows(transaction, &entities, &references).await?;
+        let groups = self.write_groups(transaction, &entities).await?;
         self.write_entries(transaction, &routed.entries).await?;
+        self.write_history(transaction, noted).await?;
+        let Template { groups: rolled_up, entries: list, .. } = self.projection.template;
+        let told = match (rolled_up, list) {
+            (Some(_), _) => groups,
+            (None, Some(_)) => routed.listed.into_iter().collect(),
+            (None, None) => served,
+        };
+        self.write_changes(transaction, writing, &told).await?;
         self.write_fan_outs(transaction, &stored, &advanced).await?;
         if let Some(step) = step {
             self.write_anchors(transaction, step).await?;
@@ -455,7 +472,7 @@ impl Texted {
     }
 }
 
-fn vector(rows: &[Texts]) -> Result<Vector, Refused> {
+pub(super) fn vector(rows: &[Texts]) -> Result<Vector, Refused> {
     let checkpoint = |row: &Texts| -> Option<(Name, Checkpoint)> {
         let epoch = text(row, 1).map_or(Ok(Uuid::nil()), |epoch| epoch.parse()).ok()?;
         let event_id = text(row, 3).map(|id| id.parse()).transpose().ok()?;
@@ -464,7 +481,7 @@ fn vector(rows: &[Texts]) -> Result<Vector, Refused> {
     rows.iter().map(|row| checkpoint(row).ok_or_else(|| unreadable("checkpoints"))).collect()
 }
 
-fn parked_stream(row: &Texts) -> Result<ParkedStream, Refused> {
+pub(super) fn parked_stream(row: &Texts) -> Result<ParkedStream, Refused> {
     let parked = || {
         Some(ParkedStream {
             source: text(row, 0)?.into(),
@@ -477,11 +494,11 @@ fn parked_stream(row: &Texts) -> Result<ParkedStream, Refused> {
     parked().ok_or_else(|| unreadable("parked_streams"))
 }
 
-fn text(row: &Texts, place: usize) -> Option<String> {
+pub(super) fn text(row: &Texts, place: usize) -> Option<String> {
     row.get(place)?.clone()
 }
 
-fn number(row: &Texts, place: usize) -> Option<i64> {
+pub(super) fn number(row: &Texts, place: usize) -> Option<i64> {
     row.get(place)?.as_deref()?.parse().ok()
 }
 
@@ -494,6 +511,6 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).expect("positions and fences are below 2^63")
 }
 
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).expect("positions and fences are not negative")
 }

@@ -15,6 +15,8 @@ pub(crate) trait Folding: Send + Sync {
     fn source(&self) -> &'static str;
     fn route(&self, event: &RecordedEvent) -> Result<Option<(String, Decoded)>, Reject>;
     fn fold(&self, state: Option<State>, event: Decoded, recorded: &RecordedEvent) -> Result<State, Reject>;
+    /// Whether what the state was before is to be forgotten.
+    fn erases(&self, event: &Decoded) -> bool;
     fn read(&self, json: &str) -> Result<State, serde_json::Error>;
     fn write(&self, state: &State) -> String;
     /// Every event version that it can be given.
@@ -45,6 +47,10 @@ impl<F: Fold> Folding for Typed<F> {
         });
         let event = event.downcast().expect("the event that this fold decoded");
         F::fold(state, *event, recorded).map(|state| Arc::new(state) as State).map_err(Reject::Poison)
+    }
+
+    fn erases(&self, event: &Decoded) -> bool {
+        F::erases(event.downcast_ref().expect("the event that this fold decoded"))
     }
 
     fn read(&self, json: &str) -> Result<State, serde_json::Error> {

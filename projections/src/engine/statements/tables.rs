@@ -2,7 +2,10 @@
 
 use read_side::template::{Amount, Column, Kind, Template, column};
 
-use super::dialect::{Dialect, names};
+use super::{
+    dialect::{Dialect, names},
+    history,
+};
 
 /// One table of a generation.
 #[derive(Debug, Clone)]
@@ -23,6 +26,7 @@ pub(crate) enum Part {
     Links,
     Groups,
     Entries,
+    History,
 }
 
 /// Every table of a generation, in the order in which they are made, hashed and compared.
@@ -59,6 +63,9 @@ pub(crate) fn tables(template: &Template, generation: i64) -> Vec<Table> {
         columns.extend_from_slice(entries.columns);
         tables.push(Table { part: Part::Entries, name: template.entries_table(generation), columns, key });
     }
+    if template.history {
+        tables.push(history::table(template.history_table(generation)));
+    }
     tables
 }
 
@@ -79,7 +86,7 @@ impl Table {
         self.is_key(column)
             || match self.part {
                 Part::Rows => column.name == Template::SERVED,
-                Part::Groups => true,
+                Part::Groups | Part::History => true,
                 Part::Reference(_) | Part::Links | Part::Entries => false,
             }
     }
@@ -87,7 +94,7 @@ impl Table {
     /// Small rows that are looked for by stretches of their key lie in its order. SQLite only.
     fn lies_in_key_order(&self) -> bool {
         match self.part {
-            Part::Rows | Part::Reference(_) => false,
+            Part::Rows | Part::Reference(_) | Part::History => false,
             Part::Links | Part::Groups | Part::Entries => true,
         }
     }
@@ -190,7 +197,16 @@ impl Dialect {
     /// Removes the tables and what is known of the generation.
     pub fn drop(self, template: &Template, tables: &[Table], generation: i64) -> Vec<String> {
         let tables = tables.iter().map(|table| format!("drop table if exists {}", table.name));
-        let of = ["fences", "checkpoints", "applied_anchors", "fan_outs", "parked_streams", "parked_events"];
+        let of = [
+            "fences",
+            "checkpoints",
+            "applied_anchors",
+            "fan_outs",
+            "parked_streams",
+            "parked_events",
+            "changes",
+            "observed_heads",
+        ];
         let rows = of.into_iter().map(|table| {
             format!("delete from {table} where read_model = '{}' and generation = {generation}", template.name)
         });

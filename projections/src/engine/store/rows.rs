@@ -12,7 +12,9 @@ use super::{
         groups::{Contribution, GroupChanges},
         transaction::{Texts, Transaction, Value},
     },
-    GenerationStore, Refused, number, signed, text, unreadable,
+    GenerationStore, Refused,
+    history::{Noted, Place},
+    number, signed, text, unreadable,
 };
 use crate::projection::{Facets, Folding, Link, References, State};
 
@@ -26,8 +28,7 @@ impl GenerationStore {
         transaction: &mut Transaction,
         place: usize,
         by_key: ByKey<'_>,
-        references: &mut References,
-        poison: &mut Vec<PoisonEvent>,
+        (references, noted, poison): (&mut References, &mut Option<Noted>, &mut Vec<PoisonEvent>),
     ) -> Result<Vec<FanOut>, Refused> {
         let template = &self.projection.template.references[place];
         let fold = &*self.projection.references[place];
@@ -44,7 +45,8 @@ impl GenerationStore {
             let position = events.first().map_or(0, |(_, event)| signed(event.position));
             let old = before.remove(&key);
             let old_text = old.as_ref().map(|state| fold.write(state));
-            let Some(new) = batch::fold(fold, old, events, poison) else { continue };
+            let history = noted.as_mut().map(|noted| Place { noted, part: template.name, key: &key });
+            let Some(new) = batch::fold(fold, old, events, poison, history) else { continue };
             let new_text = fold.write(&new);
             if old_text.as_ref() != Some(&new_text) {
                 rows.push(batch::reference_row(template.key, &key, &new_text));
@@ -116,7 +118,7 @@ impl GenerationStore {
         transaction: &mut Transaction,
         facets: Vec<ByKey<'_>>,
         fanned_out: &[String],
-        poison: &mut Vec<PoisonEvent>,
+        (noted, poison): (&mut Option<Noted>, &mut Vec<PoisonEvent>),
     ) -> Result<BTreeMap<String, Entity>, Refused> {
         let mut keys: BTreeSet<&String> = fanned_out.iter().collect();
         keys.extend(facets.iter().flat_map(|by_key| by_key.keys()));
@@ -137,11 +139,13 @@ impl GenerationStore {
         for (place, by_key) in facets.into_iter().enumerate() {
             let fold = &*self.projection.facets[place];
             for (key, events) in by_key {
+                let part = self.projection.template.facets[place];
+                let history = noted.as_mut().map(|noted| Place { noted, part, key: &key });
                 let entity = entities
-                    .entry(key)
+                    .entry(key.clone())
                     .or_insert_with(|| Entity::new(&self.projection, Facets(vec![None; self.projection.facets.len()])));
                 let state = entity.facets.0[place].take();
-                entity.facets.0[place] = batch::fold(fold, state, events, poison);
+                entity.facets.0[place] = batch::fold(fold, state, events, poison, history);
                 entity.folded(&self.projection);
             }
         }
@@ -176,21 +180,27 @@ impl GenerationStore {
         Ok(())
     }
 
+    /// Writes them, and says which of them are served.
     pub(super) async fn write_rows(
         &self,
         transaction: &mut Transaction,
         entities: &BTreeMap<String, Entity>,
         references: &References,
-    ) -> Result<(), Refused> {
+    ) -> Result<Vec<String>, Refused> {
         #[derive(Serialize)]
         struct LinkRow<'l> {
             reference: &'l str,
             foreign_key: &'l str,
             entity_key: &'l str,
         }
-        let (mut rows, mut added, mut removed) = (Vec::with_capacity(entities.len()), Vec::new(), Vec::new());
+        let (mut rows, mut served) = (Vec::with_capacity(entities.len()), Vec::with_capacity(entities.len()));
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
         for (entity_key, entity) in entities {
-            rows.push(entity.row(&self.projection, entity_key, references));
+            let (row, is_served) = entity.row(&self.projection, entity_key, references);
+            rows.push(row);
+            if is_served {
+                served.push(entity_key.clone());
+            }
             let (more, less) = entity.link_changes();
             let row =
                 |link: &Link| json(&LinkRow { reference: link.reference, foreign_key: &link.foreign_key, entity_key });
@@ -206,16 +216,16 @@ impl GenerationStore {
                 transaction.execute(statement, &[Value::Text(&array(&rows))]).await?;
             }
         }
-        Ok(())
+        Ok(served)
     }
 
-    /// Changes the groups by what these rows contribute more or less than before.
+    /// Changes the groups by what these rows contribute more or less than before, and says which.
     pub(super) async fn write_groups(
         &self,
         transaction: &mut Transaction,
         entities: &BTreeMap<String, Entity>,
-    ) -> Result<(), Refused> {
-        let Some(groups) = &self.projection.template.groups else { return Ok(()) };
+    ) -> Result<Vec<String>, Refused> {
+        let Some(groups) = &self.projection.template.groups else { return Ok(Vec::new()) };
         let mut changes = GroupChanges::default();
         for (key, entity) in entities.iter().filter(|(_, entity)| entity.is_folded()) {
             let contributes = Contribution::of(&self.projection, &entity.facets);
@@ -233,7 +243,7 @@ impl GenerationStore {
                 transaction.execute(statement, &[Value::Text(&array(&rows))]).await?;
             }
         }
-        Ok(())
+        Ok(changes.keys())
     }
 
     pub(super) async fn write_entries(&self, transaction: &mut Transaction, entries: &[String]) -> Result<(), Refused> {

@@ -1,0 +1,197 @@
+//! The history of `order_details`: what is told as of a time is what a fold of the events recorded until then gives, and
+//! what was erased is in none of it.
+//!
+//! A failure prints its seed; `SEED=<n> cargo test -p projections --test history` repeats it.
+
+mod common;
+
+use chrono::{DateTime, Utc};
+use common::{
+    BOTH, Feeds, Hand, Kind, Place, Random, added, cancelled, email_changed, erased, order, placed, product_renamed,
+    registered, renamed, small, time, user,
+};
+use events::users::SOURCE as USERS;
+use projections::{engine::store::StoreOptions, kit::seeds};
+use read_side::{Consistency, order_details::OrderDetails};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
+
+/// What `feeds` serve today of what was recorded until `as_of`: nothing personal of who was erased since.
+fn until(feeds: &Feeds, as_of: DateTime<Utc>) -> Feeds {
+    let gone: Vec<String> = feeds
+        .users
+        .events()
+        .iter()
+        .filter(|event| &*event.event_type == "UserErased")
+        .map(|event| event.stream.aggregate_id.to_string())
+        .collect();
+    let then = Feeds::default();
+    for (now, then) in feeds.scripted().into_iter().zip(then.scripted()) {
+        for event in now.events().into_iter().filter(|event| event.recorded_at <= as_of) {
+            let mut payload: Value = serde_json::from_str(&event.payload).unwrap();
+            for member in payload.as_object_mut().unwrap().values_mut() {
+                if member["personal_of"].as_str().is_some_and(|of| gone.iter().any(|gone| gone == of)) {
+                    member["value"] = Value::Null;
+                }
+            }
+            let id = &event.stream.aggregate_id;
+            let (kind, version) = (&*event.event_type, &*event.event_version);
+            then.push_raw(&event.stream.aggregate_type, id, kind, version, payload.to_string());
+        }
+    }
+    then
+}
+
+async fn as_of(hand: &Hand, n: u64, time: DateTime<Utc>) -> Option<OrderDetails> {
+    hand.read.order_as_of(order(n), time, &Consistency::any()).await.unwrap()
+}
+
+/// The last event of any source.
+fn last(feeds: &Feeds) -> u64 {
+    feeds.scripted().into_iter().map(|feed| feed.head().position).max().unwrap()
+}
+
+const ORDERS: u64 = 12;
+
+async fn as_of_is_a_fold_until_then(kind: Kind, count: u64) {
+    for seed in seeds(count) {
+        let mut random = Random(seed);
+        let feeds = Feeds::default();
+        feeds.history(&mut random, ORDERS);
+        let mut hand = Place::new(kind).await.hand(small()).await;
+        // in steps of their own and between each other, so that every batch has a share in it
+        while feeds.scripted().iter().any(|feed| hand.behind(feed) > 0) {
+            let all = feeds.scripted();
+            let feed = all[random.below(all.len() as u64) as usize];
+            hand.step(feed, 1 + random.below(7) as usize).await.unwrap();
+        }
+        hand.finish(&feeds).await;
+        let end = last(&feeds);
+        for seconds in [0, end, end + 1].into_iter().chain((0..3).map(|_| random.below(end))) {
+            let at = time(seconds as i64);
+            let mut then = Place::new(Kind::Sqlite).await.hand(StoreOptions::default()).await;
+            then.finish(&until(&feeds, at)).await;
+            for n in 1..=ORDERS {
+                let (told, folded) = (as_of(&hand, n, at).await, then.order(n).await);
+                assert_eq!(told, folded, "order {n} as of {at}, seed {seed} on {kind:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn as_of_a_time_is_a_fold_of_what_was_recorded_until_then_on_sqlite() {
+    as_of_is_a_fold_until_then(Kind::Sqlite, 6).await;
+}
+
+#[tokio::test]
+async fn as_of_a_time_is_a_fold_of_what_was_recorded_until_then_on_postgres() {
+    as_of_is_a_fold_until_then(Kind::Postgres, 2).await;
+}
+
+#[tokio::test]
+async fn an_order_is_told_as_it_was() {
+    for kind in BOTH {
+        let feeds = Feeds::default();
+        feeds.user(registered(1, "Ada"));
+        feeds.user(renamed(1, "Grace"));
+        feeds.product(added(1, "Tea"));
+        for _ in 0..3 {
+            feeds.product(product_renamed(1, "Coffee"));
+        }
+        feeds.order(placed(2, 1, &[1]));
+        feeds.order(placed(1, 1, &[1]));
+        feeds.order(cancelled(1));
+        let mut hand = Place::new(kind).await.hand(StoreOptions::default()).await;
+        hand.finish(&feeds).await;
+        assert_eq!(as_of(&hand, 1, time(1)).await, None, "{kind:?}: the second event of its log begins it");
+        assert_eq!(as_of(&hand, 9, time(9)).await, None, "{kind:?}: there is no such order");
+        let then = as_of(&hand, 1, time(2)).await.unwrap();
+        assert_eq!((then.status.as_str(), then.customer_name.as_deref()), ("PENDING", Some("Grace")));
+        let then = as_of(&hand, 2, time(1)).await.unwrap();
+        assert_eq!(then.customer_name.as_deref(), Some("Ada"), "recorded at the same second");
+        assert_eq!(then.lines[0].product.as_ref().unwrap().name, "Tea");
+        assert_eq!(as_of(&hand, 1, time(3)).await, hand.order(1).await, "{kind:?}: now is as of the end");
+    }
+}
+
+#[tokio::test]
+async fn who_was_erased_has_no_name_at_any_time() {
+    for kind in BOTH {
+        for batch in [1, 100] {
+            let feeds = Feeds::default();
+            feeds.user(registered(1, "Canary"));
+            feeds.user(registered(2, "Grace"));
+            feeds.user(renamed(1, "Canary bird"));
+            feeds.user(email_changed(1, "canary@example.org"));
+            feeds.order(placed(1, 1, &[1]));
+            feeds.order(placed(2, 2, &[1]));
+            let place = Place::new(kind).await;
+            let mut hand = place.hand(StoreOptions::default()).await;
+            if batch == 1 {
+                hand.finish(&feeds).await;
+                let then = as_of(&hand, 1, time(1)).await.unwrap();
+                assert_eq!(then.customer_name.as_deref(), Some("Canary"), "nobody is erased yet");
+                assert_eq!(history(&place, kind, &user(1).to_string()).await.len(), 3);
+            }
+            feeds.user(erased(1));
+            while hand.behind(&feeds.users) > 0 {
+                hand.step(&feeds.users, batch).await.unwrap();
+            }
+            hand.finish(&feeds).await;
+            for seconds in 1..=6 {
+                let then = as_of(&hand, 1, time(seconds)).await.unwrap();
+                assert_eq!((then.customer_name, then.customer_email), (None, None), "{kind:?} as of {seconds}");
+            }
+            let kept = history(&place, kind, &user(1).to_string()).await;
+            assert_eq!(kept.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [5], "{kind:?}");
+            assert!(kept.iter().all(|(_, state)| !state.contains("anary")), "{kind:?}: {kept:?}");
+            let other = as_of(&hand, 2, time(3)).await.unwrap();
+            assert_eq!(other.customer_name.as_deref(), Some("Grace"), "{kind:?}: nobody else is touched");
+        }
+    }
+}
+
+/// Positions and states of a key, in order.
+async fn history(place: &Place, kind: Kind, key: &str) -> Vec<(i64, String)> {
+    let select = "select position, state from order_details_g1_history where key = $1 order by part, position";
+    macro_rules! all {
+        ($pool:expr) => {{
+            let pool = $pool;
+            let rows = sqlx::query(select).bind(key).fetch_all(&pool).await.unwrap();
+            pool.close().await;
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+        }};
+    }
+    match kind {
+        Kind::Sqlite => all!(SqlitePool::connect(&file(place)).await.unwrap()),
+        Kind::Postgres => all!(PgPool::connect(place.url()).await.unwrap()),
+    }
+}
+
+fn file(place: &Place) -> String {
+    format!("sqlite:{}", place.directory().join("query/order_details.g1.db").display())
+}
+
+#[tokio::test]
+async fn a_generation_with_another_history_has_another_hash() {
+    for kind in BOTH {
+        let feeds = Feeds::default();
+        feeds.user(registered(1, "Ada"));
+        feeds.user(renamed(1, "Grace"));
+        let place = Place::new(kind).await;
+        let mut hand = place.hand(StoreOptions::default()).await;
+        hand.finish(&feeds).await;
+        let before = hand.hash().await;
+        let change = AssertSqlSafe("delete from order_details_g1_history where position = 1");
+        match kind {
+            Kind::Sqlite => {
+                sqlx::query(change).execute(&SqlitePool::connect(&file(&place)).await.unwrap()).await.unwrap();
+            }
+            Kind::Postgres => {
+                sqlx::query(change).execute(&PgPool::connect(place.url()).await.unwrap()).await.unwrap();
+            }
+        }
+        assert_ne!(hand.hash().await, before, "{kind:?}: {USERS} has said something that is in no history");
+    }
+}
