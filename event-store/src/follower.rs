@@ -2,10 +2,11 @@
 //!
 //! A follower reads the feeds of its sources and hands their events, source by source and in order, to a
 //! [`FollowerStore`], which applies them and moves the source's checkpoint in one transaction of its own. So each event
-//! takes effect once, whatever crashes, and of two followers on one store only the younger writes.
+//! takes effect once, whatever crashes, and of two followers on one store only the younger writes. With a lease
+//! ([`FollowerOptions::lease`]) the older one stands by, and takes over again when the younger one has fallen silent.
 //!
 //! Reading order: [`checkpoint`] (where it is), [`store`] (the port to implement), [`options`] (bounds), [`status`]
-//! (what it says of itself), [`memory`] (a store to copy from), then the machine: `queue`, `reader`, `applier`.
+//! (what it says of itself), [`memory`] (a store to copy from), then the machine: `queue`, `reader`, `applier`, `tenure`.
 
 pub mod checkpoint;
 pub mod memory;
@@ -18,6 +19,7 @@ mod handle;
 mod queue;
 mod reader;
 mod shared;
+mod tenure;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -28,7 +30,7 @@ pub use checkpoint::{Checkpoint, Coverage, Vector};
 pub use handle::{FollowerHandle, TokenWaitError, WaitError};
 pub use options::{Backoff, FollowerOptions, StartAt};
 pub use status::{Counters, HaltReason, SourceState, SourceStatus, Status, StopReason};
-pub use store::{Acquired, ApplyError, FollowerStore, ParkedStream, PoisonEvent, Reject, Step, StoreError};
+pub use store::{Acquired, ApplyError, FollowerStore, ParkedStream, PoisonEvent, Pulse, Reject, Step, StoreError};
 
 use self::{
     applier::{Applier, Source},
@@ -63,6 +65,7 @@ impl Follower {
             follower: name.clone(),
             vector: Vector::new(),
             fence: None,
+            standing_by: false,
             sources,
             parked: Arc::default(),
             store_failure: None,

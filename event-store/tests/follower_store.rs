@@ -39,3 +39,4 @@ impl StoreHarness for Memory {
 
 testkit::follower_store_contract!(Memory(ledger()));
 testkit::follower_store_parking_contract!(Memory(ledger()));
+testkit::follower_store_lease_contract!(Memory(ledger()));

@@ -12,6 +12,7 @@ use super::{
     queue::{ReadAhead, Taken},
     status::{HaltReason, StopReason},
     store::{Acquired, ApplyError, FollowerStore, ParkedStream, PoisonEvent, Step, StoreError},
+    tenure::Beating,
 };
 use crate::failpoint;
 
@@ -35,6 +36,17 @@ pub(super) struct Source {
     pub halted: bool,
 }
 
+/// Which sources are read again in any case.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Anew {
+    /// At the start of a tenure: what was read ahead may be taken out already.
+    All,
+    /// The one that was found elsewhere.
+    Source(usize),
+    /// None but those that stand elsewhere.
+    Moved,
+}
+
 /// How far a step came.
 struct Applied {
     events: usize,
@@ -53,8 +65,21 @@ impl Applier {
     }
 
     async fn follow(&mut self) -> Result<std::convert::Infallible, StopReason> {
-        let acquired = self.ask_store(Ask::Acquire).await?;
-        self.take_over(acquired, None);
+        loop {
+            let acquired = self.ask_store(Ask::Acquire).await?;
+            self.take_over(acquired);
+            let beating = self.options.lease.map(|lease| Beating::start(self, lease));
+            let Err(reason) = self.hold().await;
+            drop(beating);
+            match (reason, self.options.lease) {
+                (StopReason::Fenced, Some(lease)) => self.stand_by(lease).await?,
+                (reason, _) => return Err(reason),
+            }
+        }
+    }
+
+    /// Applies what comes, while the fence is ours.
+    async fn hold(&mut self) -> Result<std::convert::Infallible, StopReason> {
         let mut next = 0;
         loop {
             if let Some(reason) = self.shared.take_fatal() {
@@ -228,26 +253,40 @@ impl Applier {
         if acquired.fence != self.fence {
             return Err(StopReason::Fenced);
         }
-        self.take_over(acquired, Some(index));
+        self.go_on_from(acquired, Anew::Source(index));
+        self.say_where(Some(self.fence));
         Ok(())
     }
 
-    /// Goes on from what the store holds. Read from there again are all sources at the start (`None`); later the one
-    /// that was found elsewhere, and those that stand elsewhere than we thought.
-    fn take_over(&mut self, acquired: Acquired, elsewhere: Option<usize>) {
+    /// The fence is ours.
+    fn take_over(&mut self, acquired: Acquired) {
+        (self.fence, self.moved) = (acquired.fence, 0);
+        self.go_on_from(acquired, Anew::All);
+        self.say_where(Some(self.fence));
+    }
+
+    /// Goes on from what the store holds, and reads from there again what stands elsewhere than we thought.
+    pub fn go_on_from(&mut self, acquired: Acquired, anew: Anew) {
         for (index, source) in self.sources.iter_mut().enumerate() {
             let here = acquired.vector.get(&source.name);
             source.parked = acquired.parked.iter().filter(|parked| parked.source == source.name).cloned().collect();
             source.parked_streams = source.parked.iter().map(|parked| parked.stream.clone()).collect();
-            let anew = elsewhere.is_none_or(|elsewhere| elsewhere == index);
-            if (anew || self.vector.get(&source.name) != here) && !source.halted {
+            let again = match anew {
+                Anew::All => true,
+                Anew::Source(elsewhere) => elsewhere == index,
+                Anew::Moved => false,
+            };
+            if (again || self.vector.get(&source.name) != here) && !source.halted {
                 source.queue.reset(here);
             }
         }
-        self.fence = acquired.fence;
         self.vector = acquired.vector;
+    }
+
+    /// For the status: where the store stands, and under which fence of ours.
+    pub fn say_where(&self, fence: Option<u64>) {
         let parked = self.sources.iter().flat_map(|source| source.parked.iter().cloned()).collect();
-        self.shared.took_over(self.fence, &self.vector, parked);
+        self.shared.took_over(fence, &self.vector, parked);
     }
 
     /// Takes the fence, or looks again, as long as it takes.

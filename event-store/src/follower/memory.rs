@@ -7,7 +7,7 @@ use events::envelope::RecordedEvent;
 
 use super::{
     checkpoint::Vector,
-    store::{Acquired, ApplyError, FollowerStore, ParkedStream, PoisonEvent, Reject, Step, StoreError},
+    store::{Acquired, ApplyError, FollowerStore, ParkedStream, PoisonEvent, Pulse, Reject, Step, StoreError},
 };
 use crate::failpoint;
 
@@ -33,6 +33,7 @@ pub struct MemoryStore<F: MemoryFold> {
 struct Inner<S> {
     state: S,
     fence: u64,
+    beat: u64,
     vector: Vector,
     parked: Vec<ParkedStream>,
     /// (source, position) of the events that wait.
@@ -41,7 +42,7 @@ struct Inner<S> {
 
 impl<F: MemoryFold> MemoryStore<F> {
     pub fn new(fold: F, state: F::State) -> Self {
-        let inner = Inner { state, fence: 0, vector: Vector::new(), parked: Vec::new(), waiting: Vec::new() };
+        let inner = Inner { state, fence: 0, beat: 0, vector: Vector::new(), parked: Vec::new(), waiting: Vec::new() };
         Self { fold, inner: Mutex::new(inner) }
     }
 
@@ -81,6 +82,18 @@ impl<F: MemoryFold> FollowerStore for MemoryStore<F> {
 
     async fn reload(&self) -> Result<Acquired, StoreError> {
         Ok(self.lock().acquired())
+    }
+
+    async fn beat(&self, fence: u64) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let is_held = inner.fence == fence;
+        inner.beat += u64::from(is_held);
+        Ok(is_held)
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        let inner = self.lock();
+        Ok(Pulse { fence: inner.fence, beat: inner.beat, vector: inner.vector.clone() })
     }
 
     async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::checkpoint::Vector;
+use super::{checkpoint::Vector, tenure::BEATS_PER_LEASE};
 use crate::{
     clock::{Clock, SystemClock},
     feed::PageLimit,
@@ -37,6 +37,11 @@ pub struct FollowerOptions {
     pub moved_max: u32,
     /// How often a follower with nothing to do looks whether it still holds the fence: a busy one hears it at each step.
     pub fence_check: Duration,
+    /// How long the holder of the fence may be silent before a follower that stands by takes over; it says that it is
+    /// alive every third of that. Longer than a step or a pause of the machine takes, since every mistake costs a hand-over
+    /// (and nothing else: the fence keeps the one out who was taken for dead). All followers of a store have the same.
+    /// `None`: whoever loses the fence stops for good.
+    pub lease: Option<Duration>,
     /// Between tries of what is unavailable.
     pub backoff: Backoff,
     /// For showing lag; nothing depends on it.
@@ -57,6 +62,7 @@ impl Default for FollowerOptions {
             parked_streams_max: 1_000,
             moved_max: 8,
             fence_check: Duration::from_secs(10),
+            lease: None,
             backoff: Backoff::default(),
             clock: SystemClock::shared(),
         }
@@ -71,7 +77,10 @@ impl FollowerOptions {
         self.read_ahead_events_max = self.read_ahead_events_max.max(1);
         self.read_ahead_bytes_max = self.read_ahead_bytes_max.max(1);
         self.poll_wait = self.poll_wait.min(PageLimit::WAIT_MAX);
-        self.fence_check = self.fence_check.max(Duration::from_millis(1));
+        self.lease = self.lease.map(|lease| lease.max(Duration::from_millis(BEATS_PER_LEASE.into())));
+        // who holds the fence learns that it is lost before anybody could take it again
+        let beat_every = self.lease.map_or(self.fence_check, |lease| lease / BEATS_PER_LEASE);
+        self.fence_check = self.fence_check.min(beat_every).max(Duration::from_millis(1));
         self
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Shared {
     pub ready: Notify,
     /// The end is wished for.
     pub cancel: CancellationToken,
-    fatal: Mutex<Option<&'static str>>,
+    fatal: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -33,13 +33,13 @@ impl Shared {
     }
 
     /// Something that must not happen has happened: the applier stops.
-    pub fn fatal(&self, reason: &'static str) {
-        *self.fatal.lock().expect("nothing panics while it holds this lock") = Some(reason);
+    pub fn fatal(&self, reason: impl Into<String>) {
+        *self.fatal.lock().expect("nothing panics while it holds this lock") = Some(reason.into());
         self.ready.notify_one();
     }
 
     pub fn take_fatal(&self) -> Option<String> {
-        self.fatal.lock().expect("nothing panics while it holds this lock").map(str::to_owned)
+        self.fatal.lock().expect("nothing panics while it holds this lock").clone()
     }
 
     fn source(&self, source: &Name, change: impl FnOnce(&mut SourceStatus)) {
@@ -116,10 +116,11 @@ impl Shared {
         });
     }
 
-    /// The store's own account is now ours.
-    pub fn took_over(&self, fence: u64, vector: &Vector, parked: Arc<[ParkedStream]>) {
+    /// The store's own account is now ours; `None` = and the fence is another's.
+    pub fn took_over(&self, fence: Option<u64>, vector: &Vector, parked: Arc<[ParkedStream]>) {
         self.status.send_modify(|status| {
-            status.fence = Some(fence);
+            status.fence = fence;
+            status.standing_by = fence.is_none();
             status.vector = vector.clone();
             status.parked = parked;
             for (source, status) in &mut status.sources {

@@ -18,8 +18,10 @@ pub struct Status {
     pub follower: Name,
     /// What is applied, durably. Empty until the fence is taken.
     pub vector: Vector,
-    /// `None` until the fence is taken.
+    /// `None` until the fence is taken, and while another holds it.
     pub fence: Option<u64>,
+    /// Another holds the fence; this follower takes over when that one falls silent. The vector is the other's then.
+    pub standing_by: bool,
     pub sources: BTreeMap<Name, SourceStatus>,
     pub parked: Arc<[ParkedStream]>,
     /// Why the store does not answer now; the follower tries again with backoff.
@@ -179,7 +181,7 @@ pub enum StopReason {
     /// The target of `FollowerOptions::until` is reached.
     #[error("target reached")]
     Reached,
-    /// Another follower has taken over; this one has written nothing since.
+    /// Another follower has taken over; this one has written nothing since, and follows without a lease.
     #[error("another follower has taken over")]
     Fenced,
     /// Our bug, or a store that is not what we made.

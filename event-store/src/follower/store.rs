@@ -21,6 +21,10 @@
 //! nobody takes it between the comparison and the commit. A source seen for the first time is inserted with
 //! `on conflict do nothing` when `step.from` is [`Checkpoint::START`](super::Checkpoint::START).
 //!
+//! A store that is followed with a lease has one more column in `fence`, `beat bigint not null default 0`:
+//! [`FollowerStore::beat`] is `update fence set beat = beat + 1 where fence = $fence`, and no row means that another
+//! holds the fence.
+//!
 //! [`super::memory::MemoryStore`] is the same in memory.
 
 use async_trait::async_trait;
@@ -33,7 +37,8 @@ use crate::log::{LogHead, Source};
 
 /// Where a follower keeps what it makes of events, together with how far it is.
 ///
-/// The kernel calls one method at a time and never drops a call half-way, except when its task is aborted.
+/// The kernel calls one method at a time, [`Self::beat`] apart, and never drops a call half-way, except for that one and
+/// when its task is aborted.
 #[async_trait]
 pub trait FollowerStore: Send + Sync + 'static {
     /// Takes the fence, so that every earlier holder's writes are refused from now on, and says where to go on.
@@ -46,6 +51,18 @@ pub trait FollowerStore: Send + Sync + 'static {
     /// a reload reads much.
     async fn fence(&self) -> Result<u64, StoreError> {
         Ok(self.reload().await?.fence)
+    }
+
+    /// Says that the holder of `fence` is alive: raises the beat that [`Self::pulse`] shows. `false`: another holds the
+    /// fence. Called from beside, while a step is being applied too, and only by who follows with a lease.
+    async fn beat(&self, _fence: u64) -> Result<bool, StoreError> {
+        Err(no_beat())
+    }
+
+    /// Who holds the fence now, whether it is alive, and how far it is: what a follower that stands by looks at. Reads
+    /// little and locks nobody out.
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        Err(no_beat())
     }
 
     /// Applies the events of one source and moves its checkpoint from `step.from` to `step.to` by compare-and-set
@@ -62,6 +79,19 @@ pub struct Acquired {
     pub fence: u64,
     pub vector: Vector,
     pub parked: Vec<ParkedStream>,
+}
+
+/// The fence as somebody sees who does not hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pulse {
+    pub fence: u64,
+    /// Rises while the holder lives.
+    pub beat: u64,
+    pub vector: Vector,
+}
+
+fn no_beat() -> StoreError {
+    StoreError::Bug("this store keeps no beat: it cannot be followed with a lease".to_owned())
 }
 
 /// A stream of one source whose events wait, because one of them could not be applied. The others of its source go on.
@@ -131,7 +161,7 @@ pub enum ApplyError {
     /// the kernel reloads, and with the same fence goes on.
     #[error("the checkpoint is elsewhere")]
     Moved,
-    /// Another follower holds the fence: this one stops.
+    /// Another follower holds the fence: this one stops, or stands by if it follows with a lease.
     #[error("another follower has taken over")]
     Fenced,
     /// The binary is older than the event's writer: the source halts, because what is skipped once is wrong for ever.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use event_store::follower::{Acquired, ApplyError, Checkpoint, FollowerStore, Step, StoreError};
+use event_store::follower::{Acquired, ApplyError, Checkpoint, FollowerStore, Pulse, Step, StoreError};
 use events::envelope::Name;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
@@ -48,6 +48,7 @@ pub struct ScriptedStore {
 struct Script {
     faults: VecDeque<StoreFault>,
     acquire_failures: u32,
+    pulse_failures: u32,
     delay: Duration,
     asked: Vec<Asked>,
     reloads: u32,
@@ -68,12 +69,17 @@ impl ScriptedStore {
         self.script().acquire_failures = count;
     }
 
+    /// The next `count` times nobody can be told whether the holder lives.
+    pub fn fail_pulse(&self, count: u32) {
+        self.script().pulse_failures = count;
+    }
+
     /// Every `apply` takes so long.
     pub fn slow_down(&self, delay: Duration) {
         self.script().delay = delay;
     }
 
-    /// While the guard lives, steps hang before they reach the store, as in a process that is frozen.
+    /// While the guard lives, steps and beats hang before they reach the store, as in a process that is frozen.
     pub async fn hold(&self) -> OwnedRwLockWriteGuard<()> {
         Arc::clone(&self.gate).write_owned().await
     }
@@ -112,6 +118,22 @@ impl FollowerStore for ScriptedStore {
 
     async fn fence(&self) -> Result<u64, StoreError> {
         self.store.fence().await
+    }
+
+    async fn beat(&self, fence: u64) -> Result<bool, StoreError> {
+        let _open = self.gate.read().await;
+        self.store.beat(fence).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        {
+            let mut script = self.script();
+            if script.pulse_failures > 0 {
+                script.pulse_failures -= 1;
+                return Err(StoreError::Unavailable("scripted".into()));
+            }
+        }
+        self.store.pulse().await
     }
 
     async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {

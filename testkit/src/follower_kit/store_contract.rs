@@ -47,6 +47,16 @@ macro_rules! follower_store_contract {
     };
 }
 
+/// The laws of a store that can be followed with a lease, besides those of [`follower_store_contract!`].
+#[macro_export]
+macro_rules! follower_store_lease_contract {
+    ($harness:expr) => {
+        $crate::follower_store_laws! { $harness;
+            the_holders_beat_is_seen_by_the_others_and_nobody_elses_is,
+        }
+    };
+}
+
 /// The laws of a store that parks streams, besides those of [`follower_store_contract!`]. One that does not is followed
 /// with `parked_streams_max: 0`.
 #[macro_export]
@@ -59,7 +69,7 @@ macro_rules! follower_store_parking_contract {
     };
 }
 
-/// Part of [`follower_store_contract!`] and [`follower_store_parking_contract!`].
+/// Part of the contracts above.
 #[macro_export]
 macro_rules! follower_store_laws {
     ($harness:expr; $($law:ident,)+) => {
@@ -172,6 +182,25 @@ pub async fn the_fence_shuts_out_every_earlier_holder(harness: &dyn StoreHarness
     // also when the checkpoint has moved meanwhile, the fence is what the earlier holder hears of
     let answer = first.apply(&stretch.step(old, 2, 4)).await;
     assert!(matches!(answer, Err(ApplyError::Fenced)), "{answer:?}");
+}
+
+pub async fn the_holders_beat_is_seen_by_the_others_and_nobody_elses_is(harness: &dyn StoreHarness) {
+    let (first, second, stretch) = (harness.open().await, harness.open().await, Stretch::of(harness));
+    let fence = first.acquire().await.expect("the fence is free").fence;
+    let before = second.pulse().await.expect("answers");
+    assert_eq!(before.fence, fence);
+    assert_eq!(before, second.pulse().await.expect("answers"), "who looks changes nothing");
+    assert!(first.beat(fence).await.expect("answers"));
+    first.apply(&stretch.step(fence, 0, 2)).await.expect("the step");
+    let after = second.pulse().await.expect("answers");
+    assert!(after.fence == fence && after.beat > before.beat, "{before:?} {after:?}");
+    assert_eq!(after.vector.get(&stretch.source), stretch.checkpoint(2));
+
+    let taken = second.acquire().await.expect("the fence is taken over").fence;
+    let before = first.pulse().await.expect("answers");
+    assert_eq!(before.fence, taken);
+    assert!(!first.beat(fence).await.expect("answers"), "it is another's by now");
+    assert_eq!(before, first.pulse().await.expect("answers"));
 }
 
 pub async fn a_step_without_events_moves_only_the_checkpoint(harness: &dyn StoreHarness) {
