@@ -53,7 +53,8 @@ pub struct BusOptions {
     pub attempts_max: u32,
     /// Streams that are read from the log at once.
     pub loads_max: usize,
-    /// A snapshot is kept whenever a stream has grown by so many events; `None`: none is made or read.
+    /// A snapshot is kept whenever a stream has grown by so many events, and by an eighth of it once it is long; `None`: none
+    /// is made or read.
     pub snapshot_every_events: Option<u64>,
     /// The aggregate's `handle` awaits its services (an adopted domain): every command is then handled once, on its own.
     /// Re-deciding would repeat its effects, so a conflict is the caller's to retry.

@@ -55,11 +55,22 @@ impl<A: Domain> Snapshots<A> {
 
     /// Takes a state that was at `version_before` when it was last kept or offered, if it has come far enough since.
     pub(super) fn offer(&self, id: &Name, version_before: u64, loaded: &Loaded<A>) {
-        if self.every_events.is_some_and(|every| loaded.version / every > version_before / every) {
+        let has_come_far = |every| {
+            let spacing = spacing(every, loaded.version);
+            loaded.version / spacing > version_before / spacing
+        };
+        if self.every_events.is_some_and(has_come_far) {
             // no room: there will be another one
             let _ = self.offered.try_reserve().map(|room| room.send((id.clone(), loaded.clone())));
         }
     }
+}
+
+/// How many events lie between two snapshots of a stream that is at `version`: `every` at first, and later a sixteenth to an
+/// eighth of all there are. A state may grow with its stream, and a snapshot is the whole of one; so all that is ever written
+/// of a stream's states grows as the stream does, and a load folds no more than an eighth of it anew.
+fn spacing(every: u64, version: u64) -> u64 {
+    every << (version / every.saturating_mul(8)).max(1).ilog2()
 }
 
 async fn keep<A: Domain>(log: Arc<dyn EventLog>, mut states: mpsc::Receiver<(Name, Loaded<A>)>) {
@@ -92,4 +103,22 @@ fn snapshot_of<A: Domain>(id: &Name, loaded: &Loaded<A>) -> Option<Snapshot> {
         event_id: loaded.event_id?,
         state,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spacing;
+
+    #[test]
+    fn snapshots_become_rarer_as_a_stream_grows() {
+        assert_eq!([1, 200, 3_199].map(|version| spacing(200, version)), [200; 3]);
+        assert_eq!([3_200, 6_399, 6_400, 100_000].map(|version| spacing(200, version)), [400, 400, 800, 6_400]);
+        assert_eq!([1, 15, 16].map(|version| spacing(1, version)), [1, 1, 2]);
+        for version in (1_600..1_000_000).step_by(777) {
+            assert!(spacing(200, version) * 8 <= version, "{version}");
+        }
+        // what is written in all, if a state is as long as its stream: in proportion to it, not to its square
+        let kept = |end: u64| (1..=end).filter(|version| version % spacing(200, *version) == 0).sum::<u64>();
+        assert!(kept(400_000) < 400_000 * 32 && kept(400_000) > 400_000);
+    }
 }
