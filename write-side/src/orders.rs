@@ -135,13 +135,13 @@ fn routes(shared: Shared) -> Routes {
             reject,
             command(
                 "reject_order",
-                "It cannot be carried out: say why to the customer, in words without personal data",
+                "It cannot be carried out, or only be given back once it is confirmed: say why to the customer, in words without \
+                 personal data",
             )
             .takes(why, json!({ "reason": "a product is out of stock" }))
             .on(&[EXAMPLE])
             .after(&["place_order"])
-            .refuses(&["order_not_found", "order_already_confirmed", "order_already_shipped"])
-            .refuses(&["order_already_delivered", "order_already_returned"]),
+            .refuses(&["order_not_found", "order_already_shipped", "order_already_delivered"]),
         )
         .post(
             "/orders/{id}/return",

@@ -105,8 +105,13 @@ async fn an_order_is_rejected_with_our_reason_for_as_long_as_it_is_not_confirmed
     assert_eq!(again.body["changed"], false);
     let confirmed = place(&shop, &[(CHAI, 1)], &token).await;
     step(&shop, &confirmed, "confirm").await;
-    let refused = shop.post(&format!("{confirmed}/reject"), reason).await.expect(422);
-    assert_eq!((refused.code(), &refused.body["order_status"]), ("order_already_confirmed", &json!("CONFIRMED")));
+    shop.post(&format!("{confirmed}/reject"), reason.clone()).await.expect(200);
+    assert_eq!(shop.get(&confirmed).await.body["status"], "RETURNED", "all of it is given back");
+    let shipped = place(&shop, &[(CHAI, 1)], &token).await;
+    step(&shop, &shipped, "confirm").await;
+    step(&shop, &shipped, "ship").await;
+    let refused = shop.post(&format!("{shipped}/reject"), reason).await.expect(422);
+    assert_eq!((refused.code(), &refused.body["order_status"]), ("order_already_shipped", &json!("SHIPPED")));
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ pub fn given(order: PlacedOrder) -> Told {
 pub fn open(saga: &Saga<Checkout>, is_new: impl Fn(&CheckoutStep) -> bool) -> Vec<(CheckoutStep, Request)> {
     let instance = saga.known().expect("it has begun");
     let steps = instance.open().map(|(step, _)| step).filter(is_new);
-    steps.map(|step| (step, Checkout::request(1, &instance.state, step))).collect()
+    steps.map(|step| (step, Checkout::request(instance.version, &instance.state, step))).collect()
 }
 
 impl Told {

@@ -9,7 +9,7 @@
 //! - at rest: nothing is held, and captured - refunded = price of what the customer keeps - goodwill.
 //!
 //! Reading order: [`super::state`] (what is known, and what news makes of it), here (what is due then, and how it is asked
-//! for), [`super::told`] (which events are news).
+//! for), [`super::told`] (which events are news), [`super::awaiting`] (which of them are owed).
 
 use std::time::Duration;
 
@@ -26,11 +26,12 @@ use events::{
 use serde_json::{Value, json};
 
 use super::{
+    awaiting::awaited,
     money::Wish,
     state::{CheckoutState, Parcel, Stage},
     told,
 };
-use crate::saga::definition::{Definition, Kind, News, Outcome, saga_id};
+use crate::saga::definition::{Awaited, Definition, Kind, News, Outcome, saga_id};
 
 /// The checkout saga.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,8 +99,8 @@ impl Phase {
 
 impl Definition for Checkout {
     const NAME: &'static str = CHECKOUT;
-    const VERSION: u32 = 1;
-    const FOLD: u32 = 2;
+    const VERSION: u32 = 2;
+    const FOLD: u32 = 3;
     const DEADLINE: Duration = Duration::from_secs(15 * 60);
 
     type Ids = CheckoutIds;
@@ -110,6 +111,10 @@ impl Definition for Checkout {
 
     fn told(source: &str, event: &RecordedEvent) -> Result<Option<(CheckoutIds, CheckoutFact)>, Reject> {
         told::told(source, event)
+    }
+
+    fn goes_on_without(source: &str, event: &RecordedEvent, order_id: &str) -> Result<bool, Reject> {
+        told::is_carried_out_by_hand(source, event, order_id)
     }
 
     fn key(ids: &CheckoutIds) -> String {
@@ -162,13 +167,13 @@ impl Definition for Checkout {
         }
     }
 
-    fn due(_version: u32, state: &CheckoutState) -> Vec<CheckoutStep> {
+    fn due(version: u32, state: &CheckoutState) -> Vec<CheckoutStep> {
         match state.stage {
             Stage::Reserving => state.stock.to_reserve().map(CheckoutStep::Reserve).collect(),
             Stage::Authorizing => vec![CheckoutStep::Authorize],
             Stage::Securing => state.stock.to_secure().map(CheckoutStep::Secure).collect(),
             Stage::Confirming => vec![CheckoutStep::Confirm],
-            Stage::Compensating(_) => undoing(state),
+            Stage::Compensating(_) => undoing(version, state),
             Stage::CarryingOut => carrying_out(state),
         }
     }
@@ -202,14 +207,20 @@ impl Definition for Checkout {
         phase(version, state).as_str()
     }
 
-    fn outcome(_version: u32, state: &CheckoutState) -> Option<Outcome> {
+    fn awaits(_version: u32, state: &CheckoutState) -> Option<Awaited> {
+        awaited(state)
+    }
+
+    fn outcome(version: u32, state: &CheckoutState) -> Option<Outcome> {
         if !state.money.is_at_rest(state.price_minor()) {
             return None;
         }
         match state.stage {
             Stage::Reserving | Stage::Authorizing | Stage::Securing | Stage::Confirming => None,
             Stage::Compensating(setback) => {
-                let is_over = state.stock.is_free() && (state.life.cancelled || state.life.came_back);
+                let life = &state.life;
+                let is_undone = if life.came_back { !may_leave(version, state) } else { life.cancelled };
+                let is_over = state.stock.is_free() && is_undone;
                 is_over.then(|| Outcome::Compensated { reason: setback.to_string() })
             }
             Stage::CarryingOut => is_carried_out(state).then_some(Outcome::Completed),
@@ -219,13 +230,23 @@ impl Definition for Checkout {
 
 /// What takes back what was asked for: pieces and money at once, so that a gateway that hangs keeps no pieces from
 /// others; the customer is told once both are back.
-fn undoing(state: &CheckoutState) -> Vec<CheckoutStep> {
+fn undoing(version: u32, state: &CheckoutState) -> Vec<CheckoutStep> {
     let mut due: Vec<CheckoutStep> = state.money.due().into_iter().collect();
+    // it was confirmed after all, by us or by hand: then there may be a parcel of it, too
+    due.extend((state.life.came_back && may_leave(version, state)).then_some(CheckoutStep::Stop));
     due.extend(state.stock.to_release().map(CheckoutStep::Release));
     if due.is_empty() && state.money.is_at_rest(0) && !state.life.cancelled && !state.life.came_back {
         due.push(CheckoutStep::Reject);
     }
     due
+}
+
+/// Whether a parcel of an order that is undone may still leave, as far as is known. Instances of version 1 do not ask.
+fn may_leave(version: u32, state: &CheckoutState) -> bool {
+    match state.parcel {
+        Parcel::Unasked | Parcel::Asked | Parcel::Scheduled => version >= 2,
+        Parcel::Dispatched | Parcel::Delivered | Parcel::Lost | Parcel::Kept => false,
+    }
 }
 
 fn carrying_out(state: &CheckoutState) -> Vec<CheckoutStep> {

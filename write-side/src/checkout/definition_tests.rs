@@ -506,6 +506,19 @@ fn a_schedule_that_an_operator_skips_is_stopped_in_case_it_was_planned() {
 }
 
 #[test]
+fn an_order_that_was_confirmed_although_that_was_skipped_is_given_back_and_its_parcel_kept() {
+    let undone = || {
+        let skipped = authorized().accepted([Secure(0), Secure(1)]).decided(Confirm, Decision::Skip);
+        skipped.accepted([Void, Release(0), Release(1)]).fact(CheckoutFact::PaymentVoided).asks([Reject])
+    };
+    // confirmed it was: so it is no cancellation but a return, of which it hears before or after the answer
+    undone().accepted([Reject]).fact(all_returned()).asks([Stop]).accepted([Stop]).compensated(Setback::Refused);
+    undone().fact(all_returned()).asks([Stop]).accepted([Reject, Stop]).compensated(Setback::Refused);
+    let told = undone().fact(all_returned()).accepted([Reject]).is(Phase::Compensating);
+    told.decided(Stop, Decision::Skip).compensated(Setback::Refused);
+}
+
+#[test]
 fn every_step_that_is_refused_before_the_pivot_ends_in_nothing() {
     let undone = |told: Told, asks: &[CheckoutStep]| {
         let told = told.is(Phase::Compensating).accepted(asks.iter().copied());

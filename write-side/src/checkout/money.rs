@@ -3,6 +3,8 @@
 //! That service answers a wish at once, and what comes of it is a fact that follows. So only facts move amounts here; a
 //! wish is asked for until there is one.
 
+use std::collections::BTreeMap;
+
 use events::{checkout::CheckoutStep, ids::RefundId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -27,7 +29,16 @@ pub struct Money {
     pub refunding: bool,
     /// How often the gateway said no to one.
     pub refunds_failed: u32,
+    /// Refunds of this checkout's own that it has not begun yet: an older copy of it was restored, and hears what it did.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub early: BTreeMap<RefundId, i64>,
 }
+
+/// The most refunds that an id is compared with: what one payment takes.
+const REFUNDS_MAX: u32 = 100;
+
+/// The most refusals of one refund that are looked through for its id: by then a person has seen to it.
+const FAILURES_MAX: u32 = 5;
 
 /// What holds of the amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +79,7 @@ impl Money {
             refunds: 0,
             refunding: false,
             refunds_failed: 0,
+            early: BTreeMap::new(),
         }
     }
 
@@ -106,8 +118,13 @@ impl Money {
         if self.refunding && refund_id == self.refund_id(saga_id) {
             self.refunding = false;
             self.refunded_minor += amount_minor;
-        } else {
-            self.goodwill_minor += amount_minor;
+            return;
+        }
+        match number_of(saga_id, refund_id) {
+            None => self.goodwill_minor += amount_minor,
+            Some(n) if n >= self.refunds => drop(self.early.insert(refund_id, amount_minor)),
+            // it is over: what is said of it again is no news
+            Some(_) => {}
         }
     }
 
@@ -140,7 +157,7 @@ impl Money {
 
     /// Decides what is wanted next, where `price_minor` is what the customer is to pay in the end: `take` says whether
     /// that may be taken now, `give_up` that nothing more will be.
-    pub fn settle(&mut self, price_minor: i64, take: bool, give_up: bool) {
+    pub fn settle(&mut self, saga_id: Uuid, price_minor: i64, take: bool, give_up: bool) {
         let is_held = match self.status {
             MoneyStatus::Authorized => true,
             // whatever comes of the authorization, nobody wants it now
@@ -159,6 +176,18 @@ impl Money {
                 self.wish = Wish::Capture { amount_minor: price_minor };
             }
         }
+        self.begin_refund(price_minor);
+        // what was paid back before this copy knew that it would be owed
+        while self.refunding
+            && let Some(amount_minor) = self.early.remove(&self.refund_id(saga_id))
+        {
+            self.refunding = false;
+            self.refunded_minor += amount_minor;
+            self.begin_refund(price_minor);
+        }
+    }
+
+    fn begin_refund(&mut self, price_minor: i64) {
         let is_owed = self.owed_minor(price_minor) > 0;
         if is_owed && !self.refunding {
             self.refunds += 1;
@@ -209,11 +238,19 @@ impl Money {
 
     /// Of the refund under way: another one for each that the gateway said no to.
     pub fn refund_id(&self, saga_id: Uuid) -> RefundId {
-        let n = self.refunds.saturating_sub(1);
-        let name = match self.refunds_failed {
-            0 => format!("refund/{n}"),
-            failed => format!("refund/{n}/{failed}"),
-        };
-        RefundId(Uuid::new_v5(&saga_id, name.as_bytes()))
+        refund_id(saga_id, self.refunds.saturating_sub(1), self.refunds_failed)
     }
+}
+
+fn refund_id(saga_id: Uuid, n: u32, failed: u32) -> RefundId {
+    let name = match failed {
+        0 => format!("refund/{n}"),
+        failed => format!("refund/{n}/{failed}"),
+    };
+    RefundId(Uuid::new_v5(&saga_id, name.as_bytes()))
+}
+
+/// Which of a checkout's own refunds it is, if it is one.
+fn number_of(saga_id: Uuid, id: RefundId) -> Option<u32> {
+    (0..REFUNDS_MAX).find(|n| (0..=FAILURES_MAX).any(|failed| refund_id(saga_id, *n, failed) == id))
 }

@@ -174,6 +174,8 @@ impl CheckoutState {
             CheckoutStep::Return => self.life.came_back = true,
             CheckoutStep::Stop => match end {
                 End::Accepted { .. } => self.parcel_is(Parcel::Kept),
+                // where all is undone nobody was asked for a parcel: who says that there is none to stop is believed
+                End::Skipped if matches!(self.stage, Stage::Compensating(_)) => self.parcel_is(Parcel::Kept),
                 End::Refused { .. } | End::Skipped => {}
             },
             CheckoutStep::Authorize => match end {
@@ -279,7 +281,7 @@ impl CheckoutState {
             self.stage = Stage::Confirming;
         }
         match self.stage {
-            Stage::Compensating(_) => self.money.settle(0, false, true),
+            Stage::Compensating(_) => self.money.settle(self.saga_id, 0, false, true),
             Stage::CarryingOut => self.carry_on(),
             Stage::Reserving | Stage::Authorizing | Stage::Securing | Stage::Confirming => {}
         }
@@ -292,7 +294,7 @@ impl CheckoutState {
             self.parcel = Parcel::Asked;
         }
         let is_planned = matches!(self.parcel, Parcel::Scheduled | Parcel::Dispatched | Parcel::Delivered);
-        self.money.settle(self.price_minor(), is_planned, self.life.called_off);
+        self.money.settle(self.saga_id, self.price_minor(), is_planned, self.life.called_off);
     }
 
     /// What the customer is to pay in the end, by what is known now: the pieces they keep, at the order's prices.

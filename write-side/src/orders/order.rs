@@ -5,7 +5,7 @@
 //! - a placed order names a customer and products that the orders service's replica knows and that are still to be had;
 //!   an imported one is history, and is taken over as it was;
 //! - placed, confirmed, shipped, delivered: one after the other. Cancelled or rejected only before it is confirmed: from then
-//!   on money and goods move, and who cancels gives everything back ([`returning`]). Rejected by us, it is never carried out.
+//!   on money and goods move, and who calls it off gives everything back ([`returning`]), we only as long as nothing has left.
 //!
 //! A return of named lines adds to earlier returns, so it is the one command that asks for more when it is repeated under
 //! another idempotency key.
@@ -46,7 +46,7 @@ pub enum OrderCommand {
     Cancel {
         reason: String,
     },
-    /// We cannot carry it out.
+    /// We cannot carry it out: called off, or given back once it is confirmed and not shipped.
     Reject {
         reason: String,
     },
@@ -337,10 +337,9 @@ impl KnownOrder {
         let &Self { order_id, customer_id, status, .. } = self;
         match status {
             OrderStatus::Pending => Ok(vec![OrderCancelled { order_id, customer_id, reason, rejected: true }.into()]),
-            OrderStatus::Cancelled => Ok(vec![]),
-            OrderStatus::Confirmed | OrderStatus::Shipped | OrderStatus::Delivered | OrderStatus::Returned => {
-                Err(OrderError::NotRejectable(order_id, status))
-            }
+            OrderStatus::Confirmed => self.take_back(None, Some(reason)),
+            OrderStatus::Cancelled | OrderStatus::Returned => Ok(vec![]),
+            OrderStatus::Shipped | OrderStatus::Delivered => Err(OrderError::NotRejectable(order_id, status)),
         }
     }
 
@@ -498,13 +497,12 @@ impl Domain for Order {
 /// The refusal of what does not fit where an order stands.
 fn stands(error: &OrderError, status: OrderStatus, detail: String) -> Refusal {
     match (error, status) {
-        (OrderError::NotShippable(..), OrderStatus::Pending) => Refusal::new("order_not_confirmed", detail),
         (
             OrderError::NotReturnable(..) | OrderError::NotDeliverable(..),
             OrderStatus::Pending | OrderStatus::Confirmed,
         ) => Refusal::new("order_not_shipped", detail),
         (_, OrderStatus::Cancelled) => Refusal::new("order_cancelled", detail),
-        (_, OrderStatus::Pending | OrderStatus::Confirmed) => Refusal::new("order_already_confirmed", detail),
+        (_, OrderStatus::Pending | OrderStatus::Confirmed) => Refusal::new("order_not_confirmed", detail),
         (_, OrderStatus::Shipped) => Refusal::new("order_already_shipped", detail),
         (_, OrderStatus::Delivered) => Refusal::new("order_already_delivered", detail),
         (_, OrderStatus::Returned) => Refusal::new("order_already_returned", detail),

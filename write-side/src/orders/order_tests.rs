@@ -314,13 +314,15 @@ fn who_cancels_a_confirmed_order_gives_everything_back() {
 }
 
 #[test]
-fn an_order_that_is_carried_out_is_not_rejected_any_more() {
+fn an_order_that_is_confirmed_is_rejected_as_a_whole_until_it_is_shipped() {
     let given = [placed(vec![line(1, 2)]), confirmed()];
-    check(&given, reject(), Err(OrderError::NotRejectable(ID, OrderStatus::Confirmed)));
-    refuses(OrderStatus::Confirmed, reject(), "order_already_confirmed");
+    let (lines, reason) = (back(&[(1, 2)]), Some("out of stock".into()));
+    let all: OrderEvent = OrderReturned { order_id: ID, customer_id: ANA, lines, complete: true, reason }.into();
+    check(&given, reject(), Ok(vec![all.clone()]));
+    check(&[&given[..], &[all]].concat(), reject(), Ok(vec![]));
+    check(&[&given[..], &[shipped()]].concat(), reject(), Err(OrderError::NotRejectable(ID, OrderStatus::Shipped)));
     refuses(OrderStatus::Shipped, reject(), "order_already_shipped");
     refuses(OrderStatus::Delivered, reject(), "order_already_delivered");
-    refuses(OrderStatus::Returned, reject(), "order_already_returned");
 }
 
 #[test]
@@ -413,7 +415,8 @@ fn is_due(before: &Order, command: &OrderCommand) -> bool {
     let Order::Known(order) = before else { return true };
     match command {
         OrderCommand::Place(_) | OrderCommand::Import(_) => false,
-        OrderCommand::Confirm | OrderCommand::Reject { .. } => order.status == Pending,
+        OrderCommand::Confirm => order.status == Pending,
+        OrderCommand::Reject { .. } => matches!(order.status, Pending | Confirmed),
         OrderCommand::Cancel { .. } => matches!(order.status, Pending | Confirmed | Shipped | Delivered),
         OrderCommand::MarkShipped { .. } => order.status == Confirmed,
         OrderCommand::MarkDelivered { .. } => order.status == Shipped,
@@ -457,7 +460,7 @@ proptest! {
                 prop_assert_eq!(known(&order)?.status, OrderStatus::Returned);
             }
             (Order::Known(was), OrderCommand::Reject { .. }, Ok(_)) => {
-                prop_assert!(false, "rejected when it was {}", was.status);
+                prop_assert_eq!((was.status, known(&order)?.status), (OrderStatus::Confirmed, OrderStatus::Returned));
             }
             (Order::Known(was), OrderCommand::Confirm, Ok(_)) => {
                 prop_assert_eq!((was.status, known(&order)?.status), (OrderStatus::Pending, OrderStatus::Confirmed));
