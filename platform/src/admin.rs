@@ -32,7 +32,7 @@ use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 
 pub use checks::{Check, Verdict, of_log as check_log};
 pub use sagas::{Decided, RunningSaga, SagaList, SagaRow};
-pub use story::{Asked, SagaShown, Told, Waiting};
+pub use story::{Asked, Awaiting, SagaShown, Told, Waiting};
 pub use views::{EventView, ProjectionView, RebuildView, SourceView, StreamEvents};
 pub use why::{CauseView, WhyView};
 

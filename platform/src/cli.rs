@@ -246,6 +246,9 @@ pub enum SagaVerb {
         /// Only those with a step that somebody should look at
         #[arg(long)]
         stuck: bool,
+        /// Only those that wait for an event of another service longer than there is reason to
+        #[arg(long)]
+        overdue: bool,
         /// The most to list
         #[arg(long, default_value_t = 100)]
         limit: usize,
@@ -255,6 +258,13 @@ pub enum SagaVerb {
     /// Tell the story of one: what it learned, what it asked for and why, and what it waits for
     Show {
         /// Its id, or that of what it is about: an order's
+        id: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Begin the one of something that happened before there was a saga for it: an order that is still pending
+    Start {
+        /// Of what it is about: an order's id
         id: String,
         #[command(flatten)]
         target: Target,

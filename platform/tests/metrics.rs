@@ -151,7 +151,7 @@ async fn a_scrape_tells_how_far_every_follower_is() {
     let counted = async || scraped(&platform).await.value("tributary_sagas", &undone) == Some(1.0);
     platform.until("undone and counted", counted).await;
     let page = scraped(&platform).await;
-    for name in ["tributary_saga_oldest_open_age_seconds", "tributary_sagas_stuck"] {
+    for name in ["tributary_saga_oldest_open_age_seconds", "tributary_sagas_stuck", "tributary_sagas_overdue"] {
         assert_eq!(page.value(name, &undone[..1]), Some(0.0), "{name}");
     }
     let listed = [("kind", "index"), ("follower", "checkout"), ("source", "checkout")];

@@ -74,12 +74,15 @@ impl Desk {
         let line = |quantity: u32| json!([{ "product_id": PRODUCT, "quantity": quantity }]);
         let by_hand = json!({ "id": shipment, "order_id": order, "customer_id": CUSTOMER, "lines": line(1) });
         self.command("/shipments", &by_hand).await;
-        let body = json!({ "id": order, "customer_id": CUSTOMER, "lines": line(2) });
+        self.place(known, &json!({ "id": order, "customer_id": CUSTOMER, "lines": line(2) })).await;
+        order
+    }
+
+    async fn place(&self, known: &str, order: &Value) {
         let request = self.platform.http.post(format!("{}/orders", self.platform.url)).bearer_auth(&self.token);
         let request = request.header("consistency-token", known).header("consistency-wait", "20s");
-        let placed = request.json(&body).send().await.expect("an answer");
+        let placed = request.json(order).send().await.expect("an answer");
         assert_eq!(placed.status().as_u16(), 201, "{}", placed.text().await.unwrap_or_default());
-        order
     }
 
     /// Waits until the saga of an order is so.
@@ -149,6 +152,54 @@ async fn a_stuck_saga_is_seen_told_and_ended_by_each_decision() {
         .await;
     let completed = desk.json(&["saga", "ls", "--phase", "COMPLETED"]).await;
     assert_eq!(completed["sagas"].as_array().map(Vec::len), Some(2), "{completed:#}");
+}
+
+/// As if it had never run here: what it follows is at its head, and is history.
+fn forget_the_checkout(home: &Home) {
+    for entry in std::fs::read_dir(home.dir()).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let is_its = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("checkout"));
+        if is_its && path.is_file() {
+            std::fs::remove_file(path).expect("a file of its own");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_from_before_the_first_checkout_is_begun_by_hand_and_one_that_has_gone_on_is_not() {
+    let home = Home::sqlite();
+    let desk = Desk::open(&home).await;
+    let known = desk.stock_up().await;
+    let lines = json!([{ "product_id": PRODUCT, "quantity": 2 }]);
+    let [pending, confirmed] = [(); 2].map(|()| Uuid::now_v7().to_string());
+    desk.place(&known, &json!({ "id": confirmed, "customer_id": CUSTOMER, "lines": lines })).await;
+    desk.until("confirmed", &confirmed, |saga| saga["phase"] == "AWAITING_DISPATCH").await;
+    let shown = desk.json(&["saga", "show", &confirmed]).await;
+    assert_eq!(shown["awaits"]["fact"], "ShipmentDispatched", "{shown:#}");
+    let (_, said) = desk.says(&["saga", "show", &confirmed]).await;
+    assert!(said.contains("Waits for ShipmentDispatched of shipping since "), "{said}");
+    assert_eq!(desk.json(&["saga", "ls", "--overdue"]).await["sagas"], json!([]));
+    // the gateway is silent, so this one is still pending when the platform dies
+    let silent = json!({ "id": pending, "customer_id": CUSTOMER, "lines": lines, "payment_method": "pm_timeout" });
+    desk.place(&known, &silent).await;
+    desk.platform.kill().await;
+    forget_the_checkout(&home);
+
+    let desk = Desk::open(&home).await;
+    for order in [&pending, &confirmed] {
+        let (code, said) = desk.says(&["saga", "show", order]).await;
+        assert!(code == Some(1) && said.contains("saga_not_found"), "{said}");
+    }
+    let (code, said) = desk.says(&["saga", "start", &confirmed]).await;
+    assert!(code == Some(1) && said.contains("OrderConfirmed") && said.contains("saga_gone_on"), "{said}");
+    let begun = desk.json(&["saga", "start", &pending]).await;
+    assert_eq!(begun["events"][0]["actor"], OPERATOR, "{begun:#}");
+    desk.until("undone", &pending, |saga| saga["outcome"].is_string()).await;
+    let ended = desk.json(&["saga", "start", &pending]).await;
+    assert_eq!(
+        (&ended["outcome"], &ended["phase"]),
+        (&json!("compensated: PAYMENT_UNANSWERED"), &json!("COMPENSATED"))
+    );
 }
 
 async fn it_is_seen(desk: &Desk, orders: &[&String]) {
@@ -227,6 +278,7 @@ async fn it_is_told(desk: &Desk, order: &str) {
 async fn what_cannot_be_decided_is_said(desk: &Desk, order: &str) {
     for (arguments, code, words) in [
         (&["saga", "show", STRANGER][..], 1, &["there is no saga", "tributary saga ls", "saga_not_found"][..]),
+        (&["saga", "start", STRANGER], 1, &["nothing that happened begins a checkout", "saga_not_begun"]),
         (&["saga", "skip", STRANGER, "schedule", "--why", "x"], 1, &["saga_not_found"]),
         (&["saga", "force", order, "capture", "--why", "x"], 1, &["capture is not open", "waits for schedule"]),
         (&["saga", "force", order, "swim", "--why", "x"], 1, &["no step swim", "step_unknown"]),

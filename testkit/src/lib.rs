@@ -7,6 +7,7 @@
 //! - [`golden`]: a sample of every event version, and what folds make of it.
 //! - [`postgres`]: throw-away PostgreSQL servers, and a fresh database per test.
 //! - [`proxy`]: a small TCP proxy that breaks connections where a test says.
+//! - [`jumping_clock`]: a clock that is put forward or back.
 //! - [`checkout_laws`]: what must hold of all services' events together, whatever has crashed.
 //! - [`northwind`]: a source for imports, the real one or one of its shape.
 
@@ -15,6 +16,7 @@ pub mod feed_contract;
 pub mod feed_server;
 pub mod follower_kit;
 pub mod golden;
+pub mod jumping_clock;
 pub mod log_contract;
 pub mod northwind;
 pub mod postgres;

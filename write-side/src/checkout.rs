@@ -4,6 +4,7 @@
 //! It takes no commands: an order that is placed begins one, and from then on it is the other services' events and
 //! answers that it goes by. What operators may decide, they do by the saga's own surface.
 
+pub mod awaiting;
 #[cfg(test)]
 mod case;
 pub mod definition;

@@ -7,8 +7,33 @@
 pub mod postgres;
 pub mod sqlite;
 
-use event_store::follower::{ApplyError, Checkpoint, Step, StoreError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use event_store::follower::{ApplyError, Checkpoint, FollowerOptions, Pulse, Step, StoreError};
 use uuid::Uuid;
+
+/// How long the process that follows may be silent before another takes over: longer than a machine that is out of breath
+/// takes for a commit, short enough that nobody waits for a payment or a mail for long.
+pub const LEASE: Duration = Duration::from_secs(6);
+
+/// How services follow: nothing is parked, and of several processes on one database one acts and the others stand by.
+pub fn following() -> FollowerOptions {
+    FollowerOptions { parked_streams_max: 0, lease: Some(LEASE), ..FollowerOptions::default() }
+}
+
+/// Who holds the fence, and whether it is alive.
+#[async_trait]
+pub trait Tenure: Send + Sync {
+    /// The fence as it is now.
+    async fn fence(&self) -> Result<u64, StoreError>;
+
+    /// Raises the beat of who holds `fence`. `false`: another holds it.
+    async fn beat(&self, fence: u64) -> Result<bool, StoreError>;
+
+    /// Fence, beat and checkpoints, without a lock.
+    async fn pulse(&self) -> Result<Pulse, StoreError>;
+}
 
 /// A checkpoint's move by compare-and-set.
 #[derive(Debug, Clone)]

@@ -5,6 +5,8 @@
 //! checkpoint; a runner does duties that are due, one after another for each lane (a stream, unless the reaction says
 //! otherwise), many lanes at once, and again with backoff until the [`Reaction`] says that they are done.
 //!
+//! Of several processes on one database one acts: the others stand by, and take over when it has fallen silent.
+//!
 //! So whatever crashes, a duty is done at least once, and the rest is the reaction's: it acts under [`Due::key`], which
 //! is made from the event and therefore the same each time, and before it acts it looks whether the result is recorded
 //! already. A restart, a follower that starts over, a restored checkpoint or an import then sends nothing twice. A feed
@@ -43,7 +45,7 @@ use self::{
     sqlite::SqliteDuties,
     store::DutyStore,
 };
-use crate::{orders::replica::ReplicaHome, service::StartError};
+use crate::{orders::replica::ReplicaHome, progress::following, service::StartError};
 
 /// Under which keys are made from events.
 const KEY_NAMESPACE: Uuid = Uuid::from_u128(0x1d5c_9d0f_52c6_4e4e_8f1b_0b6c_7a51_90e3);
@@ -88,6 +90,9 @@ pub struct Part {
     pub lane: String,
     /// `None` = now.
     pub at: Option<DateTime<Utc>>,
+    /// It waits for that time itself, however far it is, and counts as nothing that is not done. Else it is only put off:
+    /// a clock that goes back makes no such wait longer than the longest backoff.
+    pub timer: bool,
 }
 
 /// A duty whose time has come, with its event.
@@ -179,7 +184,7 @@ impl Default for ReactorOptions {
             backoff: Backoff { first: Duration::from_millis(250), max: Duration::from_secs(60) },
             hindered_wait: Duration::from_secs(1),
             look_every: Duration::from_secs(1),
-            follower: FollowerOptions::default(),
+            follower: following(),
             clock: SystemClock::shared(),
         }
     }
@@ -206,17 +211,17 @@ impl Reactor {
         let failed = |error: StoreError| StartError::new(name, error.to_string());
         // its own history is also its memory: what is done already is seen there, and what is not must be done
         duties.begin(own.0, own.1).await.map_err(failed)?;
-        let store = Arc::new(DutyStore::new(Arc::clone(&reaction), Arc::clone(&duties), options.clone()));
         let following = FollowerOptions {
             start_at: StartAt::Head,
             parked_streams_max: 0,
             clock: Arc::clone(&options.clock),
             ..options.follower.clone()
         };
-        let sources: BTreeSet<Name> = feeds.iter().map(|feed| feed.source().clone()).collect();
-        let follower = Follower::start(name, feeds.clone(), Arc::clone(&store) as _, following);
         let stop = CancellationToken::new();
-        let runner = Runner { reaction, store, feeds, options, stop: stop.clone() };
+        let store = Arc::new(DutyStore::new(Arc::clone(&reaction), Arc::clone(&duties), options.clone()));
+        let runner = Runner::new(reaction, Arc::clone(&store), feeds.clone(), options, stop.clone());
+        let sources: BTreeSet<Name> = feeds.iter().map(|feed| feed.source().clone()).collect();
+        let follower = Follower::start(name, feeds, store, following);
         let runner = tokio::spawn(runner.run());
         let mut status = follower.watch();
         let begun = status.wait_for(|status| sources.iter().all(|source| !status.vector.get(source).epoch.is_nil()));

@@ -12,6 +12,7 @@
 //! - [`dispatcher`]: effects become commands to other services, and their answers inputs; [`patience`] with those that do
 //!   not answer.
 //! - [`handle`]: for who operates it: where an instance stands, its story, and decisions by hand.
+//! - `late`: an instance of what happened before anybody listened, begun by hand.
 //! - [`index`]: which instances there are; [`plain`]: their events for those who do not know which saga it is.
 //! - [`explore`]: every way that an instance can go, for laws and for the diagram.
 //!
@@ -24,6 +25,7 @@ pub mod explore;
 pub mod handle;
 pub mod index;
 pub mod instance;
+mod late;
 mod patience;
 pub mod plain;
 
@@ -34,7 +36,7 @@ use event_store::feed::Feed;
 use self::dispatcher::Dispatcher;
 pub use self::{
     aggregate::{Saga, SagaCommand, SagaError},
-    definition::{Definition, End, Happened, Kind, News, Outcome, Pace, Request, saga_id},
+    definition::{Awaited, Definition, End, Happened, Kind, News, Outcome, Pace, Request, saga_id},
     handle::{SagaDesk, SagaHandle, Word},
     index::SagaIndex,
     instance::Instance,
@@ -73,17 +75,18 @@ pub async fn start<D: Definition, R: Into<Routes>>(
     };
     let (clock, peers, own) = (Arc::clone(&given.clock), given.peers.clone(), given.log.identity().clone());
     let (home, own_feed) = (given.replica.clone(), Arc::clone(&given.log) as Arc<dyn Feed>);
+    let others: Arc<[Arc<dyn Feed>]> = given.feeds.clone().into();
     let mut feeds = vec![Arc::clone(&own_feed)];
-    feeds.extend(given.feeds.iter().cloned());
+    feeds.extend(others.iter().cloned());
+    let deadline = options.deadline.unwrap_or(D::DEADLINE);
     let duties = reactor::open(source, &given.duties).await?;
     let mut handle = None;
     let mut service = Service::start::<Saga<D>, _>(source, given, resource, None, |edge| {
-        let opened = SagaHandle { bus: edge.bus().clone(), clock: Arc::clone(&clock) };
+        let opened = SagaHandle { bus: edge.bus().clone(), clock: Arc::clone(&clock), feeds: others, deadline };
         handle = Some(opened.clone());
         routes(opened, edge).into()
     })?;
     let handle = handle.ok_or_else(|| StartError::new(source, "it has no routes"))?;
-    let deadline = options.deadline.unwrap_or(D::DEADLINE);
     let dispatcher = Dispatcher::new(handle.bus.clone(), peers, deadline, clock);
     let reactor = Reactor::start(Arc::new(dispatcher), duties, (&own.source, own.epoch), feeds, running).await?;
     service.reactor = Some(Arc::new(reactor));

@@ -165,6 +165,7 @@ macro_rules! laws {
                 a_step_that_was_applied_is_not_applied_again,
                 a_step_from_elsewhere_changes_nothing,
                 the_fence_shuts_out_every_earlier_holder,
+                the_holders_beat_is_seen_by_the_others_and_nobody_elses_is,
                 a_step_without_events_moves_only_the_checkpoint,
                 an_empty_log_has_a_checkpoint_with_its_epoch,
                 events_that_wait_without_a_parked_stream_are_answered_as_moved,

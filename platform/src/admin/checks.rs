@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::SecondsFormat;
+use chrono::{SecondsFormat, Utc};
 use event_store::{
     feed::{Cursor, PageLimit},
     follower::{FollowerHandle, HaltReason, SourceStatus},
@@ -101,6 +101,9 @@ fn of_copy(what: &str, service: &str, follower: &FollowerHandle) -> Vec<Check> {
     if let Some(reason) = &status.stopped {
         return vec![Check::bad(format!("{what} of {service}"), format!("stopped: {reason}; restart the platform"))];
     }
+    if status.standing_by {
+        return vec![stands_by(format!("{what} of {service}"))];
+    }
     let check = |(source, status): (&Name, &SourceStatus)| {
         let name = format!("{what} {service} <- {source}");
         match status.halt() {
@@ -115,6 +118,11 @@ fn of_copy(what: &str, service: &str, follower: &FollowerHandle) -> Vec<Check> {
     status.sources.iter().map(check).collect()
 }
 
+/// Another process on the same database does the work.
+fn stands_by(name: String) -> Check {
+    Check::good(name, "stands by: another process acts, and this one takes over when that falls silent")
+}
+
 /// How many stuck sagas are named; `tributary saga ls --stuck` lists all.
 const STUCK_MAX: usize = 5;
 
@@ -123,10 +131,14 @@ const STUCK_MAX: usize = 5;
 async fn of_saga(saga: &RunningSaga) -> Check {
     let name = format!("saga {}", saga.desk.name());
     let stuck = Filter { stuck: true, ..Filter::default() };
-    let (stuck, tally) = match tokio::try_join!(saga.index.list(stuck, STUCK_MAX), saga.index.tally()) {
+    let (stuck, tally) = match tokio::try_join!(saga.index.list(stuck, STUCK_MAX), saga.index.tally(Utc::now())) {
         Ok(seen) => seen,
         Err(error) => return Check::bad(name, format!("its index cannot be read: {error}")),
     };
+    if stuck.is_empty() && tally.overdue > 0 {
+        let what = "`tributary saga ls --overdue` lists them, and `saga show <id>` says whose event is awaited";
+        return Check::doubtful(name, format!("{} wait for an event that is overdue; {what}", tally.overdue));
+    }
     if stuck.is_empty() {
         let known: u64 = tally.phases.iter().map(|(_, count)| count).sum();
         return Check::good(name, format!("{known} known, none is stuck"));
@@ -156,6 +168,9 @@ async fn of_reactor(service: &str, reactor: &Reactor) -> Vec<Check> {
     let status = reactor.follower().status();
     if let Some(reason) = &status.stopped {
         return vec![Check::bad(name, format!("stopped: {reason}; restart the platform"))];
+    }
+    if status.standing_by {
+        return vec![stands_by(name)];
     }
     let check = |(source, status): (&Name, &SourceStatus)| {
         let name = format!("reactor {service} <- {source}");

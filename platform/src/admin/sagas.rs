@@ -13,6 +13,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use chrono::Utc;
 use event_store::{bus::CommandError, follower::StoreError, log::LogError};
 use events::saga::Decision;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,7 @@ pub fn router() -> Router<Admin> {
     Router::new()
         .route("/admin/sagas", get(list))
         .route("/admin/sagas/{id}", get(show))
+        .route("/admin/sagas/{id}/start", post(start))
         .route("/admin/sagas/{id}/{decision}", post(decide))
 }
 
@@ -81,6 +83,8 @@ struct ListQuery {
     phase: Option<String>,
     #[serde(default)]
     stuck: bool,
+    #[serde(default)]
+    overdue: bool,
     limit: Option<usize>,
 }
 
@@ -88,9 +92,9 @@ async fn list(
     State(admin): State<Admin>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<SagaList>, Problem> {
-    let Query(ListQuery { phase, stuck, limit }) = query.map_err(|error| bad_address(&error.body_text()))?;
+    let Query(ListQuery { phase, stuck, overdue, limit }) = query.map_err(|error| bad_address(&error.body_text()))?;
     let limit = limit.unwrap_or(ROWS_USUAL).clamp(1, ROWS_MAX);
-    let filter = Filter { phase, stuck };
+    let filter = Filter { phase, stuck, overdue: overdue.then(Utc::now) };
     let mut sagas = Vec::new();
     for saga in &admin.sagas {
         // one more than asked for tells whether there are more
@@ -100,6 +104,8 @@ async fn list(
     }
     if stuck {
         sagas.sort_by_key(|row| row.standing.stuck_since);
+    } else if overdue {
+        sagas.sort_by_key(|row| row.standing.overdue_at);
     } else {
         sagas.sort_by_key(|row| std::cmp::Reverse(row.standing.changed_at));
     }
@@ -151,6 +157,30 @@ async fn decide(
     }
 }
 
+/// Begins the saga of something that happened before anybody listened for it, and answers with it; the one there is, if
+/// there is one.
+async fn start(
+    State(admin): State<Admin>,
+    By(who): By,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<SagaShown>, Problem> {
+    let Path(about) = path.map_err(|error| bad_address(&error.body_text()))?;
+    let key = Uuid::parse_str(&about).map_or(about.clone(), |id| id.to_string());
+    let mut refusal = None;
+    for saga in &admin.sagas {
+        match saga.desk.begin_late(&key, who.name().as_ref()).await {
+            Ok(()) => return Ok(Json(shown(saga, saga_id(saga.desk.name(), &key)).await?)),
+            // another kind of saga may be begun by it
+            Err(CommandError::Refused(refused, _)) if refused.code == "saga_not_begun" => {
+                refusal = Some(refused.detail)
+            }
+            Err(error) => return Err(undone(error)),
+        }
+    }
+    let detail = refusal.unwrap_or_else(|| "no saga runs here".to_owned());
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "saga_not_begun", detail))
+}
+
 /// The instance that is meant: by its own id, or by what it is about.
 async fn find<'a>(admin: &'a Admin, text: &str) -> Result<(&'a RunningSaga, Uuid), Problem> {
     let given = Uuid::parse_str(text).ok();
@@ -183,7 +213,6 @@ async fn shown(saga: &RunningSaga, id: Uuid) -> Result<SagaShown, Problem> {
 
 /// Why nothing was decided, with what could be.
 fn undecided(error: CommandError, step: &StepName, saga: &SagaShown) -> Problem {
-    let detail = error.to_string();
     match error {
         CommandError::Refused(refusal, _) if refusal.code == "step_not_open" => {
             let id = saga.stands.saga_id;
@@ -196,6 +225,14 @@ fn undecided(error: CommandError, step: &StepName, saga: &SagaShown) -> Problem 
             let detail = format!("{step} is not open: {} {id} waits for {open}", saga.saga);
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "step_not_open", detail).with("step", &*step.0)
         }
+        error => undone(error),
+    }
+}
+
+/// Why nothing was done.
+fn undone(error: CommandError) -> Problem {
+    let detail = error.to_string();
+    match error {
         CommandError::Refused(refusal, _) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.code, detail),
         CommandError::Unavailable(cause) => Problem::unavailable(cause),
         CommandError::Overloaded { .. } => Problem::overloaded(detail),
@@ -203,7 +240,7 @@ fn undecided(error: CommandError, step: &StepName, saga: &SagaShown) -> Problem 
             Problem::new(StatusCode::CONFLICT, "contended", detail).retry_after(1)
         }
         CommandError::OutcomeUnknown { .. } => {
-            let detail = "whether the decision was recorded is not known; `tributary saga show` tells";
+            let detail = "whether it was recorded is not known; `tributary saga show` tells";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", detail).retry_after(1)
         }
         CommandError::VersionMismatch { .. }

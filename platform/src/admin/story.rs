@@ -29,6 +29,9 @@ pub struct SagaShown {
     #[serde(flatten)]
     pub stands: Stands,
     pub waits_for: Vec<Waiting>,
+    /// While nothing is asked for: the fact that somebody owes it.
+    #[serde(default)]
+    pub awaits: Option<Awaiting>,
     pub events: Vec<Told>,
     /// There are events behind the last of these.
     pub more: bool,
@@ -67,6 +70,16 @@ pub struct Waiting {
     pub stuck_since: Option<DateTime<Utc>>,
     /// `None` once nothing is left to send: its answer is being recorded.
     pub sending: Option<Sending>,
+}
+
+/// A fact that somebody is to publish.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Awaiting {
+    pub fact: String,
+    pub service: String,
+    pub since: DateTime<Utc>,
+    /// From then on somebody should look there.
+    pub overdue_at: DateTime<Utc>,
 }
 
 /// How it is going with a command.
@@ -113,6 +126,7 @@ struct View {
     #[serde(flatten)]
     stands: Stands,
     waits_for: Vec<Open>,
+    awaits: Option<Awaiting>,
 }
 
 #[derive(Deserialize)]
@@ -139,7 +153,7 @@ pub fn tell(
     events: Vec<RecordedEvent>,
     duties: &[Duty],
 ) -> Result<SagaShown, Problem> {
-    let View { stands, waits_for } =
+    let View { stands, waits_for, awaits } =
         serde_json::from_value(view).map_err(|error| Problem::internal(error.to_string()))?;
     let more = events.len() >= STORY_EVENTS_MAX;
     let mut known: HashMap<String, Known> = HashMap::new();
@@ -195,7 +209,7 @@ pub fn tell(
         Some(Waiting { step, service, path, effect, since, not_before, refusals, refusal, stuck, stuck_since, sending })
     });
     let waits_for = waits_for.collect();
-    Ok(SagaShown { saga: saga.desk.name().to_owned(), stands, waits_for, events: told, more })
+    Ok(SagaShown { saga: saga.desk.name().to_owned(), stands, waits_for, awaits, events: told, more })
 }
 
 impl Asked {

@@ -1,4 +1,4 @@
-//! `tributary saga ls|show|retry|force|skip`.
+//! `tributary saga ls|show|start|retry|force|skip`.
 
 use std::{collections::HashMap, process::ExitCode};
 
@@ -12,7 +12,7 @@ use write_side::saga::{
 };
 
 use crate::{
-    admin::{Asked, Decided, SagaList, SagaRow, SagaShown, Told, Waiting},
+    admin::{Asked, Awaiting, Decided, SagaList, SagaRow, SagaShown, Told, Waiting},
     cli::{DecisionArgs, Output, SagaArgs, SagaVerb},
     client::Client,
     output,
@@ -20,17 +20,21 @@ use crate::{
 
 pub async fn run(args: SagaArgs, output: Output) -> Result<ExitCode> {
     match args.verb {
-        SagaVerb::Ls { phase, stuck, limit, target } => ls(&Client::new(&target)?, phase, stuck, limit, output).await,
+        SagaVerb::Ls { phase, stuck, overdue, limit, target } => {
+            let kept = format!("stuck={stuck}&overdue={overdue}");
+            ls(&Client::new(&target)?, phase, &kept, limit, output).await
+        }
         SagaVerb::Show { id, target } => show(&Client::new(&target)?, &id, output).await,
+        SagaVerb::Start { id, target } => start(&Client::new(&target)?, &id, output).await,
         SagaVerb::Retry(args) => decide(Decision::Retry, args, output).await,
         SagaVerb::Force(args) => decide(Decision::Force, args, output).await,
         SagaVerb::Skip(args) => decide(Decision::Skip, args, output).await,
     }
 }
 
-async fn ls(client: &Client, phase: Option<String>, stuck: bool, limit: usize, output: Output) -> Result<ExitCode> {
+async fn ls(client: &Client, phase: Option<String>, kept: &str, limit: usize, output: Output) -> Result<ExitCode> {
     let phase = phase.map(|phase| format!("&phase={}", in_address(&phase))).unwrap_or_default();
-    let list: SagaList = client.get(&format!("/admin/sagas?limit={limit}&stuck={stuck}{phase}")).await?;
+    let list: SagaList = client.get(&format!("/admin/sagas?limit={limit}&{kept}{phase}")).await?;
     match output {
         Output::Json => output::json(&list),
         Output::Human => {
@@ -70,6 +74,15 @@ async fn show(client: &Client, id: &str, output: Output) -> Result<ExitCode> {
     match output {
         Output::Json => output::json(&shown),
         Output::Human => story(&shown).iter().for_each(output::line),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn start(client: &Client, id: &str, output: Output) -> Result<ExitCode> {
+    let shown: SagaShown = client.post(&format!("/admin/sagas/{}/start", in_address(id)), &()).await?;
+    match output {
+        Output::Json => output::json(&shown),
+        Output::Human => stands(&shown).iter().chain(&waits(&shown)).for_each(output::line),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -150,7 +163,10 @@ fn told(Told { sequence, recorded_at, what, effects, causation_id, .. }: &Told, 
     lines
 }
 
-fn waits(SagaShown { stands, waits_for, .. }: &SagaShown) -> Vec<String> {
+fn waits(SagaShown { stands, waits_for, awaits, .. }: &SagaShown) -> Vec<String> {
+    if let Some(awaited) = awaits {
+        return vec![awaiting(awaited, Utc::now())];
+    }
     if waits_for.is_empty() {
         return vec![match &stands.outcome {
             Some(outcome) => format!("Waits for nothing: {outcome}."),
@@ -160,6 +176,25 @@ fn waits(SagaShown { stands, waits_for, .. }: &SagaShown) -> Vec<String> {
     let mut lines = vec!["Waits for".to_owned()];
     lines.extend(waits_for.iter().flat_map(waiting));
     lines
+}
+
+/// Nothing is asked for: it is somebody's part to say the next word.
+fn awaiting(Awaiting { fact, service, since, overdue_at }: &Awaiting, now: DateTime<Utc>) -> String {
+    let age = age(now - *since);
+    let verdict = if *overdue_at <= now { "OVERDUE since" } else { "overdue from" };
+    format!("Waits for {fact} of {service} since {} ({age}); {verdict} {}.", time(*since), time(*overdue_at))
+}
+
+/// The two largest units, as people say it. A clock that went back makes nothing younger than new.
+fn age(age: chrono::TimeDelta) -> String {
+    let seconds = age.num_seconds().max(0);
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
 }
 
 fn waiting(waiting: &Waiting) -> Vec<String> {
@@ -213,6 +248,25 @@ mod tests {
     #[test]
     fn ids_are_told_by_name() {
         assert_eq!(known_by(&json!({ "order_id": "33", "n": 7 })), "n=7 order_id=33");
+    }
+
+    #[test]
+    fn a_fact_that_is_owed_is_told_with_its_age() {
+        let at = |day: i64| DateTime::UNIX_EPOCH + chrono::TimeDelta::days(day);
+        let awaited = Awaiting {
+            fact: "ShipmentDispatched".to_owned(),
+            service: "shipping".to_owned(),
+            since: at(0),
+            overdue_at: at(7),
+        };
+        let told = |now| awaiting(&awaited, now);
+        let since = "Waits for ShipmentDispatched of shipping since 1970-01-01T00:00:00.000Z";
+        assert_eq!(told(at(2)), format!("{since} (2 d 0 h); overdue from 1970-01-08T00:00:00.000Z."));
+        assert_eq!(told(at(7)), format!("{since} (7 d 0 h); OVERDUE since 1970-01-08T00:00:00.000Z."));
+        assert_eq!(
+            [-5, 59, 61, 7_260].map(|s| age(chrono::TimeDelta::seconds(s))),
+            ["0 s", "59 s", "1 min 1 s", "2 h 1 min"]
+        );
     }
 
     #[test]

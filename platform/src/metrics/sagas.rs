@@ -1,11 +1,11 @@
-//! Sagas: how many stand where, how old the oldest is, and how many somebody should look at.
+//! Sagas: how many stand where, how old the oldest is, and how many somebody should look at, or at whom they wait for.
 
 use chrono::{DateTime, Utc};
 
 use super::{Family, whole};
 use crate::admin::Admin;
 
-pub async fn seen(admin: &Admin, now: DateTime<Utc>) -> [Family; 3] {
+pub async fn seen(admin: &Admin, now: DateTime<Utc>) -> [Family; 4] {
     let mut phases = Family::gauge("tributary_sagas", "Sagas by the phase that they are in, ended ones too.");
     let mut oldest = Family::gauge(
         "tributary_saga_oldest_open_age_seconds",
@@ -15,9 +15,13 @@ pub async fn seen(admin: &Admin, now: DateTime<Utc>) -> [Family; 3] {
         "tributary_sagas_stuck",
         "Sagas with a step that is not answered, or refused, again and again. `tributary saga ls --stuck` lists them.",
     );
+    let mut overdue = Family::gauge(
+        "tributary_sagas_overdue",
+        "Sagas that wait for another service's event longer than there is reason to. `tributary saga ls --overdue` lists them.",
+    );
     for saga in &admin.sagas {
         let name = saga.desk.name();
-        let tally = match saga.index.tally().await {
+        let tally = match saga.index.tally(now).await {
             Ok(tally) => tally,
             Err(error) => {
                 tracing::warn!(saga = name, %error, "its instances cannot be counted");
@@ -32,6 +36,7 @@ pub async fn seen(admin: &Admin, now: DateTime<Utc>) -> [Family; 3] {
             tally.oldest_started_at.map_or(0.0, |started| (now - started).to_std().unwrap_or_default().as_secs_f64());
         oldest.push(&[("saga", name)], age);
         stuck.push(&[("saga", name)], whole(tally.stuck));
+        overdue.push(&[("saga", name)], whole(tally.overdue));
     }
-    [phases, oldest, stuck]
+    [phases, oldest, stuck, overdue]
 }

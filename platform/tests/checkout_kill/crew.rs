@@ -203,6 +203,14 @@ impl Crew {
         self.audit.lock().await.books.ends().values().sum()
     }
 
+    /// Waits until a tenth of all have ended that have not yet.
+    pub async fn some_more_ended(&self) {
+        let before = self.ended().await;
+        while self.ended().await < before + self.plan.orders.len() / 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The books, once everything is read.
     pub async fn books(&self) -> tokio::sync::MutexGuard<'_, Audit> {
         self.audit.lock().await

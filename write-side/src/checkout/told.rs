@@ -31,6 +31,21 @@ pub fn told(source: &str, event: &RecordedEvent) -> Result<Told, Reject> {
     })
 }
 
+/// Whether an order has gone on without a checkout, or has ended: whoever saw to its pieces and its money then, it was not us.
+pub fn is_carried_out_by_hand(source: &str, event: &RecordedEvent, order_id: &str) -> Result<bool, Reject> {
+    if source != orders::SOURCE || *event.stream.aggregate_id != *order_id {
+        return Ok(false);
+    }
+    Ok(match decode(event)? {
+        OrderEvent::OrderPlaced(_) | OrderEvent::OrderImported(_) => false,
+        OrderEvent::OrderConfirmed(_)
+        | OrderEvent::OrderCancelled(_)
+        | OrderEvent::OrderShipped(_)
+        | OrderEvent::OrderDelivered(_)
+        | OrderEvent::OrderReturned(_) => true,
+    })
+}
+
 fn by_orders(event: OrderEvent) -> Told {
     let of = |order_id: OrderId, customer_id: CustomerId| CheckoutIds { order_id, customer_id: Some(customer_id) };
     match event {

@@ -17,13 +17,13 @@ use std::{
 
 use event_store::{
     feed::{Feed, FeedError, PageLimit},
-    follower::{Follower, FollowerHandle, FollowerOptions, Status, StoreError, TokenWaitError},
+    follower::{Follower, FollowerHandle, Status, StoreError, TokenWaitError},
 };
 use events::{catalog, consistency::ConsistencyToken, users};
 use tokio::{sync::Semaphore, time::timeout};
 
 use self::{known::Known, postgres::PostgresRows, sqlite::SqliteRows, store::Rows};
-use crate::service::StartError;
+use crate::{progress::following, service::StartError};
 
 /// The feeds that the replica follows.
 pub const FOLLOWS: [&str; 2] = [users::SOURCE, catalog::SOURCE];
@@ -88,8 +88,7 @@ impl Replica {
         let store = Arc::new(store::ReplicaStore::new(rows, Arc::clone(&known)));
         // a product with an unreadable price must not be sold at an older one's: its source halts
         // (`progress::refuse_parking`), and what is not known is not sold
-        let options = FollowerOptions { parked_streams_max: 0, ..FollowerOptions::default() };
-        let follower = Follower::start("orders-replica", feeds.clone(), store, options);
+        let follower = Follower::start("orders-replica", feeds.clone(), store, following());
         let (waiters, probes) = (Semaphore::new(WAITERS_MAX), Semaphore::new(PROBES_MAX));
         Ok(Self { known, follower, feeds, waiters, probes })
     }

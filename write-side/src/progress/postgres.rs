@@ -5,7 +5,8 @@
 
 use std::{str::FromStr, time::Duration};
 
-use event_store::follower::{ApplyError, Checkpoint, StoreError, Vector};
+use async_trait::async_trait;
+use event_store::follower::{ApplyError, Checkpoint, Pulse, StoreError, Vector};
 use futures::future::BoxFuture;
 use sqlx::{
     AssertSqlSafe, PgPool, PgTransaction, Row,
@@ -13,7 +14,7 @@ use sqlx::{
     raw_sql,
 };
 
-use super::{Moved, checkpoint, signed, unsigned};
+use super::{Moved, Tenure, checkpoint, signed, unsigned};
 
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -75,14 +76,6 @@ impl PostgresSchema {
             Ok(value)
         });
         done.await.unwrap_or_else(|error| Err(StoreError::Bug(format!("database task: {error}")).into()))
-    }
-
-    /// The fence as it is now.
-    pub async fn fence(&self) -> Result<u64, StoreError> {
-        let (pool, select) = (self.pool.clone(), self.sql("select fence from {schema}.fence"));
-        let read = tokio::spawn(async move { sqlx::query_scalar(select).fetch_one(&pool).await });
-        let read = read.await.map_err(|error| StoreError::Bug(format!("database task: {error}")))?;
-        unsigned("fence", read.map_err(unavailable)?)
     }
 
     /// Fence and checkpoints, read in one transaction; with `take_fence`, after taking the fence.
@@ -154,6 +147,40 @@ impl PostgresSchema {
             .await
             .map_err(unavailable)?;
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Tenure for PostgresSchema {
+    async fn fence(&self) -> Result<u64, StoreError> {
+        let (pool, select) = (self.pool.clone(), self.sql("select fence from {schema}.fence"));
+        let read = tokio::spawn(async move { sqlx::query_scalar(select).fetch_one(&pool).await });
+        let read = read.await.map_err(|error| StoreError::Bug(format!("database task: {error}")))?;
+        unsigned("fence", read.map_err(unavailable)?)
+    }
+
+    async fn beat(&self, held: u64) -> Result<bool, StoreError> {
+        let held = signed(held)?;
+        self.transact(move |schema, transaction| {
+            Box::pin(async move {
+                let update = sqlx::query(schema.sql("update {schema}.fence set beat = beat + 1 where fence = $1"));
+                let updated = update.bind(held).execute(&mut **transaction).await.map_err(unavailable)?;
+                Ok(updated.rows_affected() == 1)
+            })
+        })
+        .await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        self.transact(|schema, transaction| {
+            Box::pin(async move {
+                let select = sqlx::query_as(schema.sql("select fence, beat from {schema}.fence"));
+                let (fence, beat): (i64, i64) = select.fetch_one(&mut **transaction).await.map_err(unavailable)?;
+                let (fence, beat) = (unsigned("fence", fence)?, unsigned("beat", beat)?);
+                Ok(Pulse { fence, beat, vector: schema.vector(transaction).await? })
+            })
+        })
+        .await
     }
 }
 

@@ -5,10 +5,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use event_store::follower::{ApplyError, Checkpoint, StoreError, Vector};
+use async_trait::async_trait;
+use event_store::follower::{ApplyError, Checkpoint, Pulse, StoreError, Vector};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::{Moved, checkpoint, signed, unsigned};
+use super::{Moved, Tenure, checkpoint, signed, unsigned};
 
 /// How long another process (a look from outside) may hold the file.
 const BUSY_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(5);
@@ -74,10 +75,28 @@ impl SqliteFile {
         };
         self.transact(load).await
     }
+}
 
-    /// The fence as it is now.
-    pub async fn fence(&self) -> Result<u64, StoreError> {
+#[async_trait]
+impl Tenure for SqliteFile {
+    async fn fence(&self) -> Result<u64, StoreError> {
         self.transact(fence).await
+    }
+
+    async fn beat(&self, held: u64) -> Result<bool, StoreError> {
+        let beat = move |transaction: &Transaction<'_>| {
+            let update = "update fence set beat = beat + 1 where fence = ?1";
+            Ok(transaction.execute(update, [signed(held)?]).map_err(unavailable)? == 1)
+        };
+        self.transact(beat).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        let pulse = |transaction: &Transaction<'_>| {
+            let beat = transaction.query_row("select beat from fence", [], |row| row.get(0)).map_err(unavailable)?;
+            Ok(Pulse { fence: fence(transaction)?, beat: unsigned("beat", beat)?, vector: vector(transaction)? })
+        };
+        self.transact(pulse).await
     }
 }
 

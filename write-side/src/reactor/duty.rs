@@ -6,7 +6,7 @@ use event_store::follower::{ApplyError, StoreError, Vector};
 use events::envelope::RecordedEvent;
 use uuid::Uuid;
 
-use crate::progress::Moved;
+use crate::progress::{Moved, Tenure};
 
 /// Which one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,8 +71,8 @@ pub trait Duties: Send + Sync + 'static {
     /// Fence and checkpoints, read in one transaction; with `take_fence`, after taking the fence.
     async fn load(&self, take_fence: bool) -> Result<(u64, Vector), StoreError>;
 
-    /// The fence as it is now.
-    async fn fence(&self) -> Result<u64, StoreError>;
+    /// Who acts, and whether it is alive.
+    fn tenure(&self) -> &dyn Tenure;
 
     /// Puts `source`, whose log has this epoch, before its first event, unless it has a checkpoint.
     async fn begin(&self, source: &str, epoch: Uuid) -> Result<(), StoreError>;

@@ -11,18 +11,19 @@ use uuid::Uuid;
 
 use super::duty::{DueNow, Duties, Duty, DutyId, Settled, too_many};
 use crate::progress::{
-    Moved, damaged,
+    Moved, Tenure, damaged,
     postgres::{PostgresSchema, Schema, unavailable},
     signed, unsigned, uuid_of,
 };
 
 /// In order; a released file never changes.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../../migrations/reactor/postgres/0001_reactor.sql"),
     include_str!("../../../migrations/reactor/postgres/0002_fence.sql"),
     include_str!("../../../migrations/reactor/postgres/0003_checkpoint.sql"),
     include_str!("../../../migrations/reactor/postgres/0004_duties.sql"),
     include_str!("../../../migrations/reactor/postgres/0005_parts.sql"),
+    include_str!("../../../migrations/reactor/postgres/0006_beat.sql"),
 ];
 
 /// "trib_rea" as a number is the lock.
@@ -48,8 +49,8 @@ impl Duties for PostgresDuties {
         self.schema.load(take_fence).await
     }
 
-    async fn fence(&self) -> Result<u64, StoreError> {
-        self.schema.fence().await
+    fn tenure(&self) -> &dyn Tenure {
+        &self.schema
     }
 
     async fn begin(&self, source: &str, epoch: Uuid) -> Result<(), StoreError> {

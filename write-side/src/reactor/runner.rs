@@ -4,12 +4,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use event_store::{feed::Feed, follower::ApplyError};
 use tokio::{
+    sync::watch,
     task::{Id, JoinError, JoinSet},
     time::{Instant, sleep, timeout},
 };
@@ -26,11 +27,13 @@ use super::{
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 pub struct Runner {
-    pub reaction: Arc<dyn Reaction>,
-    pub store: Arc<DutyStore>,
-    pub feeds: Vec<Arc<dyn Feed>>,
-    pub options: ReactorOptions,
-    pub stop: CancellationToken,
+    reaction: Arc<dyn Reaction>,
+    store: Arc<DutyStore>,
+    feeds: Vec<Arc<dyn Feed>>,
+    options: ReactorOptions,
+    stop: CancellationToken,
+    /// The fence that this process took last.
+    held: watch::Receiver<Option<u64>>,
 }
 
 /// Duties under way: the set and, by task, what each is about.
@@ -41,6 +44,20 @@ struct UnderWay {
     lanes: HashSet<(String, String)>,
     /// When it was last seen to that nothing waits for too long.
     hurried_at: Option<Instant>,
+}
+
+/// Says that nobody acts any more, in whichever way that came: another process is to take over then.
+struct End {
+    store: Arc<DutyStore>,
+    stop: CancellationToken,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if !self.stop.is_cancelled() {
+            self.store.abandoned.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 type Ended = Result<(Id, Acted), JoinError>;
@@ -62,16 +79,46 @@ impl UnderWay {
 }
 
 impl Runner {
-    pub async fn run(self) {
-        let mut held = self.store.fence.subscribe();
-        let fence = tokio::select! {
-            held = held.wait_for(Option::is_some) => held.ok().and_then(|fence| *fence),
+    pub fn new(
+        reaction: Arc<dyn Reaction>,
+        store: Arc<DutyStore>,
+        feeds: Vec<Arc<dyn Feed>>,
+        options: ReactorOptions,
+        stop: CancellationToken,
+    ) -> Self {
+        let held = store.fence.subscribe();
+        Self { reaction, store, feeds, options, stop, held }
+    }
+
+    /// Acts whenever this process holds the fence, until it is to stop.
+    pub async fn run(mut self) {
+        let _end = End { store: Arc::clone(&self.store), stop: self.stop.clone() };
+        let mut lost = None;
+        while let Some(fence) = self.taken_after(lost).await {
+            match self.act_under(fence).await {
+                Ok(()) => return,
+                Err(ApplyError::Fenced) => lost = Some(fence),
+                Err(error) => {
+                    tracing::error!(reactor = self.reaction.name(), %error, "the reactor acts no more");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The fence, once this process has taken it (again). `None`: it is to stop.
+    async fn taken_after(&mut self, lost: Option<u64>) -> Option<u64> {
+        tokio::select! {
+            held = self.held.wait_for(|held| *held > lost) => held.ok().and_then(|held| *held),
             () = self.stop.cancelled() => None,
-        };
-        let Some(fence) = fence else { return };
+        }
+    }
+
+    async fn act_under(&self, fence: u64) -> Result<(), ApplyError> {
         let mut under_way = UnderWay::default();
-        if let Err(error) = self.look_and_act(fence, &mut under_way).await {
-            tracing::warn!(reactor = self.reaction.name(), %error, "the reactor acts no more");
+        let ended = self.look_and_act(fence, &mut under_way).await;
+        if let Err(error) = &ended {
+            tracing::warn!(reactor = self.reaction.name(), %error, "nothing more is begun under this fence");
         }
         if timeout(DRAIN_WAIT_MAX, self.drain(fence, &mut under_way)).await.is_err() {
             tracing::warn!(
@@ -79,6 +126,7 @@ impl Runner {
                 "duties under way did not end in time and will be done anew"
             );
         }
+        ended
     }
 
     /// Ends when it is to stop, or when somebody else holds the fence.

@@ -13,17 +13,18 @@ use uuid::Uuid;
 
 use super::duty::{DueNow, Duties, Duty, DutyId, Settled, too_many};
 use crate::progress::{
-    Moved, signed,
+    Moved, Tenure, signed,
     sqlite::{Durability, SqliteFile, check_fence, move_checkpoint, unavailable},
     unsigned, uuid_of,
 };
 
 /// In order; a released file never changes.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../../migrations/reactor/sqlite/0001_fence.sql"),
     include_str!("../../../migrations/reactor/sqlite/0002_checkpoint.sql"),
     include_str!("../../../migrations/reactor/sqlite/0003_duties.sql"),
     include_str!("../../../migrations/reactor/sqlite/0004_parts.sql"),
+    include_str!("../../../migrations/reactor/sqlite/0005_beat.sql"),
 ];
 
 const COLUMNS: &str = "source, position, part, event_id, stream, timer, due_at, attempts, reason";
@@ -46,8 +47,8 @@ impl Duties for SqliteDuties {
         self.file.load(take_fence).await
     }
 
-    async fn fence(&self) -> Result<u64, StoreError> {
-        self.file.fence().await
+    fn tenure(&self) -> &dyn Tenure {
+        &self.file
     }
 
     async fn begin(&self, source: &str, epoch: Uuid) -> Result<(), StoreError> {

@@ -1,9 +1,12 @@
 //! How events become duties: the follower's side.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
-use event_store::follower::{Acquired, ApplyError, FollowerStore, Step, StoreError};
+use event_store::follower::{Acquired, ApplyError, FollowerStore, Pulse, Step, StoreError};
 use tokio::sync::{Notify, watch};
 
 use super::{
@@ -17,15 +20,18 @@ pub struct DutyStore {
     reaction: Arc<dyn Reaction>,
     pub duties: Arc<dyn Duties>,
     options: ReactorOptions,
-    /// The fence that this process holds; `None` = not yet.
+    /// The fence that this process took last; `None` = not yet. The runner listens.
     pub fence: watch::Sender<Option<u64>>,
     /// There may be something to do.
     pub noted: Notify,
+    /// Nobody does what is noted any more.
+    pub abandoned: AtomicBool,
 }
 
 impl DutyStore {
     pub fn new(reaction: Arc<dyn Reaction>, duties: Arc<dyn Duties>, options: ReactorOptions) -> Self {
-        Self { reaction, duties, options, fence: watch::Sender::new(None), noted: Notify::new() }
+        let (fence, noted, abandoned) = (watch::Sender::new(None), Notify::new(), AtomicBool::new(false));
+        Self { reaction, duties, options, fence, noted, abandoned }
     }
 
     async fn load(&self, take_fence: bool) -> Result<Acquired, StoreError> {
@@ -47,7 +53,19 @@ impl FollowerStore for DutyStore {
     }
 
     async fn fence(&self) -> Result<u64, StoreError> {
-        self.duties.fence().await
+        self.duties.tenure().fence().await
+    }
+
+    /// Who notes duties and does none is not alive: another process is to take over.
+    async fn beat(&self, fence: u64) -> Result<bool, StoreError> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(StoreError::Bug("what is noted is not done any more: the runner has ended".to_owned()));
+        }
+        self.duties.tenure().beat(fence).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        self.duties.tenure().pulse().await
     }
 
     async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {
@@ -59,8 +77,8 @@ impl FollowerStore for DutyStore {
                 Wanted::Nothing => {}
                 Wanted::Now => duties.push(Duty::about(step.source, event, false, now)),
                 Wanted::At(time) => duties.push(Duty::about(step.source, event, true, time)),
-                Wanted::Parts(parts) => duties.extend(parts.into_iter().map(|Part { part, lane, at }| {
-                    let duty = Duty::about(step.source, event, at.is_some(), at.unwrap_or(now));
+                Wanted::Parts(parts) => duties.extend(parts.into_iter().map(|Part { part, lane, at, timer }| {
+                    let duty = Duty::about(step.source, event, timer, at.unwrap_or(now));
                     Duty { id: DutyId { part, ..duty.id }, lane, ..duty }
                 })),
             }

@@ -70,6 +70,13 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
     /// What an event of another service (or of this one's other aggregates) tells an instance: which one, and what.
     fn told(source: &str, event: &RecordedEvent) -> Result<Option<Told<Self>>, Reject>;
 
+    /// Whether an event says that what would be the instance of `key` has gone on without one: then none is begun for it
+    /// by hand any more.
+    fn goes_on_without(source: &str, event: &RecordedEvent, key: &str) -> Result<bool, Reject> {
+        let _ = (source, event, key);
+        Ok(false)
+    }
+
     /// What tells instances apart: [`saga_id`] is made from it.
     fn key(ids: &Self::Ids) -> String;
 
@@ -97,6 +104,13 @@ pub trait Definition: Debug + Clone + PartialEq + Send + Sync + 'static {
 
     /// Where it stands, for people, metrics and the diagram: named after what it waits for.
     fn phase(version: u32, state: &Self::State) -> &'static str;
+
+    /// What it waits for while it asks for nothing: a fact that somebody owes it. For people and metrics only; nothing
+    /// is decided by it.
+    fn awaits(version: u32, state: &Self::State) -> Option<Awaited> {
+        let _ = (version, state);
+        None
+    }
 
     /// Whether it is at its end. It counts once no step is open any more, and may be taken back by a later fact.
     fn outcome(version: u32, state: &Self::State) -> Option<Outcome>;
@@ -144,6 +158,17 @@ pub enum End<'a> {
 pub enum Outcome {
     Completed,
     Compensated { reason: String },
+}
+
+/// A fact that somebody owes an instance, because it was promised or because it is their part to see to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awaited {
+    /// By the name of the event that it will be.
+    pub fact: &'static str,
+    /// Who is to publish it.
+    pub service: &'static str,
+    /// For how long there is nothing to wonder about. Beyond it the fact is overdue, and somebody should look there.
+    pub patience: Duration,
 }
 
 /// How often and how soon what does not succeed is asked for again.

@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use event_store::{
     bus::{CommandBus, CommandError, CommandRequest},
     clock::Clock,
@@ -18,7 +18,7 @@ use event_store::{
     log::Fingerprint,
 };
 use events::{
-    envelope::RecordedEvent,
+    envelope::{Metadata, RecordedEvent},
     saga::{Effect, EffectId, Reply, Request, SagaEvent, Timer},
 };
 use uuid::Uuid;
@@ -62,6 +62,7 @@ impl<D: Definition> Reaction for Dispatcher<D> {
                 Effect::Ask { not_before, .. } => *not_before,
                 Effect::Wake { at, .. } => Some(*at),
             },
+            timer: matches!(effect, Effect::Wake { .. }),
         };
         Ok(Wanted::Parts(effects::<D>(event)?.iter().zip(0..).map(part).collect()))
     }
@@ -111,7 +112,8 @@ impl<D: Definition> Dispatcher<D> {
         match effect {
             Effect::Ask { step, request, not_before } => {
                 let Some(asked) = instance.waits_for(step, id) else { return Ok(()) };
-                not_early(due, not_before)?;
+                // a backoff is for politeness: one that became longer than any because a clock went back is over
+                not_early(due, not_before.filter(|at| *at - due.now <= longest_backoff::<D>()))?;
                 failpoint!("saga.before_send", Acted::Hindered("failpoint".to_owned()));
                 let answered = self.send(due, request).await;
                 failpoint!("saga.after_send", Acted::Hindered("failpoint".to_owned()));
@@ -181,23 +183,38 @@ impl<D: Definition> Dispatcher<D> {
 
     /// The saga takes it once, whoever tells it how often.
     async fn record(&self, due: &Due, saga_id: Uuid, what: &str, command: SagaCommand<D>) -> Result<(), Acted> {
-        let key = format!("{}|{what}", due.key);
-        let identity = self.bus.log().identity();
-        let request = CommandRequest {
-            aggregate_id: saga_id.to_string().into(),
-            command,
-            scope: format!("{}|dispatcher", identity.source).into(),
-            fingerprint: Fingerprint::of(identity, D::NAME, key.as_bytes()),
-            key: key.into(),
-            expected_version: None,
-            metadata: due.metadata(D::NAME),
-        };
+        let request = recording(&self.bus, due.key, saga_id, what, command, due.metadata(D::NAME));
         match self.bus.execute(request).await {
             // nothing is refused but operators
             Ok(_) | Err(CommandError::Refused(..)) => Ok(()),
             Err(error) => Err(Acted::Hindered(error.to_string())),
         }
     }
+}
+
+/// What a saga is told because of the duty or event with this `key`: taken once, whoever says it.
+pub(super) fn recording<D: Definition>(
+    bus: &CommandBus<Saga<D>>,
+    key: Uuid,
+    saga_id: Uuid,
+    what: &str,
+    command: SagaCommand<D>,
+    metadata: Metadata,
+) -> CommandRequest<SagaCommand<D>> {
+    let (key, identity) = (format!("{key}|{what}"), bus.log().identity());
+    CommandRequest {
+        aggregate_id: saga_id.to_string().into(),
+        command,
+        scope: format!("{}|dispatcher", identity.source).into(),
+        fingerprint: Fingerprint::of(identity, D::NAME, key.as_bytes()),
+        key: key.into(),
+        expected_version: None,
+        metadata,
+    }
+}
+
+fn longest_backoff<D: Definition>() -> TimeDelta {
+    TimeDelta::from_std(D::PACE.backoff.max).unwrap_or(TimeDelta::MAX)
 }
 
 /// Clocks go back, too: what is due may be so no longer.

@@ -1,11 +1,12 @@
 //! What who operates a saga can ask of it and tell it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use event_store::{
     bus::{CommandBus, CommandError, CommandRequest, Executed, Refusal},
     clock::Clock,
+    feed::Feed,
     follower::Reject,
     log::{Fingerprint, LogError},
 };
@@ -31,11 +32,16 @@ pub const STORY_EVENTS_MAX: usize = 20_000;
 pub struct SagaHandle<D: Definition> {
     pub bus: CommandBus<Saga<D>>,
     pub clock: Arc<dyn Clock>,
+    /// Of the others whom its dispatcher follows.
+    pub feeds: Arc<[Arc<dyn Feed>]>,
+    /// How long a new instance may be on its way to the pivot.
+    pub deadline: Duration,
 }
 
 impl<D: Definition> Clone for SagaHandle<D> {
     fn clone(&self) -> Self {
-        Self { bus: self.bus.clone(), clock: Arc::clone(&self.clock) }
+        let (clock, feeds) = (Arc::clone(&self.clock), Arc::clone(&self.feeds));
+        Self { bus: self.bus.clone(), clock, feeds, deadline: self.deadline }
     }
 }
 
@@ -95,6 +101,9 @@ pub trait SagaDesk: Send + Sync + 'static {
 
     /// Decides about a step, given as [`Instance::view`] shows it: JSON, or a bare word for one that is a word.
     async fn decide(&self, id: Uuid, step: &str, word: Word) -> Result<Executed, CommandError>;
+
+    /// Begins the instance of what happened before anybody listened; nothing if there is one. `by` is the principal.
+    async fn begin_late(&self, key: &str, by: &str) -> Result<(), CommandError>;
 }
 
 #[async_trait]
@@ -119,12 +128,20 @@ impl<D: Definition> SagaDesk for SagaHandle<D> {
     async fn decide(&self, id: Uuid, step: &str, word: Word) -> Result<Executed, CommandError> {
         let Some(step) = step_of(step) else {
             let refusal = Refusal::new("step_unknown", format!("{} has no step {step}", D::NAME)).with("step", step);
-            let done =
-                Executed { changed: false, version: 0, position: 0, event_id: None, replayed: false, report: None };
-            return Err(CommandError::Refused(refusal, done));
+            return Err(refused(refusal));
         };
         SagaHandle::decide(self, id, step, word).await
     }
+
+    async fn begin_late(&self, key: &str, by: &str) -> Result<(), CommandError> {
+        SagaHandle::begin_late(self, key, by).await
+    }
+}
+
+/// A refusal of which nothing was recorded.
+pub(super) fn refused(refusal: Refusal) -> CommandError {
+    let done = Executed { changed: false, version: 0, position: 0, event_id: None, replayed: false, report: None };
+    CommandError::Refused(refusal, done)
 }
 
 /// A step as people type it.

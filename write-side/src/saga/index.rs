@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use event_store::{
     feed::{Feed, FeedError, PageLimit},
-    follower::{Follower, FollowerHandle, FollowerOptions, StoreError},
+    follower::{Follower, FollowerHandle, StoreError},
 };
 use tokio::time::timeout;
 
@@ -25,7 +25,7 @@ use self::{
     store::{IndexStore, Rows},
 };
 use super::{definition::Definition, handle::SagaHandle};
-use crate::{orders::replica::ReplicaHome, service::StartError};
+use crate::{orders::replica::ReplicaHome, progress::following, service::StartError};
 
 /// The longest that the feed is waited for when it is asked whether it still holds what was read.
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ pub struct Filter {
     pub phase: Option<String>,
     /// Only those with a step that somebody should look at.
     pub stuck: bool,
+    /// Only those that wait for a fact that is overdue at this time.
+    pub overdue: Option<DateTime<Utc>>,
 }
 
 impl Filter {
@@ -46,9 +48,14 @@ impl Filter {
     fn sql(self, select: &str, bind: &str) -> (String, Option<String>) {
         let phase = self.phase.as_ref().map(|_| format!("phase = {bind}"));
         let stuck = self.stuck.then(|| "stuck_since is not null".to_owned());
-        let conditions: Vec<String> = phase.into_iter().chain(stuck).collect();
+        let overdue = self.overdue.map(|now| format!("overdue_at <= {}", now.timestamp_micros()));
+        let conditions: Vec<String> = phase.into_iter().chain(stuck).chain(overdue).collect();
         let filter = if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) };
-        let order = if self.stuck { "stuck_since, saga_id" } else { "changed_at desc, saga_id" };
+        let order = match (self.stuck, self.overdue) {
+            (true, _) => "stuck_since, saga_id",
+            (false, Some(_)) => "overdue_at, saga_id",
+            (false, None) => "changed_at desc, saga_id",
+        };
         (format!("{select}{filter} order by {order}"), self.phase)
     }
 }
@@ -62,6 +69,8 @@ pub struct Tally {
     pub oldest_started_at: Option<DateTime<Utc>>,
     /// How many have a step that is stuck.
     pub stuck: u64,
+    /// How many wait for a fact that is overdue.
+    pub overdue: u64,
 }
 
 /// A running index.
@@ -82,20 +91,19 @@ impl SagaIndex {
         forget_lost_history(&*rows, &*feed).await.map_err(failed)?;
         let store = Arc::new(IndexStore { rows: Arc::clone(&rows), handle });
         // an event that cannot be read here cannot be read by the saga itself
-        let options = FollowerOptions { parked_streams_max: 0, ..FollowerOptions::default() };
-        let follower = Follower::start(format!("{}-index", D::NAME), vec![feed], store, options);
+        let follower = Follower::start(format!("{}-index", D::NAME), vec![feed], store, following());
         Ok(Self { rows, follower })
     }
 
-    /// At most `limit` instances: those that are stuck the longest if only stuck ones are asked for, else what changed
-    /// last.
+    /// At most `limit` instances: those that are stuck or overdue the longest if only such are asked for, else what
+    /// changed last.
     pub async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Standing>, StoreError> {
         self.rows.list(filter, limit).await
     }
 
     /// For metrics.
-    pub async fn tally(&self) -> Result<Tally, StoreError> {
-        self.rows.tally().await
+    pub async fn tally(&self, now: DateTime<Utc>) -> Result<Tally, StoreError> {
+        self.rows.tally(now).await
     }
 
     /// Status, lag and halts, for who operates it.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::definition::{Definition, End, Kind, News, Outcome};
+use super::definition::{Awaited, Definition, End, Kind, News, Outcome};
 
 /// The most commands that one event asks for: with it an event stays far below what a log takes. What is due beyond it
 /// is asked for with the next input, and there is one, since these are answered.
@@ -115,6 +115,15 @@ impl<D: Definition> Instance<D> {
     /// Its end. There is none while a step is open.
     pub fn outcome(&self) -> Option<Outcome> {
         if self.open().next().is_some() { None } else { D::outcome(self.version, &self.state) }
+    }
+
+    /// The fact that it waits for, and when that is overdue. There is none while a step is open: that is waited for first.
+    pub fn awaits(&self) -> Option<(Awaited, DateTime<Utc>)> {
+        if self.open().next().is_some() || self.outcome().is_some() {
+            return None;
+        }
+        let awaited = D::awaits(self.version, &self.state)?;
+        Some((awaited, self.changed_at + awaited.patience))
     }
 
     /// What it waits for an answer to.
@@ -264,6 +273,10 @@ impl<D: Definition> Instance<D> {
                 "stuck": asked.stuck,
             })
         });
+        let awaits = self.awaits().map(|(awaited, overdue_at)| {
+            let Awaited { fact, service, .. } = awaited;
+            json!({ "fact": fact, "service": service, "since": self.changed_at, "overdue_at": overdue_at })
+        });
         json!({
             "saga_id": self.saga_id,
             "ids": self.ids,
@@ -274,6 +287,7 @@ impl<D: Definition> Instance<D> {
             "changed_at": self.changed_at,
             "deadline_at": self.deadline_at,
             "waits_for": open.collect::<Vec<_>>(),
+            "awaits": awaits,
         })
     }
 }

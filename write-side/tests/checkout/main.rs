@@ -1,6 +1,7 @@
 //! Orders from their placement to their end, with every service that has a part in them: in memory, on SQLite files and on
 //! PostgreSQL.
 
+mod clocks;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod mall;

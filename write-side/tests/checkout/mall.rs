@@ -1,8 +1,9 @@
 //! Every service there is, with everything that it acts on, and a customer.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 
 use axum::Router;
+use chrono::TimeDelta;
 use event_store::{
     feed::{Cursor, Feed, PageLimit},
     log::EventLog,
@@ -12,7 +13,7 @@ use event_store::{
 };
 use events::envelope::RecordedEvent;
 use serde_json::{Value, json};
-use testkit::postgres::fresh_database;
+use testkit::{jumping_clock::JumpingClock, postgres::fresh_database};
 use write_side::{
     Given, ReplicaHome, Service,
     notifications::{Post, mailbox::MailFolder},
@@ -37,6 +38,8 @@ pub enum Home {
 
 pub struct Mall {
     services: Vec<Service>,
+    /// Of each service its own.
+    clocks: BTreeMap<&'static str, Arc<JumpingClock>>,
     client: Client,
     /// What a command must wait for to know customers and products.
     token: String,
@@ -77,6 +80,7 @@ impl Mall {
         // a gateway that is silent should not keep tests waiting for long
         let gateway = Arc::new(SimulatedGateway::new(Duration::from_millis(1)));
         let mut services = Vec::<Service>::new();
+        let mut clocks = BTreeMap::<_, Arc<JumpingClock>>::new();
         for entry in register::REGISTER {
             let (log, replica, duties) = home.of(entry.name).await;
             let followed = services.iter().filter(|service| entry.follows.contains(&service.name));
@@ -84,11 +88,13 @@ impl Mall {
             let peers = services.iter().map(|service| (service.name, Peer::here(service.router.clone()))).collect();
             let (post, gateway) = (Some(post.clone()), gateway.clone());
             let log = register::log_of(entry.name, log);
-            let given = Given { feeds, replica, duties, peers, post, gateway, ..Given::new(log) };
+            let clock = Arc::clone(clocks.entry(entry.name).or_default());
+            let given = Given { feeds, replica, duties, peers, post, gateway, clock, ..Given::new(log) };
             services.push((entry.start)(given).await.unwrap());
         }
         let router = services.iter().fold(Router::new(), |router, service| router.merge(service.router.clone()));
-        let mut this = Self { services, client: Client::of(router), token: String::new(), _mail: mail, _home: home };
+        let (client, token) = (Client::of(router), String::new());
+        let mut this = Self { services, clocks, client, token, _mail: mail, _home: home };
         this.stock_up().await;
         this
     }
@@ -100,6 +106,12 @@ impl Mall {
             tokens.push(self.product(id, sku, price, 1_000).await);
         }
         self.token = tokens.join(",");
+    }
+
+    /// Puts the clock of a service forward or back, or those of all.
+    pub fn jump(&self, service: Option<&str>, by: TimeDelta) {
+        let meant = self.clocks.iter().filter(|(name, _)| service.is_none_or(|service| service == **name));
+        meant.for_each(|(_, clock)| clock.jump(by));
     }
 
     /// A product and so many pieces of it.
@@ -131,16 +143,21 @@ impl Mall {
 
     /// Waits until the checkout of an order has come to a phase, and shows it.
     pub async fn until(&self, order: &str, phase: &str) -> Value {
+        self.until_any(order, &[phase]).await
+    }
+
+    /// The same of one of several phases.
+    pub async fn until_any(&self, order: &str, phases: &[&str]) -> Value {
         let path = format!("/checkouts/{order}");
         let mut seen = Value::Null;
         let waiting = async {
-            while seen["phase"] != phase || is_busy(&seen) {
+            while !phases.iter().any(|phase| seen["phase"] == *phase) || is_busy(&seen) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 seen = self.get(&path).await.body;
             }
         };
         if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            panic!("waited in vain for {phase}: {seen:#}");
+            panic!("waited in vain for {phases:?}: {seen:#}");
         }
         seen
     }

@@ -56,7 +56,7 @@ impl Reaction for Diary {
             "Later" => Ok(Wanted::At(DateTime::UNIX_EPOCH + Duration::from_secs(3_600))),
             "Idle" => Ok(Wanted::Nothing),
             "Manifold" => {
-                let part = |(part, lane): (u16, &str)| Part { part, lane: lane.to_owned(), at: None };
+                let part = |(part, lane): (u16, &str)| Part { part, lane: lane.to_owned(), at: None, timer: false };
                 Ok(Wanted::Parts([(0, "left"), (1, "left"), (2, "right")].map(part).into()))
             }
             _ => Err(Reject::UnknownEventType),
@@ -339,6 +339,7 @@ mod sqlite {
         a_step_that_was_applied_is_not_applied_again,
         a_step_from_elsewhere_changes_nothing,
         the_fence_shuts_out_every_earlier_holder,
+        the_holders_beat_is_seen_by_the_others_and_nobody_elses_is,
         a_step_without_events_moves_only_the_checkpoint,
         an_empty_log_has_a_checkpoint_with_its_epoch,
         events_that_wait_without_a_parked_stream_are_answered_as_moved,
@@ -352,6 +353,7 @@ mod postgres {
         a_step_that_was_applied_is_not_applied_again,
         a_step_from_elsewhere_changes_nothing,
         the_fence_shuts_out_every_earlier_holder,
+        the_holders_beat_is_seen_by_the_others_and_nobody_elses_is,
         a_step_without_events_moves_only_the_checkpoint,
         an_empty_log_has_a_checkpoint_with_its_epoch,
         events_that_wait_without_a_parked_stream_are_answered_as_moved,

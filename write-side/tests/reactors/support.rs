@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use event_store::{
     feed::{Cursor, Feed, PageLimit},
-    follower::{ApplyError, Backoff, StoreError, Vector},
+    follower::{ApplyError, Backoff, Pulse, StoreError, Vector},
     log::{Decision, EventLog},
     memory::MemoryLog,
 };
@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use write_side::{
     ReplicaHome,
-    progress::Moved,
+    progress::{Moved, Tenure},
     reactor::{
         self, ReactorOptions,
         duty::{DueNow, Duties, Duty, Settled},
@@ -101,7 +101,7 @@ impl Traps {
     }
 }
 
-/// Duties with traps at `note` and `done`.
+/// Duties with traps at `note`, `done` and `beat`.
 pub struct TrappedDuties {
     pub duties: Arc<dyn Duties>,
     pub traps: Arc<Traps>,
@@ -113,8 +113,8 @@ impl Duties for TrappedDuties {
         self.duties.load(take_fence).await
     }
 
-    async fn fence(&self) -> Result<u64, StoreError> {
-        self.duties.fence().await
+    fn tenure(&self) -> &dyn Tenure {
+        self
     }
 
     async fn begin(&self, source: &str, epoch: Uuid) -> Result<(), StoreError> {
@@ -145,6 +145,22 @@ impl Duties for TrappedDuties {
 
     async fn open(&self, limit: usize) -> Result<Vec<Duty>, StoreError> {
         self.duties.open(limit).await
+    }
+}
+
+#[async_trait]
+impl Tenure for TrappedDuties {
+    async fn fence(&self) -> Result<u64, StoreError> {
+        self.duties.tenure().fence().await
+    }
+
+    async fn beat(&self, fence: u64) -> Result<bool, StoreError> {
+        self.traps.pass("beat").await;
+        self.duties.tenure().beat(fence).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        self.duties.tenure().pulse().await
     }
 }
 

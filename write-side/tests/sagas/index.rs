@@ -90,12 +90,12 @@ async fn what_the_index_says_is_what_the_log_says(home: Home) {
     let step = &found[0].stuck[0];
     assert_eq!((step.step.0.as_str(), step.since, found[0].stuck_steps), ("send_ticket", said, 1));
     assert!(step.reason.starts_with("post: "), "{}", step.reason);
-    let of = |phase: &str| Filter { phase: Some(phase.to_owned()), stuck: false };
+    let of = |phase: &str| Filter { phase: Some(phase.to_owned()), ..Filter::default() };
     assert_eq!(index.list(of("Cancelled"), ALL).await.unwrap(), all[1..2]);
     assert_eq!(index.list(of("Swimming"), ALL).await.unwrap(), []);
     assert_eq!(index.list(Filter { stuck: true, ..of("Travelling") }, ALL).await.unwrap(), []);
     assert_eq!(index.list(Filter::default(), 2).await.unwrap(), all[..2]);
-    let tally = index.tally().await.unwrap();
+    let tally = index.tally(Utc::now()).await.unwrap();
     let one = |phase: &str| (phase.to_owned(), 1);
     assert_eq!(tally.phases, [one("AwaitingTicket"), one("Cancelled"), one("Travelling")]);
     assert_eq!((tally.stuck, tally.oldest_started_at), (1, Some(all[0].started_at)));
@@ -103,9 +103,9 @@ async fn what_the_index_says_is_what_the_log_says(home: Home) {
     // it heals by itself, and the index hears of it
     world.agency.down("post", false);
     process.ends(waiting, "the last one travels").await;
-    until("nothing is stuck", || async { index.tally().await.unwrap().stuck == 0 }).await;
+    until("nothing is stuck", || async { index.tally(Utc::now()).await.unwrap().stuck == 0 }).await;
     up_to_date(&index).await;
-    let tally = index.tally().await.unwrap();
+    let tally = index.tally(Utc::now()).await.unwrap();
     assert_eq!((tally.stuck, tally.oldest_started_at), (0, None));
     assert_eq!(index.list(stuck(), ALL).await.unwrap(), []);
     index.shutdown().await;
@@ -140,7 +140,7 @@ async fn deleted_it_fills_itself_again(home: Home) {
     let rows = again.list(Filter::default(), ALL).await.unwrap();
     assert_eq!(rows.len(), 3);
     assert_eq!(rows, anew.list(Filter::default(), ALL).await.unwrap());
-    assert_eq!(again.tally().await.unwrap(), anew.tally().await.unwrap());
+    assert_eq!(again.tally(Utc::now()).await.unwrap(), anew.tally(Utc::now()).await.unwrap());
     again.shutdown().await;
     anew.shutdown().await;
     process.shutdown().await;
@@ -230,7 +230,8 @@ impl Harness {
             }
         }
         let page = log.page(Cursor::START, PageLimit::default(), Duration::ZERO).await.unwrap();
-        Self { home, handle: SagaHandle { bus, clock: SystemClock::shared() }, events: page.events, _writer: writer }
+        let handle = SagaHandle { bus, clock: SystemClock::shared(), feeds: [].into(), deadline: Duration::ZERO };
+        Self { home, handle, events: page.events, _writer: writer }
     }
 
     async fn rows(&self) -> Arc<dyn Rows> {
@@ -263,6 +264,7 @@ macro_rules! on_both {
                 a_step_that_was_applied_is_not_applied_again,
                 a_step_from_elsewhere_changes_nothing,
                 the_fence_shuts_out_every_earlier_holder,
+                the_holders_beat_is_seen_by_the_others_and_nobody_elses_is,
                 a_step_without_events_moves_only_the_checkpoint,
                 an_empty_log_has_a_checkpoint_with_its_epoch,
                 events_that_wait_without_a_parked_stream_are_answered_as_moved,
@@ -282,6 +284,7 @@ macro_rules! on_both {
                 a_step_that_was_applied_is_not_applied_again,
                 a_step_from_elsewhere_changes_nothing,
                 the_fence_shuts_out_every_earlier_holder,
+                the_holders_beat_is_seen_by_the_others_and_nobody_elses_is,
                 a_step_without_events_moves_only_the_checkpoint,
                 an_empty_log_has_a_checkpoint_with_its_epoch,
                 events_that_wait_without_a_parked_stream_are_answered_as_moved,

@@ -3,12 +3,15 @@
 mod agency;
 mod engine;
 mod index;
+mod late;
 mod laws;
 mod operators;
 mod pinning;
 #[path = "../reactors/support.rs"]
 #[allow(dead_code)]
 mod support;
+mod takeover;
 mod time;
+mod timers;
 mod trip;
 mod world;

@@ -1,15 +1,8 @@
 //! A trip's service as a process has it: log, bus and dispatcher on a database, the travellers' feed, and the agency.
 //! What is on disk outlives what runs.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
 use event_store::{
     bus::{BusOptions, CommandBus},
     clock::Clock,
@@ -25,7 +18,7 @@ use events::{
     envelope::{RecordedEvent, StreamId},
     saga::{Effect, Input, SagaEvent},
 };
-use testkit::{follower_kit::options as follower_options, postgres::fresh_database};
+use testkit::{follower_kit::options as follower_options, jumping_clock::JumpingClock, postgres::fresh_database};
 use uuid::Uuid;
 use write_side::{
     reactor::{Reactor, ReactorOptions, decode},
@@ -38,30 +31,14 @@ use super::{
     trip::{DEADLINE, Told, Trip, TripEvent, TripFact, TripStep, WISHES, WishEvent},
 };
 
-/// A clock that runs, and jumps when it is told to.
-#[derive(Debug, Default)]
-pub struct JumpingClock {
-    offset_seconds: AtomicI64,
-}
-
-impl JumpingClock {
-    pub fn jump(&self, by: TimeDelta) {
-        self.offset_seconds.fetch_add(by.num_seconds(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for JumpingClock {
-    fn now(&self) -> DateTime<Utc> {
-        Utc::now() + TimeDelta::seconds(self.offset_seconds.load(Ordering::SeqCst))
-    }
-}
-
 /// What outlives a process.
 pub struct World {
     pub agency: Arc<Agency>,
     pub wishes: Arc<MemoryLog>,
     pub clock: Arc<JumpingClock>,
     pub log: Arc<dyn EventLog>,
+    /// Of each dispatcher that is started; `None` = who loses the fence stops.
+    pub lease: Option<Duration>,
     home: Home,
 }
 
@@ -85,13 +62,14 @@ impl World {
                 PostgresLog::connect(&url, "trips", PostgresOptions::default()).await.unwrap()
             }
         };
-        Self { agency: Arc::default(), wishes: MemoryLog::new(WISHES), clock, log, home }
+        Self { agency: Arc::default(), wishes: MemoryLog::new(WISHES), clock, log, lease: None, home }
     }
 
     /// The same with another, empty memory of what is to be done.
     pub fn forgetful(&self, home: Home) -> Self {
         let (agency, wishes) = (Arc::clone(&self.agency), Arc::clone(&self.wishes));
-        Self { agency, wishes, clock: Arc::clone(&self.clock), log: Arc::clone(&self.log), home }
+        let (clock, log, lease) = (Arc::clone(&self.clock), Arc::clone(&self.log), self.lease);
+        Self { agency, wishes, clock, log, lease, home }
     }
 
     pub async fn start<const V: u32>(&self) -> Process<V> {
@@ -109,6 +87,7 @@ impl World {
             follower: event_store::follower::FollowerOptions {
                 backoff: Backoff { first: Duration::from_millis(1), max: Duration::from_millis(10) },
                 fence_check: Duration::from_millis(20),
+                lease: self.lease,
                 ..follower_options()
             },
             clock: Arc::clone(&clock),
@@ -117,7 +96,8 @@ impl World {
         let feeds = vec![Arc::clone(&self.log) as Arc<dyn Feed>, Arc::clone(&self.wishes) as _];
         let own = ("trips", self.log.identity().epoch);
         let reactor = Reactor::start(Arc::new(dispatcher), duties, own, feeds, options).await.unwrap();
-        Process { handle: SagaHandle { bus, clock }, reactor, writer }
+        let others = vec![Arc::clone(&self.wishes) as Arc<dyn Feed>].into();
+        Process { handle: SagaHandle { bus, clock, feeds: others, deadline: DEADLINE }, reactor, writer }
     }
 
     /// A traveller says something.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     orders::order::Offer,
     progress::{
-        Moved, damaged,
+        Moved, Tenure, damaged,
         postgres::{PostgresSchema, Schema, unavailable},
     },
 };
@@ -21,12 +21,13 @@ use crate::{
 const SCHEMA: Schema = Schema { name: "replica", lock: 0x7472_6962_5f6f_7264, migrations: &MIGRATIONS };
 
 /// In order; a released file never changes.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../../../migrations/orders/postgres/0001_replica.sql"),
     include_str!("../../../../migrations/orders/postgres/0002_fence.sql"),
     include_str!("../../../../migrations/orders/postgres/0003_checkpoint.sql"),
     include_str!("../../../../migrations/orders/postgres/0004_products.sql"),
     include_str!("../../../../migrations/orders/postgres/0005_users.sql"),
+    include_str!("../../../../migrations/orders/postgres/0006_beat.sql"),
 ];
 
 /// The follower applies one step at a time; one more connection for its next try after a broken one.
@@ -58,8 +59,8 @@ impl Rows for PostgresRows {
             .await
     }
 
-    async fn fence(&self) -> Result<u64, StoreError> {
-        self.schema.fence().await
+    fn tenure(&self) -> &dyn Tenure {
+        &self.schema
     }
 
     async fn write(&self, moved: Moved, changes: &Changes) -> Result<(), ApplyError> {

@@ -17,17 +17,18 @@ use super::{
 use crate::{
     orders::order::Offer,
     progress::{
-        Moved, damaged,
+        Moved, Tenure, damaged,
         sqlite::{Durability, SqliteFile, fence, move_checkpoint, take_fence, unavailable, vector},
     },
 };
 
 /// In order; a released file never changes.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../../../migrations/orders/sqlite/0001_fence.sql"),
     include_str!("../../../../migrations/orders/sqlite/0002_checkpoint.sql"),
     include_str!("../../../../migrations/orders/sqlite/0003_products.sql"),
     include_str!("../../../../migrations/orders/sqlite/0004_users.sql"),
+    include_str!("../../../../migrations/orders/sqlite/0005_beat.sql"),
 ];
 
 pub struct SqliteRows {
@@ -53,8 +54,8 @@ impl Rows for SqliteRows {
         self.file.transact(load).await
     }
 
-    async fn fence(&self) -> Result<u64, StoreError> {
-        self.file.fence().await
+    fn tenure(&self) -> &dyn Tenure {
+        &self.file
     }
 
     async fn write(&self, moved: Moved, changes: &Changes) -> Result<(), ApplyError> {

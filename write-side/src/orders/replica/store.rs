@@ -5,12 +5,12 @@ use std::sync::{Arc, RwLock};
 use async_trait::async_trait;
 use event_store::{
     failpoint,
-    follower::{Acquired, ApplyError, FollowerStore, Step, StoreError, Vector},
+    follower::{Acquired, ApplyError, FollowerStore, Pulse, Step, StoreError, Vector},
 };
 use events::{catalog, users};
 
 use super::known::{Changes, Known};
-use crate::progress::{Moved, refuse_parking};
+use crate::progress::{Moved, Tenure, refuse_parking};
 
 /// Where the rows are.
 #[async_trait]
@@ -18,8 +18,8 @@ pub trait Rows: Send + Sync + 'static {
     /// Everything there is, read in one transaction; with `take_fence`, after taking the fence.
     async fn load(&self, take_fence: bool) -> Result<Stored, StoreError>;
 
-    /// The fence as it is now.
-    async fn fence(&self) -> Result<u64, StoreError>;
+    /// Who writes, and whether it is alive.
+    fn tenure(&self) -> &dyn Tenure;
 
     /// Writes `changes` and moves the checkpoint of `moved.source`, in one transaction or not at all.
     async fn write(&self, moved: Moved, changes: &Changes) -> Result<(), ApplyError>;
@@ -79,7 +79,15 @@ impl FollowerStore for ReplicaStore {
 
     /// Rows are many: only the fence is read.
     async fn fence(&self) -> Result<u64, StoreError> {
-        self.rows.fence().await
+        self.rows.tenure().fence().await
+    }
+
+    async fn beat(&self, fence: u64) -> Result<bool, StoreError> {
+        self.rows.tenure().beat(fence).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        self.rows.tenure().pulse().await
     }
 
     async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {

@@ -15,7 +15,7 @@ use super::{
     store::Rows,
 };
 use crate::progress::{
-    Moved, damaged,
+    Moved, Tenure, damaged,
     postgres::{PostgresSchema, Schema, unavailable},
     signed, unsigned, uuid_of,
 };
@@ -24,15 +24,17 @@ use crate::progress::{
 const SCHEMA: Schema = Schema { name: "sagas", lock: 0x7472_6962_5f73_6167, migrations: &MIGRATIONS };
 
 /// In order; a released file never changes.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../../../migrations/sagas/postgres/0001_sagas.sql"),
     include_str!("../../../../migrations/sagas/postgres/0002_fence.sql"),
     include_str!("../../../../migrations/sagas/postgres/0003_checkpoint.sql"),
     include_str!("../../../../migrations/sagas/postgres/0004_sagas.sql"),
+    include_str!("../../../../migrations/sagas/postgres/0005_beat.sql"),
+    include_str!("../../../../migrations/sagas/postgres/0006_overdue.sql"),
 ];
 
 const COLUMNS: &str = "saga_id, ids, version, phase, started_at, changed_at, deadline_at, outcome, open_steps, \
-                       stuck_steps, stuck_since, stuck";
+                       stuck_steps, stuck_since, stuck, overdue_at";
 
 /// The follower applies one step at a time; the other is for who looks.
 const CONNECTIONS_MAX: u32 = 2;
@@ -54,8 +56,8 @@ impl Rows for PostgresRows {
         self.schema.load(take_fence).await
     }
 
-    async fn fence(&self) -> Result<u64, StoreError> {
-        self.schema.fence().await
+    fn tenure(&self) -> &dyn Tenure {
+        &self.schema
     }
 
     async fn known(&self, ids: Vec<Uuid>) -> Result<Vec<Standing>, StoreError> {
@@ -117,7 +119,7 @@ impl Rows for PostgresRows {
             .await
     }
 
-    async fn tally(&self) -> Result<Tally, StoreError> {
+    async fn tally(&self, now: DateTime<Utc>) -> Result<Tally, StoreError> {
         self.schema
             .transact(move |_, transaction| {
                 Box::pin(async move {
@@ -126,10 +128,12 @@ impl Rows for PostgresRows {
                             .fetch_all(&mut **transaction)
                             .await
                             .map_err(unavailable)?;
-                    let (oldest, stuck): (Option<i64>, i64) = sqlx::query_as(
+                    let (oldest, stuck, overdue): (Option<i64>, i64, i64) = sqlx::query_as(
                         "select (select min(started_at) from sagas.sagas where outcome is null), \
-                         (select count(*) from sagas.sagas where stuck_since is not null)",
+                         (select count(*) from sagas.sagas where stuck_since is not null), \
+                         (select count(*) from sagas.sagas where overdue_at <= $1)",
                     )
+                    .bind(now.timestamp_micros())
                     .fetch_one(&mut **transaction)
                     .await
                     .map_err(unavailable)?;
@@ -138,6 +142,7 @@ impl Rows for PostgresRows {
                         phases: phases.collect::<Result<_, StoreError>>()?,
                         oldest_started_at: oldest.map(time_of_us),
                         stuck: unsigned("count", stuck)?,
+                        overdue: unsigned("count", overdue)?,
                     })
                 })
             })
@@ -152,12 +157,13 @@ async fn write(transaction: &mut PgTransaction<'_>, columns: Columns) -> Result<
     }
     sqlx::query(
         "insert into sagas.sagas (saga_id, ids, version, phase, started_at, changed_at, deadline_at, outcome, open_steps, \
-         stuck_steps, stuck_since, stuck) select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], \
-         $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[]) \
+         stuck_steps, stuck_since, stuck, overdue_at) select * from unnest($1::text[], $2::text[], $3::bigint[], $4::text[], \
+         $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], \
+         $13::bigint[]) \
          on conflict (saga_id) do update set ids = excluded.ids, version = excluded.version, phase = excluded.phase, \
          started_at = excluded.started_at, changed_at = excluded.changed_at, deadline_at = excluded.deadline_at, \
          outcome = excluded.outcome, open_steps = excluded.open_steps, stuck_steps = excluded.stuck_steps, \
-         stuck_since = excluded.stuck_since, stuck = excluded.stuck",
+         stuck_since = excluded.stuck_since, stuck = excluded.stuck, overdue_at = excluded.overdue_at",
     )
     .bind(columns.saga_ids)
     .bind(columns.ids)
@@ -171,6 +177,7 @@ async fn write(transaction: &mut PgTransaction<'_>, columns: Columns) -> Result<
     .bind(columns.stuck_steps)
     .bind(columns.stuck_since)
     .bind(columns.stuck)
+    .bind(columns.overdue_at)
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -191,6 +198,7 @@ struct Columns {
     stuck_steps: Vec<i64>,
     stuck_since: Vec<Option<i64>>,
     stuck: Vec<String>,
+    overdue_at: Vec<Option<i64>>,
 }
 
 impl Columns {
@@ -211,6 +219,7 @@ impl Columns {
             columns.stuck_since.push(row.stuck_since.map(us));
             let stuck = serde_json::to_string(&row.stuck).map_err(|error| StoreError::Bug(error.to_string()))?;
             columns.stuck.push(stuck);
+            columns.overdue_at.push(row.overdue_at.map(us));
         }
         Ok(columns)
     }
@@ -234,5 +243,6 @@ fn standing(row: &PgRow) -> Result<Standing, StoreError> {
         stuck_steps: unsigned("count", row.get(9))?,
         stuck_since: row.get::<Option<i64>, _>(10).map(time_of_us),
         stuck,
+        overdue_at: row.get::<Option<i64>, _>(12).map(time_of_us),
     })
 }

@@ -17,20 +17,22 @@ use super::{
     store::Rows,
 };
 use crate::progress::{
-    Moved, damaged, signed,
+    Moved, Tenure, damaged, signed,
     sqlite::{Durability, SqliteFile, move_checkpoint, take_fence, unavailable},
     unsigned, uuid_of,
 };
 
 /// In order; a released file never changes.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("../../../../migrations/sagas/sqlite/0001_fence.sql"),
     include_str!("../../../../migrations/sagas/sqlite/0002_checkpoint.sql"),
     include_str!("../../../../migrations/sagas/sqlite/0003_sagas.sql"),
+    include_str!("../../../../migrations/sagas/sqlite/0004_beat.sql"),
+    include_str!("../../../../migrations/sagas/sqlite/0005_overdue.sql"),
 ];
 
 const COLUMNS: &str = "saga_id, ids, version, phase, started_at, changed_at, deadline_at, outcome, open_steps, \
-                       stuck_steps, stuck_since, stuck";
+                       stuck_steps, stuck_since, stuck, overdue_at";
 
 pub struct SqliteRows {
     file: SqliteFile,
@@ -49,8 +51,8 @@ impl Rows for SqliteRows {
         self.file.load(take_fence).await
     }
 
-    async fn fence(&self) -> Result<u64, StoreError> {
-        self.file.fence().await
+    fn tenure(&self) -> &dyn Tenure {
+        &self.file
     }
 
     async fn known(&self, ids: Vec<Uuid>) -> Result<Vec<Standing>, StoreError> {
@@ -90,7 +92,7 @@ impl Rows for SqliteRows {
         self.file.transact(list).await
     }
 
-    async fn tally(&self) -> Result<Tally, StoreError> {
+    async fn tally(&self, now: DateTime<Utc>) -> Result<Tally, StoreError> {
         let tally = move |transaction: &Transaction<'_>| {
             let mut select = transaction
                 .prepare_cached("select phase, count(*) from sagas group by phase order by phase")
@@ -108,19 +110,24 @@ impl Rows for SqliteRows {
                 )
                 .optional()
                 .map_err(unavailable)?;
-            let stuck: i64 = transaction
-                .query_row("select count(*) from sagas where stuck_since is not null", [], |row| row.get(0))
-                .map_err(unavailable)?;
+            let count = |condition: String| -> Result<u64, StoreError> {
+                let sql = format!("select count(*) from sagas where {condition}");
+                unsigned("count", transaction.query_row(&sql, [], |row| row.get(0)).map_err(unavailable)?)
+            };
+            let stuck = count("stuck_since is not null".to_owned())?;
+            let overdue = count(format!("overdue_at <= {}", now.timestamp_micros()))?;
             let phases = phases.collect::<Result<_, StoreError>>()?;
-            Ok(Tally { phases, oldest_started_at: oldest.map(time_of_us), stuck: unsigned("count", stuck)? })
+            Ok(Tally { phases, oldest_started_at: oldest.map(time_of_us), stuck, overdue })
         };
         self.file.transact(tally).await
     }
 }
 
 fn replace(transaction: &Transaction<'_>, row: &Standing) -> Result<(), StoreError> {
-    let sql =
-        format!("insert or replace into sagas ({COLUMNS}) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)");
+    let sql = format!(
+        "insert or replace into sagas ({COLUMNS}) values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+         ?13)"
+    );
     let stuck = serde_json::to_string(&row.stuck).map_err(|error| StoreError::Bug(error.to_string()))?;
     let us = |time: DateTime<Utc>| time.timestamp_micros();
     let (open_steps, stuck_steps) = (signed(row.open_steps)?, signed(row.stuck_steps)?);
@@ -137,6 +144,7 @@ fn replace(transaction: &Transaction<'_>, row: &Standing) -> Result<(), StoreErr
         stuck_steps,
         row.stuck_since.map(us),
         stuck,
+        row.overdue_at.map(us),
     ];
     transaction.prepare_cached(&sql).and_then(|mut replace| replace.execute(values)).map_err(unavailable)?;
     Ok(())
@@ -172,5 +180,6 @@ fn standing(row: &Row<'_>) -> Result<Standing, StoreError> {
         stuck_steps: unsigned("count", get(row, 9)?)?,
         stuck_since: get::<Option<i64>>(row, 10)?.map(time_of_us),
         stuck,
+        overdue_at: get::<Option<i64>>(row, 12)?.map(time_of_us),
     })
 }

@@ -31,6 +31,9 @@ pub struct Standing {
     pub stuck_since: Option<DateTime<Utc>>,
     /// The first of them, at most [`STUCK_NAMED_MAX`].
     pub stuck: Vec<StuckStep>,
+    /// From when on the fact that it waits for is overdue; `None` = it waits for none.
+    #[serde(default)]
+    pub overdue_at: Option<DateTime<Utc>>,
 }
 
 /// A step that somebody should look at.
@@ -64,6 +67,7 @@ impl Standing {
             stuck_steps: instance.stuck().count() as u64,
             stuck_since: stuck.iter().map(|step| step.since).min(),
             stuck,
+            overdue_at: instance.awaits().map(|(_, overdue_at)| overdue_at),
         }
     }
 

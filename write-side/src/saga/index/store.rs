@@ -15,14 +15,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use event_store::{
     failpoint,
-    follower::{Acquired, ApplyError, FollowerStore, Step, StoreError, Vector},
+    follower::{Acquired, ApplyError, FollowerStore, Pulse, Step, StoreError, Vector},
 };
 use events::saga::SagaEvent;
 use uuid::Uuid;
 
 use super::{Filter, Tally, standing::Standing};
 use crate::{
-    progress::{Moved, refuse_parking},
+    progress::{Moved, Tenure, refuse_parking},
     reactor::decode,
     saga::{
         definition::{Definition, Happened},
@@ -44,8 +44,8 @@ pub trait Rows: Send + Sync + 'static {
     /// Fence and checkpoints, read in one transaction; with `take_fence`, after taking the fence.
     async fn load(&self, take_fence: bool) -> Result<(u64, Vector), StoreError>;
 
-    /// The fence as it is now.
-    async fn fence(&self) -> Result<u64, StoreError>;
+    /// Who writes, and whether it is alive.
+    fn tenure(&self) -> &dyn Tenure;
 
     /// The rows of these instances, as far as there are any.
     async fn known(&self, ids: Vec<Uuid>) -> Result<Vec<Standing>, StoreError>;
@@ -56,10 +56,10 @@ pub trait Rows: Send + Sync + 'static {
     /// Deletes everything and takes the fence, so that whoever follows now stops.
     async fn forget(&self) -> Result<(), StoreError>;
 
-    /// At most `limit` rows: those that are stuck the longest if only stuck ones are asked for, else what changed last.
+    /// At most `limit` rows: those that are stuck or overdue the longest if only such are asked for, else what changed last.
     async fn list(&self, filter: Filter, limit: usize) -> Result<Vec<Standing>, StoreError>;
 
-    async fn tally(&self) -> Result<Tally, StoreError>;
+    async fn tally(&self, now: DateTime<Utc>) -> Result<Tally, StoreError>;
 }
 
 /// Rows in a database, and where they come from.
@@ -101,7 +101,15 @@ impl<D: Definition> FollowerStore for IndexStore<D> {
     }
 
     async fn fence(&self) -> Result<u64, StoreError> {
-        self.rows.fence().await
+        self.rows.tenure().fence().await
+    }
+
+    async fn beat(&self, fence: u64) -> Result<bool, StoreError> {
+        self.rows.tenure().beat(fence).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        self.rows.tenure().pulse().await
     }
 
     async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {

@@ -1,0 +1,6 @@
+-- That whoever holds the fence is alive: the reactor raises the number while it lives, and one that stands by takes the fence
+-- when the number has stood still for a whole lease.
+--
+-- Undo: alter table reactor.fence drop column beat;
+
+alter table reactor.fence add column beat bigint not null default 0;

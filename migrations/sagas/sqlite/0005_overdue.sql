@@ -1,0 +1,7 @@
+-- From when on the fact that a saga waits for, while it asks for nothing, is overdue; null = it waits for none. The index
+-- is made anew, so that it is known of those that stand there now.
+-- undo: drop index sagas_overdue; alter table sagas drop column overdue_at;
+alter table sagas add column overdue_at integer;
+create index sagas_overdue on sagas (overdue_at) where overdue_at is not null;
+
+delete from checkpoint;
