@@ -2,6 +2,7 @@
 //! scope `admin`; without, it is on loopback only, like everything.
 
 mod checks;
+mod parked;
 mod sagas;
 mod story;
 mod views;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 
 pub use checks::{Check, Verdict, of_log as check_log};
+pub use parked::{Again, DroppedView, LeftOut, Meant, ParkedGroup, ParkedList, ParkedShown, RetriedView};
 pub use sagas::{Decided, RunningSaga, SagaList, SagaRow};
 pub use story::{Asked, Awaiting, SagaShown, Told, Waiting};
 pub use views::{EventView, ProjectionView, RebuildView, SourceView, StreamEvents};
@@ -80,6 +82,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/admin/projections/{name}/rows/{key}/why", get(why::why))
         .route("/admin/streams/{service}/{id}", get(stream))
         .route("/admin/doctor", get(doctor))
+        .merge(parked::router())
         .merge(sagas::router())
         .with_state(admin)
 }

@@ -141,6 +141,75 @@ pub enum ProjectionVerb {
         #[command(flatten)]
         target: Target,
     },
+    /// Look at events that cannot be folded, try them again, or decide to leave them out
+    Parked(ParkedArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ParkedArgs {
+    #[command(subcommand)]
+    pub verb: ParkedVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ParkedVerb {
+    /// List what waits, those that fail in the same way together
+    Ls {
+        #[command(flatten)]
+        meant: MeantArgs,
+        /// What was decided to be left out, instead
+        #[arg(long)]
+        dropped: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show why a stream waits, and the events that wait with it
+    Show {
+        /// As it is listed, or the aggregate's id
+        stream: String,
+        /// In this read model only
+        #[arg(long)]
+        projection: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Fold what waits, in order, as far as this release can; exit code 2 when something waits still
+    Retry {
+        #[command(flatten)]
+        meant: MeantArgs,
+        /// Only tell what would become of it
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Leave an event out, now and in every rebuild, and fold what waits behind it
+    Drop {
+        /// The event's id, as `parked show` has it
+        event: uuid::Uuid,
+        /// The reason. It is kept with the decision and your name, so it names no person
+        #[arg(long)]
+        why: String,
+        /// Out of this read model only; without it out of each that is parked at the event
+        #[arg(long)]
+        projection: Option<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Which parked streams are meant: all that fit what is given.
+#[derive(Debug, Args)]
+pub struct MeantArgs {
+    /// Only this stream, as it is listed, or by the aggregate's id
+    #[arg(long)]
+    pub stream: Option<String>,
+    /// Only in this read model
+    #[arg(long)]
+    pub projection: Option<String>,
+    /// Only what fails in this way, as `parked ls` has it
+    #[arg(long)]
+    pub fingerprint: Option<String>,
 }
 
 /// Whether to look once or again and again.

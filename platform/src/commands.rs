@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod doctor;
+mod parked;
 pub mod projection;
 pub mod saga;
 pub mod stream;

@@ -19,6 +19,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use event_store::follower::Status;
+use projections::engine::projector::Which;
 use write_side::reactor::duty::Duty;
 
 use crate::admin::Admin;
@@ -42,6 +43,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 async fn seen(admin: &Admin) -> Vec<Family> {
     let mut families = vec![build()];
     families.extend(projections(admin).await);
+    families.extend(parked(admin).await);
     families.extend(followers(&following(admin).await, Utc::now()));
     families.push(duties(admin).await);
     families.extend(sagas::seen(admin, Utc::now()).await);
@@ -69,6 +71,39 @@ async fn projections(admin: &Admin) -> [Family; 2] {
         rebuilding.push(&labels, yes(is_building));
     }
     [live, rebuilding]
+}
+
+/// What cannot be folded, and what was decided about it.
+async fn parked(admin: &Admin) -> [Family; 2] {
+    let mut waiting = Family::gauge(
+        "tributary_projection_parked_events",
+        "Events that wait because one of their stream cannot be folded. `tributary projection parked ls` tells why.",
+    );
+    let mut dropped = Family::gauge(
+        "tributary_projection_dropped_events",
+        "Events that operators have decided to leave out, now and in every rebuild.",
+    );
+    match admin.read.projections().await {
+        Ok(statuses) => {
+            for status in &statuses {
+                for source in &status.vector {
+                    let count = whole(u64::try_from(source.parked).unwrap_or(0));
+                    waiting.push(&[("projection", &status.name), ("source", &source.source)], count);
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, "parked events cannot be counted"),
+    }
+    match admin.projector.decisions(&Which::default()).await {
+        Ok(decisions) => {
+            for report in admin.projector.status().await {
+                let of_it = decisions.iter().filter(|decision| decision.read_model == report.projection);
+                dropped.push(&[("projection", report.projection)], whole(of_it.count() as u64));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "decisions about parked events cannot be counted"),
+    }
+    [waiting, dropped]
 }
 
 /// A follower, by what it is for and by its name.

@@ -5,6 +5,8 @@
 //! - [`store`]: one generation as a follower's store. A batch is one transaction with the same number of round trips
 //!   whatever its size; `batch` is its pure half, `groups` what rows add up to, `fan_out` what a changed reference asks
 //!   for.
+//! - [`parking`]: what is done about streams with an event that cannot be folded; [`decisions`]: what operators have
+//!   decided to leave out.
 //! - [`rebuild`]: the next generation beside the live one, and the swap.
 //! - [`projector`]: all of it, started and stopped.
 //! - [`table_hash`]: whether two generations hold the same.
@@ -12,14 +14,16 @@
 //! - `statements` and `transaction`: SQL from templates, on either database.
 
 mod batch;
+pub mod decisions;
 mod fan_out;
 mod groups;
 mod observed;
+pub mod parking;
 pub mod projector;
 pub mod query_database;
 pub mod rebuild;
 mod running;
-mod statements;
+pub(crate) mod statements;
 pub mod store;
 pub mod table_hash;
 mod transaction;

@@ -56,9 +56,11 @@ impl StoreHarness for Generation {
 mod sqlite {
     use super::{Generation, Kind};
     testkit::follower_store_contract!(Generation::new(Kind::Sqlite).await);
+    testkit::follower_store_parking_contract!(Generation::new(Kind::Sqlite).await);
 }
 
 mod postgres {
     use super::{Generation, Kind};
     testkit::follower_store_contract!(Generation::new(Kind::Postgres).await);
+    testkit::follower_store_parking_contract!(Generation::new(Kind::Postgres).await);
 }

@@ -287,6 +287,32 @@ async fn a_fold_that_remembers_what_it_saw_is_not_the_same_twice() {
     assert_breaks(Law::TwiceIsOnce, || Projection::new(&USERS, 1).facet::<RememberingFold>().derive(count)).await;
 }
 
+/// One row for all users: whoever spoke last in the feed. Its state takes several streams and does not keep them apart.
+struct LastFold;
+
+impl Fold for LastFold {
+    type Event = UserEvent;
+    type State = String;
+    const SOURCE: &'static str = users::SOURCE;
+
+    fn key(event: &UserEvent) -> Option<String> {
+        user_of(event).map(|_| "all".to_owned())
+    }
+
+    fn fold(_: Option<String>, event: UserEvent, _: &RecordedEvent) -> Result<String, String> {
+        user_of(&event).ok_or_else(|| "it has a key".to_owned())
+    }
+}
+
+fn last(facets: &Facets, _: &References) -> Option<String> {
+    facets.get::<String>(0).map(|last| json!({ "shown": last }).to_string())
+}
+
+#[tokio::test]
+async fn a_state_that_mixes_streams_cannot_wait_for_one() {
+    assert_breaks(Law::LateStream, || Projection::new(&USERS, 1).facet::<LastFold>().derive(last)).await;
+}
+
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Forgetful {
     #[serde(skip)]

@@ -85,6 +85,9 @@ impl Applier {
             if let Some(reason) = self.shared.take_fatal() {
                 return Err(StopReason::Bug(reason));
             }
+            if self.shared.take_look_again() {
+                self.reload(Anew::Moved).await?;
+            }
             if self.options.until.as_ref().is_some_and(|until| self.vector.reaches(until)) {
                 return Err(StopReason::Reached);
             }
@@ -249,11 +252,16 @@ impl Applier {
         if self.moved > self.options.moved_max {
             return Err(StopReason::Bug(format!("the checkpoint was found elsewhere {} times in a row", self.moved)));
         }
+        self.reload(Anew::Source(index)).await
+    }
+
+    /// Looks where the store stands, under our own fence.
+    async fn reload(&mut self, anew: Anew) -> Result<(), StopReason> {
         let acquired = self.ask_store(Ask::Reload).await?;
         if acquired.fence != self.fence {
             return Err(StopReason::Fenced);
         }
-        self.go_on_from(acquired, Anew::Source(index));
+        self.go_on_from(acquired, anew);
         self.say_where(Some(self.fence));
         Ok(())
     }

@@ -52,6 +52,18 @@ impl FollowerHandle {
         self.shared.status.subscribe()
     }
 
+    /// Lets the follower read anew what its store says of itself: somebody else has changed there what is parked. It would
+    /// find out by itself at the next event of such a stream ([`ApplyError::Moved`](super::ApplyError::Moved)).
+    pub fn look_again(&self) {
+        self.shared.look_again();
+    }
+
+    /// The same for a task that does not own the follower.
+    pub fn looking_again(&self) -> impl Fn() + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.look_again()
+    }
+
     /// Waits until every source's head, as its feed gives it, is applied. Cancel-safe.
     pub async fn caught_up(&self) -> Result<(), WaitError> {
         self.wait(Status::is_caught_up).await

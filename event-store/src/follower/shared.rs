@@ -1,6 +1,9 @@
 //! What a follower's tasks and its handle share: the status, the wake-up and the end.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use chrono::{DateTime, Utc};
 use events::envelope::Name;
@@ -24,12 +27,14 @@ pub(super) struct Shared {
     /// The end is wished for.
     pub cancel: CancellationToken,
     fatal: Mutex<Option<String>>,
+    /// Somebody else has changed what is parked in the store.
+    look_again: AtomicBool,
 }
 
 impl Shared {
     pub fn new(name: Name, status: watch::Sender<Status>) -> Self {
         let (ready, cancel) = (Notify::new(), CancellationToken::new());
-        Self { name, status, ready, cancel, fatal: Mutex::default() }
+        Self { name, status, ready, cancel, fatal: Mutex::default(), look_again: AtomicBool::new(false) }
     }
 
     /// Something that must not happen has happened: the applier stops.
@@ -40,6 +45,16 @@ impl Shared {
 
     pub fn take_fatal(&self) -> Option<String> {
         self.fatal.lock().expect("nothing panics while it holds this lock").clone()
+    }
+
+    /// Asks the applier to read from its store what is parked.
+    pub fn look_again(&self) {
+        self.look_again.store(true, Ordering::Release);
+        self.ready.notify_one();
+    }
+
+    pub fn take_look_again(&self) -> bool {
+        self.look_again.swap(false, Ordering::AcqRel)
     }
 
     fn source(&self, source: &Name, change: impl FnOnce(&mut SourceStatus)) {

@@ -80,7 +80,11 @@ pub async fn of_running(admin: &Admin) -> Vec<Check> {
                             Check::bad(name, format!("halted: {reason}; `tributary projection rebuild` reads anew"))
                         }
                         None if source.parked > 0 => {
-                            Check::bad(name, format!("{} events are parked and wait for a decision", source.parked))
+                            let what = "`tributary projection parked ls` tells why";
+                            Check::bad(
+                                name,
+                                format!("{} events are parked and wait for a decision; {what}", source.parked),
+                            )
                         }
                         None if source.lag_events() > LAG_EVENTS_LATE => {
                             Check::doubtful(name, format!("{} events behind", source.lag_events()))

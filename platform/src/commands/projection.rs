@@ -29,6 +29,7 @@ pub async fn run(args: ProjectionArgs, output: Output) -> Result<ExitCode> {
         ProjectionVerb::Rebuild { name, no_wait, target } => {
             replay(&Client::new(&target)?, &name, "rebuild", no_wait, output).await
         }
+        ProjectionVerb::Parked(args) => super::parked::run(args, output).await,
         ProjectionVerb::Verify { name, target } => replay(&Client::new(&target)?, &name, "verify", false, output).await,
     }
 }

@@ -230,7 +230,7 @@ fn time(at: DateTime<Utc>) -> String {
 }
 
 /// A text of a person's as part of an address.
-fn in_address(text: &str) -> String {
+pub(super) fn in_address(text: &str) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
     let mut address = String::new();
     for byte in text.bytes() {

@@ -6,7 +6,7 @@ use event_store::follower::{ApplyError, PoisonEvent, Reject, Step};
 use events::envelope::RecordedEvent;
 use serde::Serialize;
 
-use super::{groups::Contribution, store::history::Place};
+use super::{decisions::Dropped, groups::Contribution, store::history::Place};
 use crate::projection::{Decoded, Facets, Link, Projection, References, State};
 
 /// The events of a step by the state they go to; keys in order, so that two writers lock rows in one order.
@@ -35,11 +35,12 @@ impl<'e> Routed<'e> {
         }
     }
 
-    /// Understands every event of `step` that is not set aside, or says which cannot be understood.
-    pub fn of(projection: &Projection, step: &Step<'e>) -> Result<Self, ApplyError> {
+    /// Understands every event of `step` that is neither set aside nor left out by decision, or says which cannot be
+    /// understood.
+    pub fn of(projection: &Projection, step: &Step<'e>, dropped: &Dropped) -> Result<Self, ApplyError> {
         let mut routed = Self::nothing(projection);
         let mut poison = Vec::new();
-        for event in step.folded() {
+        for event in step.folded().filter(|event| !dropped.holds(step.source, event.event_id)) {
             match routed.take(projection, step.source, event) {
                 Ok(()) => {}
                 Err(Reject::Poison(reason)) => poison.push(PoisonEvent { position: event.position, reason }),

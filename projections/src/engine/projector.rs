@@ -1,5 +1,7 @@
 //! All projections, started and stopped.
 
+mod parking;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use event_store::{
@@ -14,6 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::parking::{SHOWN_MAX, Which};
 use super::{
     EngineError,
     query_database::{Generation, QueryDatabase},

@@ -252,7 +252,7 @@ impl QueryDatabase {
         wake: Wake,
     ) -> Result<GenerationStore, EngineError> {
         let pool = self.generation_pool(projection.template, generation).await?;
-        Ok(GenerationStore::new(projection, generation, pool, options, wake))
+        Ok(GenerationStore::new(projection, generation, (pool, self.pointers()), options, wake))
     }
 
     /// Releases what [`Self::store`] has opened.
@@ -269,7 +269,7 @@ impl QueryDatabase {
         self.pointers().close().await;
     }
 
-    fn pointers(&self) -> Pool {
+    pub(super) fn pointers(&self) -> Pool {
         match &*self.place {
             Place::Sqlite { pointers, .. } => pointers.clone(),
             Place::Postgres { pool } => Pool::postgres(pool.clone()),

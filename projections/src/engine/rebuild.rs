@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     EngineError,
+    parking::{self, ParkingError},
     query_database::QueryDatabase,
     running::{Live, Running},
     store::{GenerationStore, StoreOptions},
@@ -91,6 +92,8 @@ impl Phase {
 pub enum RebuildError {
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error("what is parked could not be settled: {0}")]
+    Parking(#[from] ParkingError),
     #[error("generation {generation} of {projection} stands still: {reason}")]
     Stuck { projection: &'static str, generation: i64, reason: String },
     #[error(
@@ -254,6 +257,8 @@ impl Rebuild {
             if stopped != Ok(StopReason::Reached) {
                 return Err(not_met());
             }
+            // they met what is parked under different decisions, and perhaps under different releases
+            parking::settle(store, &self.feeds).await?;
             let finished = timeout(FAN_OUT_WAIT_MAX, finish_fan_outs(store)).await;
             if !matches!(finished, Ok(Ok(()))) {
                 return Err(not_met());

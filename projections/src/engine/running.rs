@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{observed::note_heads, store::GenerationStore};
+use super::{observed::note_heads, parking, store::GenerationStore};
 
 /// What is followed into now, for whoever replaces it and for whoever looks at it meanwhile.
 #[derive(Default)]
@@ -50,12 +50,13 @@ pub(crate) struct Running {
 impl Running {
     pub fn start(store: Arc<GenerationStore>, feeds: &[Arc<dyn Feed>], options: FollowerOptions) -> Self {
         let sources = store.projection().sources();
-        let feeds = feeds.iter().filter(|feed| sources.contains(&&**feed.source())).cloned().collect();
+        let feeds: Vec<_> = feeds.iter().filter(|feed| sources.contains(&&**feed.source())).cloned().collect();
         let name = store.projection().template.table(store.generation());
-        let follower = Follower::start(name, feeds, Arc::clone(&store) as Arc<dyn FollowerStore>, options);
+        let follower = Follower::start(name, feeds.clone(), Arc::clone(&store) as Arc<dyn FollowerStore>, options);
         let cancel = CancellationToken::new();
         let beside = vec![
             tokio::spawn(advance_fan_outs(Arc::clone(&store), cancel.clone())),
+            tokio::spawn(resume_decisions(Arc::clone(&store), feeds, (follower.watch(), follower.looking_again()))),
             tokio::spawn(note_heads(Arc::clone(&store), follower.watch(), cancel.clone())),
         ];
         Self { store, follower, beside, cancel }
@@ -76,6 +77,26 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.cancel.cancel();
+    }
+}
+
+/// Once the fence is held: what was decided about parked streams and cut by a crash. Ends with the follower.
+async fn resume_decisions(
+    store: Arc<GenerationStore>,
+    feeds: Vec<Arc<dyn Feed>>,
+    (mut status, look_again): (watch::Receiver<Status>, impl Fn()),
+) {
+    let is_ours = status.wait_for(|status| status.fence.is_some() || status.stopped.is_some()).await;
+    if !is_ours.is_ok_and(|status| status.fence.is_some() && !status.parked.is_empty()) {
+        return;
+    }
+    match parking::resume(&store, &feeds).await {
+        Ok(()) => look_again(),
+        // the stream waits on and says so; the next start tries again, and so may an operator
+        Err(error) => {
+            let projection = store.projection().template.name;
+            tracing::warn!(projection, %error, "a decision about a parked event waits on");
+        }
     }
 }
 

@@ -66,7 +66,8 @@ pub(crate) struct Statements {
     pub prune_anchors: Arc<str>,
     /// -> source, aggregate type, aggregate id, position, event id, reason.
     pub load_parked: Arc<str>,
-    /// `$1` JSON array of {source, aggregate_type, aggregate_id, position, event_id, reason, parked_at_us}.
+    /// `$1` JSON array of {source, aggregate_type, aggregate_id, position, event_id, reason, parked_at_us, event_type,
+    /// event_version}.
     pub insert_parked_streams: Arc<str>,
     /// `$1` JSON array of {source, position, aggregate_type, aggregate_id}.
     pub insert_parked_events: Arc<str>,
@@ -114,6 +115,8 @@ impl Statements {
             ("event_id", Kind::Text),
             ("reason", Kind::Text),
             ("parked_at_us", Kind::Integer),
+            ("event_type", Kind::Text),
+            ("event_version", Kind::Text),
         ]
         .map(named);
         let parked_event = [
@@ -218,8 +221,9 @@ impl Statements {
             )),
             insert_parked_streams: text(format!(
                 "insert into parked_streams (read_model, generation, source, aggregate_type, aggregate_id, position, \
-                    event_id, reason, parked_at_us) \
-                 select {own}, source, aggregate_type, aggregate_id, position, event_id, reason, parked_at_us \
+                    event_id, reason, parked_at_us, event_type, event_version) \
+                 select {own}, source, aggregate_type, aggregate_id, position, event_id, reason, parked_at_us, \
+                    event_type, event_version \
                  from {given} where true on conflict do nothing",
                 given = dialect.given("$1", &parked_stream),
             )),

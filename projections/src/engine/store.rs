@@ -5,25 +5,31 @@
 
 mod changes;
 pub(crate) mod history;
+mod parked;
 mod rows;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use event_store::{
     clock::{Clock, SystemClock},
     failpoint,
-    follower::{Acquired, ApplyError, Checkpoint, FollowerStore, ParkedStream, Step, StoreError, Vector},
+    follower::{Acquired, ApplyError, Checkpoint, FollowerStore, Step, StoreError, Vector},
 };
 use events::envelope::{Name, StreamId};
 use read_side::{Wake, template::Template};
-use serde::Serialize;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use uuid::Uuid;
 
-use self::history::Noted;
+pub use self::parked::Parked;
+pub(super) use self::parked::parked_stream;
+use self::{
+    history::Noted,
+    parked::{ParkedStatements, Unparking},
+};
 use super::{
-    batch::{self, Routed, json},
+    batch::{self, Routed},
+    decisions::Dropped,
     fan_out::{self, FanOut},
     statements::Statements,
     transaction::{Pool, Texts, Transaction, Value, is_passing},
@@ -61,7 +67,10 @@ pub struct GenerationStore {
     projection: Arc<Projection>,
     generation: i64,
     pool: Pool,
+    /// Where the pointers lie, and the decisions about what is parked.
+    pointers: Pool,
     statements: Statements,
+    parked_statements: ParkedStatements,
     options: StoreOptions,
     wake: Wake,
     /// One writer at a time: the follower's steps, and the fan-outs between them.
@@ -79,12 +88,29 @@ struct Writing {
     tells_changes: bool,
     /// When old changes were last swept away.
     swept_at_us: i64,
+    /// By source: what waits goes by another way than a follower's steps.
+    parked: HashSet<(Name, StreamId)>,
+    /// What is left out by decision.
+    dropped: Arc<Dropped>,
+}
+
+/// Leave to write. While it is held, no follower's step comes in between.
+pub(crate) struct Held<'s>(MutexGuard<'s, Writing>);
+
+/// What a transaction is about.
+#[derive(Clone, Copy)]
+enum Work<'w> {
+    /// A follower's events.
+    Step(&'w Step<'w>),
+    /// Events that waited with their parked stream.
+    Waiting(&'w Unparking<'w>),
+    /// Rows that wait for a changed reference, and nothing else.
+    FanOuts,
 }
 
 /// What becomes of a transaction in which everything went well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(feature = "kit"), expect(dead_code, reason = "only tests take anything back"))]
-enum End {
+pub(crate) enum End {
     Commit,
     TakeBack,
 }
@@ -136,12 +162,16 @@ impl FollowerStore for GenerationStore {
 
     async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {
         let mut writing = self.writing.lock().await;
-        let routed = Routed::of(&self.projection, step)?;
+        if !self.agrees(&writing.parked, step) {
+            return Err(ApplyError::Moved);
+        }
+        let routed = Routed::of(&self.projection, step, &writing.dropped)?;
         // backpressure: what waits is bounded, so the events that make more of it wait for it
         while writing.fan_outs.as_ref().is_some_and(|open| open.len() > self.options.fan_outs_open_max) {
-            self.transact(&mut writing, step.fence, None, Routed::nothing(&self.projection), End::Commit).await?;
+            self.transact(&mut writing, step.fence, Work::FanOuts, Routed::nothing(&self.projection), End::Commit)
+                .await?;
         }
-        self.transact(&mut writing, step.fence, Some(step), routed, End::Commit).await?;
+        self.transact(&mut writing, step.fence, Work::Step(step), routed, End::Commit).await?;
         Ok(())
     }
 }
@@ -150,16 +180,19 @@ impl GenerationStore {
     pub(crate) fn new(
         projection: Arc<Projection>,
         generation: i64,
-        pool: Pool,
+        (pool, pointers): (Pool, Pool),
         options: StoreOptions,
         wake: Wake,
     ) -> Self {
         let statements = Statements::new(projection.template, generation, &projection.sources(), pool.is_postgres());
+        let parked_statements = ParkedStatements::new(projection.template.name, generation);
         Self {
             projection,
             generation,
             pool,
+            pointers,
             statements,
+            parked_statements,
             options,
             wake,
             writing: Mutex::default(),
@@ -201,7 +234,7 @@ impl GenerationStore {
             return Ok(false);
         }
         let fence = writing.fence;
-        self.transact(&mut writing, fence, None, Routed::nothing(&self.projection), End::Commit).await?;
+        self.transact(&mut writing, fence, Work::FanOuts, Routed::nothing(&self.projection), End::Commit).await?;
         Ok(writing.fan_outs.as_ref().is_some_and(|open| !open.is_empty()))
     }
 
@@ -209,9 +242,21 @@ impl GenerationStore {
     #[cfg(feature = "kit")]
     pub(crate) async fn rehearse(&self, step: &Step<'_>) -> Result<(), ApplyError> {
         let mut writing = self.writing.lock().await;
-        let routed = Routed::of(&self.projection, step)?;
-        self.transact(&mut writing, step.fence, Some(step), routed, End::TakeBack).await?;
+        let routed = Routed::of(&self.projection, step, &writing.dropped)?;
+        self.transact(&mut writing, step.fence, Work::Step(step), routed, End::TakeBack).await?;
         Ok(())
+    }
+
+    /// Reads anew what is left out by decision.
+    pub(crate) async fn read_decisions(&self) -> Result<(), StoreError> {
+        let dropped = Dropped::load(&self.pointers, self.projection.template.name).await.map_err(Refused::from)?;
+        self.writing.lock().await.dropped = Arc::new(dropped);
+        Ok(())
+    }
+
+    /// What is left out by decision, as last read.
+    pub(crate) async fn dropped(&self) -> Arc<Dropped> {
+        Arc::clone(&self.writing.lock().await.dropped)
     }
 
     /// Whether rows wait for a changed reference.
@@ -223,6 +268,7 @@ impl GenerationStore {
     /// Takes the fence, or only looks; reads vector, parked streams and open fan-outs.
     async fn look(&self, writing: &mut Writing, take: bool) -> Result<Acquired, Refused> {
         writing.fan_outs = None;
+        let dropped = Dropped::load(&self.pointers, self.projection.template.name).await?;
         let mut transaction = self.pool.begin().await?;
         let fence = if take { &self.statements.take_fence } else { &self.statements.hold_fence };
         let fence = transaction.fetch(fence, &[]).await?;
@@ -241,12 +287,11 @@ impl GenerationStore {
             // only what was taken is ours: fan-outs must not go on under the fence of who has taken over
             writing.fence = unsigned(fence);
         }
+        let parked: Vec<_> = parked.iter().map(parked_stream).collect::<Result<_, _>>()?;
         writing.fan_outs = Some(fan_outs);
-        Ok(Acquired {
-            fence: unsigned(fence),
-            vector: vector(&checkpoints)?,
-            parked: parked.iter().map(parked_stream).collect::<Result<_, _>>()?,
-        })
+        writing.parked = parked.iter().map(|parked| (parked.source.clone(), parked.stream.clone())).collect();
+        writing.dropped = Arc::new(dropped);
+        Ok(Acquired { fence: unsigned(fence), vector: vector(&checkpoints)?, parked })
     }
 
     async fn load_fan_outs(&self, transaction: &mut Transaction) -> Result<Vec<FanOut>, Refused> {
@@ -263,21 +308,24 @@ impl GenerationStore {
         rows.iter().map(|row| fan_out(row).ok_or_else(|| unreadable("fan_outs"))).collect()
     }
 
-    /// One transaction: a step's events, and rows that wait for changed references.
+    /// One transaction: the events of a step, or some that waited, and rows that wait for changed references.
     async fn transact(
         &self,
         writing: &mut Writing,
         fence: u64,
-        step: Option<&Step<'_>>,
+        work: Work<'_>,
         routed: Routed<'_>,
         end: End,
     ) -> Result<(), Refused> {
         // until it is known how this ends, what is in memory may not be what is in the database
         let known = writing.fan_outs.take();
+        // what is taken back has changed nothing, and nobody may write next
+        let kept = if matches!(work, Work::Waiting(_)) { known.clone() } else { None };
         let mut transaction = self.pool.begin().await?;
-        match self.fill(&mut transaction, (&mut *writing, known), fence, step, routed).await {
+        match self.fill(&mut transaction, (&mut *writing, known), fence, work, routed).await {
             Ok(_) if end == End::TakeBack => {
                 transaction.rollback().await;
+                writing.fan_outs = kept;
                 Ok(())
             }
             Ok(open) => {
@@ -289,11 +337,20 @@ impl GenerationStore {
                     self.fan_outs_open.notify_one();
                 }
                 writing.fan_outs = Some(open);
+                match work {
+                    Work::Step(step) => {
+                        let parking = step.parking.iter().map(|parked| (parked.source.clone(), parked.stream.clone()));
+                        writing.parked.extend(parking);
+                    }
+                    Work::Waiting(unparking) if unparking.is_over() => drop(writing.parked.remove(&unparking.key())),
+                    Work::Waiting(_) | Work::FanOuts => {}
+                }
                 self.wake.committed();
                 Ok(())
             }
             Err(refused) => {
                 transaction.rollback().await;
+                writing.fan_outs = kept;
                 Err(refused)
             }
         }
@@ -305,10 +362,10 @@ impl GenerationStore {
         transaction: &mut Transaction,
         (writing, known): (&mut Writing, Option<Vec<FanOut>>),
         fence: u64,
-        step: Option<&Step<'_>>,
+        work: Work<'_>,
         routed: Routed<'_>,
     ) -> Result<Vec<FanOut>, Refused> {
-        self.claim(transaction, fence, step).await?;
+        self.claim(transaction, fence, work).await?;
         let stored = match known {
             Some(known) => known,
             None => self.load_fan_outs(transaction).await?,
@@ -343,16 +400,20 @@ impl GenerationStore {
         };
         self.write_changes(transaction, writing, &told).await?;
         self.write_fan_outs(transaction, &stored, &advanced).await?;
-        if let Some(step) = step {
-            self.write_anchors(transaction, step).await?;
-            self.write_parked(transaction, step).await?;
+        match work {
+            Work::Step(step) => {
+                self.write_anchors(transaction, step).await?;
+                self.write_parked(transaction, step).await?;
+            }
+            Work::Waiting(unparking) => self.write_unparked(transaction, unparking).await?,
+            Work::FanOuts => {}
         }
         Ok(advanced.open)
     }
 
     /// Moves the checkpoint, or only holds the fence: first, so that whoever is too late does no work.
-    async fn claim(&self, transaction: &mut Transaction, fence: u64, step: Option<&Step<'_>>) -> Result<(), Refused> {
-        if let Some(step) = step {
+    async fn claim(&self, transaction: &mut Transaction, fence: u64, work: Work<'_>) -> Result<(), Refused> {
+        if let Work::Step(step) = work {
             let (from, to) = (Texted::of(&step.from), Texted::of(&step.to));
             let now_us = self.options.clock.now().timestamp_micros();
             let moved = [
@@ -374,10 +435,10 @@ impl GenerationStore {
         }
         let held = transaction.fetch(&self.statements.hold_fence, &[]).await?;
         let held = held.first().and_then(|row| number(row, 0)).map(unsigned);
-        match (held == Some(fence), step) {
+        match (held == Some(fence), work) {
             (false, _) => Err(Refused::Apply(ApplyError::Fenced)),
-            (true, Some(_)) => Err(Refused::Apply(ApplyError::Moved)),
-            (true, None) => Ok(()),
+            (true, Work::Step(_)) => Err(Refused::Apply(ApplyError::Moved)),
+            (true, Work::Waiting(_) | Work::FanOuts) => Ok(()),
         }
     }
 
@@ -399,57 +460,6 @@ impl GenerationStore {
                 let values = [Value::Text(step.source), Value::Integer(signed(forget))];
                 transaction.execute(&self.statements.prune_anchors, &values).await?;
             }
-        }
-        Ok(())
-    }
-
-    /// Notes streams that are parked from here on, and events that wait with theirs.
-    async fn write_parked(&self, transaction: &mut Transaction, step: &Step<'_>) -> Result<(), Refused> {
-        #[derive(Serialize)]
-        struct Stream<'s> {
-            source: &'s str,
-            aggregate_type: &'s str,
-            aggregate_id: &'s str,
-            position: u64,
-            event_id: Uuid,
-            reason: &'s str,
-            parked_at_us: i64,
-        }
-        #[derive(Serialize)]
-        struct Event<'e> {
-            source: &'e str,
-            position: u64,
-            aggregate_type: &'e str,
-            aggregate_id: &'e str,
-        }
-        let parked_at_us = self.options.clock.now().timestamp_micros();
-        let streams: Vec<_> = step
-            .parking
-            .iter()
-            .map(|parked| Stream {
-                source: &parked.source,
-                aggregate_type: &parked.stream.aggregate_type,
-                aggregate_id: &parked.stream.aggregate_id,
-                position: parked.position,
-                event_id: parked.event_id,
-                reason: &parked.reason,
-                parked_at_us,
-            })
-            .collect();
-        if !streams.is_empty() {
-            transaction.execute(&self.statements.insert_parked_streams, &[Value::Text(&json(&streams))]).await?;
-        }
-        let events: Vec<_> = step
-            .waiting()
-            .map(|event| Event {
-                source: step.source,
-                position: event.position,
-                aggregate_type: &event.stream.aggregate_type,
-                aggregate_id: &event.stream.aggregate_id,
-            })
-            .collect();
-        if !events.is_empty() {
-            transaction.execute(&self.statements.insert_parked_events, &[Value::Text(&json(&events))]).await?;
         }
         Ok(())
     }
@@ -479,19 +489,6 @@ pub(super) fn vector(rows: &[Texts]) -> Result<Vector, Refused> {
         Some((text(row, 0)?.into(), Checkpoint { epoch, position: unsigned(number(row, 2)?), event_id }))
     };
     rows.iter().map(|row| checkpoint(row).ok_or_else(|| unreadable("checkpoints"))).collect()
-}
-
-pub(super) fn parked_stream(row: &Texts) -> Result<ParkedStream, Refused> {
-    let parked = || {
-        Some(ParkedStream {
-            source: text(row, 0)?.into(),
-            stream: StreamId::new(text(row, 1)?, text(row, 2)?),
-            position: unsigned(number(row, 3)?),
-            event_id: text(row, 4)?.parse().ok()?,
-            reason: text(row, 5)?,
-        })
-    };
-    parked().ok_or_else(|| unreadable("parked_streams"))
 }
 
 pub(super) fn text(row: &Texts, place: usize) -> Option<String> {

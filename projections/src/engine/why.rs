@@ -260,6 +260,7 @@ impl Asked<'_> {
         parked: &[ParkedStream],
     ) -> Result<Vec<Cause>, WhyError> {
         let mut causes = Vec::new();
+        let dropped = self.store.dropped().await;
         for source in self.projection.sources() {
             let (feed, end) = (self.feed(source), vector.get(source).position);
             let (mut cursor, mut of_source) = (Cursor::START, 0);
@@ -272,7 +273,8 @@ impl Asked<'_> {
                         &*parked.source == source && parked.stream == event.stream && parked.position <= event.position
                     };
                     let touched = self.touched(source, &event, parts);
-                    if touched.is_empty() || parked.iter().any(waits) {
+                    let is_left_out = dropped.holds(source, event.event_id);
+                    if touched.is_empty() || is_left_out || parked.iter().any(waits) {
                         continue;
                     }
                     of_source += 1;

@@ -4,17 +4,17 @@ use std::{ops::Range, sync::Arc};
 
 use event_store::{
     feed::Feed,
-    follower::{Acquired, ApplyError, Checkpoint, FollowerStore, Step},
+    follower::{Acquired, ApplyError, Checkpoint, FollowerStore, ParkedStream, PoisonEvent, Step},
     log::LogHead,
 };
 use events::envelope::{Name, RecordedEvent};
 use read_side::ReadSide;
 
-use super::{feed::ScriptedFeed, place::Place, table::Table};
+use super::{feed::ScriptedFeed, place::Place, table::Tables};
 use crate::{
     QueryDatabase,
     engine::{
-        store::{GenerationStore, StoreOptions},
+        store::{End, GenerationStore, StoreOptions},
         table_hash::{TableHash, table_hash},
     },
     projection::Projection,
@@ -33,11 +33,39 @@ pub struct Hand {
 impl Hand {
     /// Applies the next `count` events of `feed`, fewer if there are fewer.
     pub async fn step(&mut self, feed: &ScriptedFeed, count: usize) -> Result<(), ApplyError> {
-        let events = feed.events();
+        self.step_but(feed, count, None).await
+    }
+
+    /// The same, but the events of `late` wait.
+    pub(super) async fn step_but(
+        &mut self,
+        feed: &ScriptedFeed,
+        count: usize,
+        late: Option<&ParkedStream>,
+    ) -> Result<(), ApplyError> {
+        let (events, head) = (feed.events(), feed.head());
         let Some((from, to, range)) = self.next(feed, &events, count) else { return Ok(()) };
-        self.apply(feed, from, to, &events[range]).await?;
+        let mut step = self.as_step(feed, from, to, &events[range], &head);
+        let late = late.filter(|late| late.source == *feed.source());
+        let waits = |event: &RecordedEvent| late.is_some_and(|late| is_behind(late, event));
+        let diverted: Vec<usize> = (0..step.events.len()).filter(|index| waits(&step.events[*index])).collect();
+        let begins = |late: &ParkedStream| step.events.iter().any(|event| event.position == late.position);
+        let parking: Vec<ParkedStream> = late.filter(|late| begins(late)).cloned().into_iter().collect();
+        (step.diverted, step.parking) = (&diverted, &parking);
+        self.store.apply(&step).await?;
         self.acquired.vector.set(feed.source().clone(), to);
         Ok(())
+    }
+
+    /// Folds what waits with a parked stream.
+    pub(super) async fn unpark(&self, feeds: &[Arc<ScriptedFeed>], late: &ParkedStream) -> Result<(), ApplyError> {
+        let feed = feeds.iter().find(|feed| *feed.source() == late.source).expect("a stream of one of them");
+        let waiting: Vec<_> = feed.events().into_iter().filter(|event| is_behind(late, event)).collect();
+        let waited = self.store.fold_waiting(&mut self.store.hold().await, late, &waiting, None, End::Commit).await?;
+        match waited.still {
+            None => Ok(()),
+            Some((event, reason)) => Err(ApplyError::Poison(vec![PoisonEvent { position: event.position, reason }])),
+        }
     }
 
     /// Does everything that the next step does, and takes it back: a crash in front of the commit.
@@ -115,8 +143,8 @@ impl Hand {
         table_hash(&self.store).await.expect("a generation can be read")
     }
 
-    pub(super) async fn table(&self) -> Result<Table, String> {
-        Table::of(&self.store).await
+    pub(super) async fn table(&self) -> Result<Tables, String> {
+        Tables::of(&self.store).await
     }
 
     /// Removes a generation that is not live.
@@ -126,4 +154,9 @@ impl Hand {
         self.database.close().await;
         dropped.map_err(|error| error.to_string())
     }
+}
+
+/// Whether the event waits with a stream that is parked.
+fn is_behind(parked: &ParkedStream, event: &RecordedEvent) -> bool {
+    event.stream == parked.stream && event.position >= parked.position
 }

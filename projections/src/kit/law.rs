@@ -4,20 +4,21 @@
 //! Each law runs one history in its own way and compares every table with one pass in order. What it finds it says with
 //! the seed that finds it again.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use event_store::{
     feed::Feed,
-    follower::{ApplyError, FollowerOptions, Status},
+    follower::{ApplyError, FollowerOptions, ParkedStream, Status},
 };
 use tokio::time::timeout;
 
 use super::{
     Kit,
+    feed::ScriptedFeed,
     place::{Kind, Place},
     random::{Random, seeds},
     story::Story,
-    table::Table,
+    table::Tables,
 };
 use crate::{
     Projector, ProjectorOptions,
@@ -38,6 +39,8 @@ pub enum Law {
     AnyInterleaving,
     /// What was folded and not committed, and what is folded again, leaves no trace.
     TwiceIsOnce,
+    /// A stream with an event that cannot be folded waits, and is folded behind what others have said meanwhile.
+    LateStream,
     /// The process may end between any two transactions; the next one goes on from what is stored.
     ResumeAnywhere,
     /// A generation that is built from the first event holds what the live one does, which saw events as they came.
@@ -45,8 +48,14 @@ pub enum Law {
 }
 
 impl Law {
-    pub const ALL: [Self; 5] =
-        [Self::OneTable, Self::AnyInterleaving, Self::TwiceIsOnce, Self::ResumeAnywhere, Self::RebuildEqualsLive];
+    pub const ALL: [Self; 6] = [
+        Self::OneTable,
+        Self::AnyInterleaving,
+        Self::TwiceIsOnce,
+        Self::LateStream,
+        Self::ResumeAnywhere,
+        Self::RebuildEqualsLive,
+    ];
 }
 
 impl fmt::Display for Law {
@@ -55,6 +64,7 @@ impl fmt::Display for Law {
             Self::OneTable => "both databases hold the same table",
             Self::AnyInterleaving => "any interleaving gives the same table",
             Self::TwiceIsOnce => "twice is once",
+            Self::LateStream => "a stream may come late",
             Self::ResumeAnywhere => "it resumes anywhere",
             Self::RebuildEqualsLive => "rebuild equals live",
         })
@@ -118,7 +128,7 @@ impl Kit {
 }
 
 /// The table of one story on each database of its own; all are the same.
-pub(super) async fn folded(kit: &Kit, story: &Story) -> Result<Vec<Table>, Broken> {
+pub(super) async fn folded(kit: &Kit, story: &Story) -> Result<Vec<Tables>, Broken> {
     let places = kit.places().await;
     let tables = one_table(kit, story, &places).await?;
     for place in places {
@@ -127,8 +137,8 @@ pub(super) async fn folded(kit: &Kit, story: &Story) -> Result<Vec<Table>, Broke
     Ok(tables)
 }
 
-async fn one_table(kit: &Kit, story: &Story, places: &[Place]) -> Result<Vec<Table>, Broken> {
-    let mut tables: Vec<Table> = Vec::new();
+async fn one_table(kit: &Kit, story: &Story, places: &[Place]) -> Result<Vec<Tables>, Broken> {
+    let mut tables: Vec<Tables> = Vec::new();
     for place in places {
         let table = in_order(kit, story, place).await.map_err(|why| kit.broken(Law::OneTable, place.kind, why))?;
         if let Some(why) = tables.first().and_then(|first| first.difference(&table)) {
@@ -140,7 +150,7 @@ async fn one_table(kit: &Kit, story: &Story, places: &[Place]) -> Result<Vec<Tab
 }
 
 /// The table after one pass in order, one step a feed.
-async fn in_order(kit: &Kit, story: &Story, place: &Place) -> Result<Table, String> {
+async fn in_order(kit: &Kit, story: &Story, place: &Place) -> Result<Tables, String> {
     let feeds = story.of(&kit.projection().sources());
     let mut hand = place.another(kit.projection(), StoreOptions::default()).await;
     hand.finish(&feeds).await.map_err(refused)?;
@@ -165,9 +175,10 @@ async fn in_pieces(kit: &Kit, law: Law, story: &Story, places: &[Place], random:
 }
 
 /// The table of a story whose feeds come in turns, as `random` has it, disturbed as `law` has it.
-async fn piecemeal(kit: &Kit, law: Law, story: &Story, place: &Place, random: &mut Random) -> Result<Table, String> {
+async fn piecemeal(kit: &Kit, law: Law, story: &Story, place: &Place, random: &mut Random) -> Result<Tables, String> {
     let feeds = story.of(&kit.projection().sources());
     let mut hand = place.another(kit.projection(), narrow(random)).await;
+    let late = if law == Law::LateStream { drawn(&feeds, random) } else { None };
     loop {
         let waiting: Vec<_> = feeds.iter().filter(|feed| hand.behind(feed) > 0).collect();
         if waiting.is_empty() {
@@ -180,8 +191,8 @@ async fn piecemeal(kit: &Kit, law: Law, story: &Story, place: &Place, random: &m
         }
         let events = feed.events();
         let (from, to, range) = hand.next(feed, &events, cut).expect("it is behind");
-        hand.step(feed, cut).await.map_err(refused)?;
-        if law != Law::ResumeAnywhere && random.below(3) == 0 {
+        hand.step_but(feed, cut, late.as_ref()).await.map_err(refused)?;
+        if matches!(law, Law::AnyInterleaving | Law::TwiceIsOnce) && random.below(3) == 0 {
             let again = hand.apply(feed, from, to, &events[range]).await;
             if !matches!(again, Err(ApplyError::Moved)) {
                 return Err(format!("a step that was applied is not refused, but {again:?}"));
@@ -194,10 +205,29 @@ async fn piecemeal(kit: &Kit, law: Law, story: &Story, place: &Place, random: &m
             hand = hand.taken_over(kit.projection(), narrow(random)).await;
         }
     }
+    if let Some(late) = &late {
+        hand.unpark(&feeds, late).await.map_err(refused)?;
+    }
     hand.finish(&feeds).await.map_err(refused)?;
     let table = hand.table().await?;
     hand.drop_generation().await?;
     Ok(table)
+}
+
+/// Any event of any source: its stream waits from there on.
+fn drawn(feeds: &[Arc<ScriptedFeed>], random: &mut Random) -> Option<ParkedStream> {
+    let all: usize = feeds.iter().map(|feed| feed.events().len()).sum();
+    let mut place = if all == 0 { return None } else { random.place(all) };
+    for feed in feeds {
+        let events = feed.events();
+        if let Some(event) = events.get(place) {
+            let (source, stream) = (feed.source().clone(), event.stream.clone());
+            let (position, event_id, reason) = (event.position, event.event_id, "the law has it so".to_owned());
+            return Some(ParkedStream { source, stream, position, event_id, reason });
+        }
+        place -= events.len();
+    }
+    None
 }
 
 /// A projector follows the story as it is told; then it builds the next generation and swaps it in.
