@@ -8,10 +8,13 @@ mod common;
 use chrono::{DateTime, Utc};
 use common::{
     BOTH, Feeds, Hand, Kind, Place, Random, added, cancelled, email_changed, erased, order, placed, product_renamed,
-    registered, renamed, small, time, user,
+    quick, registered, renamed, reservation_confirmed, reserved, small, time, user,
 };
-use events::users::SOURCE as USERS;
-use projections::{engine::store::StoreOptions, kit::seeds};
+use events::{inventory::StockEvent, users::SOURCE as USERS};
+use projections::{
+    engine::{projector::Which, store::StoreOptions},
+    kit::seeds,
+};
 use read_side::{Consistency, order_details::OrderDetails};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
@@ -193,5 +196,46 @@ async fn a_generation_with_another_history_has_another_hash() {
             }
         }
         assert_ne!(hand.hash().await, before, "{kind:?}: {USERS} has said something that is in no history");
+    }
+}
+
+#[tokio::test]
+async fn what_is_folded_late_has_the_history_of_one_fold_in_order() {
+    for kind in BOTH {
+        let feeds = Feeds::default();
+        feeds.order(placed(1, 1, &[1, 2]));
+        feeds.order(placed(2, 1, &[1, 2]));
+        // of each order one line's answer cannot be read; the other product's stream goes on
+        for n in 1..=2 {
+            let StockEvent::StockReserved(event) = reserved(n, 0, 1) else { unreachable!() };
+            feeds.inventory.push_raw("stock_item", event.product_id.0, "StockReserved", "1", "{}".to_owned());
+            feeds.stock(reserved(n, 1, 2));
+            feeds.stock(reservation_confirmed(n, 1, 2));
+        }
+        feeds.stock(reservation_confirmed(1, 0, 1));
+        let place = Place::new(kind).await;
+        let projector = place.projector(&feeds, quick()).await;
+        projector.caught_up().await;
+        assert_eq!(projector.parked(&Which::default()).await.unwrap().len(), 1, "{kind:?}: the stream of product 1");
+
+        let mended = |n| serde_json::to_string(&reserved(n, 0, 1)).unwrap();
+        feeds.inventory.rewrite(1, mended(1));
+        feeds.inventory.rewrite(4, mended(2));
+        let retried = projector.retry_parked(&Which::default(), false).await.unwrap();
+        assert_eq!((retried[0].folded, &retried[0].still), (3, &None), "{kind:?}");
+        projector.caught_up().await;
+
+        let mut in_order = Place::new(kind).await.hand(StoreOptions::default()).await;
+        in_order.finish(&feeds).await;
+        let live = projector.live_hash("order_details").await.unwrap();
+        assert_eq!(live, Some(in_order.hash().await), "{kind:?}: a rebuild would not differ");
+        let read = place.read();
+        for seconds in 1..=7 {
+            for n in 1..=2 {
+                let told = read.order_as_of(order(n), time(seconds), &Consistency::any()).await.unwrap();
+                assert_eq!(told, as_of(&in_order, n, time(seconds)).await, "{kind:?} order {n} as of {seconds}");
+            }
+        }
+        projector.shutdown().await;
     }
 }

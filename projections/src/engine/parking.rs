@@ -88,15 +88,17 @@ pub(crate) async fn retry(
     loop {
         let mut held = if looks == 0 { None } else { Some(store.hold().await) };
         let positions = store.waiting(&at, 0, WAITING_EVENTS_MAX + 1).await?;
-        let events = timeout(FETCH_WAIT_MAX, fetch(&**feed, &at, &positions)).await;
+        let events = timeout(FETCH_WAIT_MAX, fetch(&**feed, Some(&at), &positions)).await;
         let slow = |_| ParkingError::Slow { feed: source.to_string(), wait_s: FETCH_WAIT_MAX.as_secs() };
         let events = events.map_err(slow)??;
         let (now, behind) = events.split_at(events.len().min(WAITING_EVENTS_MAX));
+        let later = store.folded_behind(source, now).await?;
+        let later = timeout(FETCH_WAIT_MAX, fetch(&**feed, None, &later)).await.map_err(slow)??;
         let held = match &mut held {
             Some(held) => held,
             none => none.insert(store.hold().await),
         };
-        let waited = match store.fold_waiting(held, &at, now, behind.first(), end).await {
+        let waited = match store.fold_waiting(held, &at, now, behind.first(), &later, end).await {
             Ok(waited) => waited,
             // one more has come to wait: with it, then
             Err(ApplyError::Moved) if looks < LOOKS_MAX => {
@@ -119,8 +121,12 @@ pub(crate) async fn retry(
     }
 }
 
-/// The events at `positions`, which are of the parked stream.
-async fn fetch(feed: &dyn Feed, parked: &ParkedStream, positions: &[u64]) -> Result<Vec<RecordedEvent>, ParkingError> {
+/// The events at `positions`, which are of the parked stream, if one is given.
+async fn fetch(
+    feed: &dyn Feed,
+    parked: Option<&ParkedStream>,
+    positions: &[u64],
+) -> Result<Vec<RecordedEvent>, ParkingError> {
     let gone = |position| ParkingError::Gone { feed: feed.source().to_string(), position };
     let mut events: Vec<RecordedEvent> = Vec::with_capacity(positions.len());
     while let Some(&first) = positions.get(events.len()) {
@@ -134,9 +140,11 @@ async fn fetch(feed: &dyn Feed, parked: &ParkedStream, positions: &[u64]) -> Res
         let length = events.len();
         events.extend(found);
         for (event, position) in events[length..].iter().zip(&wanted[..together]) {
-            let is_it = event.position == *position && event.stream == parked.stream;
-            let is_head = event.position != parked.position || event.event_id == parked.event_id;
-            if !is_it || !is_head {
+            let is_its = |parked: &ParkedStream| {
+                event.stream == parked.stream
+                    && (event.position != parked.position || event.event_id == parked.event_id)
+            };
+            if event.position != *position || !parked.is_none_or(is_its) {
                 return Err(gone(*position));
             }
         }

@@ -75,6 +75,9 @@ pub(crate) struct Statements {
     pub upsert_history: Arc<str>,
     /// `$1` JSON array of {key, part, position}: what a part was before is forgotten.
     pub forget_history: Arc<str>,
+    /// `$1` JSON array of {key, part, position} -> part, key, position, state: the last one before it, and, without their
+    /// states, those behind it.
+    pub history_around: Arc<str>,
     /// `$1` JSON array of {key, part}, `$2` limit -> part, key, position; in order of time.
     pub history_places: Arc<str>,
     pub changes: ChangesStatements,
@@ -235,6 +238,7 @@ impl Statements {
             )),
             upsert_history: on(Part::History, &|table| dialect.upsert(table)),
             forget_history: on(Part::History, &|table| dialect.forget_history(table)),
+            history_around: on(Part::History, &|table| dialect.history_around(table)),
             history_places: on(Part::History, &|table| dialect.history_places(table)),
             changes: ChangesStatements::new(&this, &own, dialect),
             // what is newer than what is there: several processes may have looked

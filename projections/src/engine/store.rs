@@ -5,6 +5,7 @@
 
 mod changes;
 pub(crate) mod history;
+mod late;
 mod parked;
 mod rows;
 
@@ -25,7 +26,9 @@ pub use self::parked::Parked;
 pub(super) use self::parked::parked_stream;
 use self::{
     history::Noted,
+    late::Bases,
     parked::{ParkedStatements, Unparking},
+    rows::Pass,
 };
 use super::{
     batch::{self, Routed},
@@ -370,19 +373,22 @@ impl GenerationStore {
             Some(known) => known,
             None => self.load_fan_outs(transaction).await?,
         };
-        let mut noted = Noted::of(self.projection.template);
-        let mut poison = Vec::new();
+        let bases = match work {
+            Work::Waiting(_) => self.bases(transaction, routed.places(&self.projection)).await?,
+            Work::Step(_) | Work::FanOuts => Bases::default(),
+        };
+        let mut pass = Pass { bases, noted: Noted::of(self.projection.template), poison: Vec::new() };
         let mut references = References::default();
         let mut changed = Vec::new();
         for (place, by_key) in routed.references.into_iter().enumerate() {
             if !by_key.is_empty() {
-                let into = (&mut references, &mut noted, &mut poison);
-                changed.extend(self.fold_reference(transaction, place, by_key, into).await?);
+                changed.extend(self.fold_reference(transaction, place, by_key, &mut references, &mut pass).await?);
             }
         }
         let cursors = fan_out::merge(&stored, changed);
         let advanced = self.find_fan_out(transaction, cursors).await?;
-        let entities = self.fold_rows(transaction, routed.facets, &advanced.keys, (&mut noted, &mut poison)).await?;
+        let entities = self.fold_rows(transaction, routed.facets, &advanced.keys, &mut pass).await?;
+        let Pass { noted, mut poison, .. } = pass;
         if !poison.is_empty() {
             poison.sort_by_key(|event| event.position);
             return Err(Refused::Apply(ApplyError::Poison(poison)));

@@ -61,7 +61,10 @@ impl Hand {
     pub(super) async fn unpark(&self, feeds: &[Arc<ScriptedFeed>], late: &ParkedStream) -> Result<(), ApplyError> {
         let feed = feeds.iter().find(|feed| *feed.source() == late.source).expect("a stream of one of them");
         let waiting: Vec<_> = feed.events().into_iter().filter(|event| is_behind(late, event)).collect();
-        let waited = self.store.fold_waiting(&mut self.store.hold().await, late, &waiting, None, End::Commit).await?;
+        let behind = self.store.folded_behind(&late.source, &waiting).await?;
+        let later: Vec<_> = feed.events().into_iter().filter(|event| behind.contains(&event.position)).collect();
+        let held = &mut self.store.hold().await;
+        let waited = self.store.fold_waiting(held, late, &waiting, None, &later, End::Commit).await?;
         match waited.still {
             None => Ok(()),
             Some((event, reason)) => Err(ApplyError::Poison(vec![PoisonEvent { position: event.position, reason }])),

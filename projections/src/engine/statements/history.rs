@@ -35,6 +35,18 @@ impl Dialect {
         }
     }
 
+    /// `$1` JSON array of {key, part, position} -> part, key, position, state: the last one before it, and, without their
+    /// states, those behind it.
+    pub fn history_around(self, table: &Table) -> String {
+        let (name, asked) = (&table.name, self.given_as("$1", &table.columns[..3], "asked"));
+        format!(
+            "select h.part, h.key, cast(h.position as text), case when h.position < asked.position then h.state end \
+             from {asked} cross join {name} h where h.key = asked.key and h.part = asked.part \
+                and (h.position > asked.position or h.position = (select max(b.position) from {name} b \
+                    where b.key = asked.key and b.part = asked.part and b.position < asked.position))"
+        )
+    }
+
     /// `$1` JSON array of {key, part}, `$2` limit -> part, key, position; in order of time.
     pub fn history_places(self, table: &Table) -> String {
         let asked: Vec<Column> = table.columns[..2].to_vec();

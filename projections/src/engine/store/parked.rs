@@ -156,7 +156,8 @@ impl GenerationStore {
 
     /// Folds `events`, the first of those that wait with `parked`, in order and in one transaction: up to the first that
     /// still cannot be folded, or to the end. `behind` is the one that waits behind them, if there is one. What was decided
-    /// to be left out is left out.
+    /// to be left out is left out. `later` are the events that were folded behind them already, into the same states
+    /// ([`Self::folded_behind`]).
     ///
     /// [`ApplyError::Moved`] when others wait with the stream, or none any more. Not cancel-safe.
     pub(crate) async fn fold_waiting(
@@ -165,6 +166,7 @@ impl GenerationStore {
         parked: &ParkedStream,
         events: &[RecordedEvent],
         behind: Option<&RecordedEvent>,
+        later: &[RecordedEvent],
         end: End,
     ) -> Result<Waited, ApplyError> {
         let (fence, dropped) = (writing.fence, Arc::clone(&writing.dropped));
@@ -183,7 +185,8 @@ impl GenerationStore {
                 head: &head,
             };
             let refused = match Routed::of(&self.projection, &step, &dropped) {
-                Ok(routed) => {
+                Ok(mut routed) => {
+                    routed.join(&self.projection, &parked.source, later)?;
                     let poison = still.as_ref().map(|(event, reason): &(RecordedEvent, String)| (event, &**reason));
                     let next = poison.or(behind.map(|event| (event, &*parked.reason)));
                     let unparking = Unparking { parked, through: last.position, count, next };

@@ -14,12 +14,27 @@ use super::{
     },
     GenerationStore, Refused,
     history::{Noted, Place},
+    late::Bases,
     number, signed, text, unreadable,
 };
 use crate::projection::{Facets, Folding, Link, References, State};
 
 /// Cursors that one statement looks at: its parameter is bounded, the others wait.
 const FAN_OUT_CURSORS_MAX: usize = 1_000;
+
+/// What the folds of a batch begin with and give, beside the states.
+pub(super) struct Pass {
+    pub bases: Bases,
+    pub noted: Option<Noted>,
+    pub poison: Vec<PoisonEvent>,
+}
+
+impl Pass {
+    /// What a state is folded anew from; `None`: it goes on from what it is.
+    fn base(&mut self, part: &'static str, key: &str) -> Option<Option<State>> {
+        if self.bases.is_empty() { None } else { self.bases.remove(&(part, key.to_owned())) }
+    }
+}
 
 impl GenerationStore {
     /// Folds and writes one reference, and says which of its states have changed.
@@ -28,7 +43,8 @@ impl GenerationStore {
         transaction: &mut Transaction,
         place: usize,
         by_key: ByKey<'_>,
-        (references, noted, poison): (&mut References, &mut Option<Noted>, &mut Vec<PoisonEvent>),
+        references: &mut References,
+        pass: &mut Pass,
     ) -> Result<Vec<FanOut>, Refused> {
         let template = &self.projection.template.references[place];
         let fold = &*self.projection.references[place];
@@ -45,8 +61,9 @@ impl GenerationStore {
             let position = events.first().map_or(0, |(_, event)| signed(event.position));
             let old = before.remove(&key);
             let old_text = old.as_ref().map(|state| fold.write(state));
-            let history = noted.as_mut().map(|noted| Place { noted, part: template.name, key: &key });
-            let Some(new) = batch::fold(fold, old, events, poison, history) else { continue };
+            let from = pass.base(template.name, &key).unwrap_or(old);
+            let history = pass.noted.as_mut().map(|noted| Place { noted, part: template.name, key: &key });
+            let Some(new) = batch::fold(fold, from, events, &mut pass.poison, history) else { continue };
             let new_text = fold.write(&new);
             if old_text.as_ref() != Some(&new_text) {
                 rows.push(batch::reference_row(template.key, &key, &new_text));
@@ -118,7 +135,7 @@ impl GenerationStore {
         transaction: &mut Transaction,
         facets: Vec<ByKey<'_>>,
         fanned_out: &[String],
-        (noted, poison): (&mut Option<Noted>, &mut Vec<PoisonEvent>),
+        pass: &mut Pass,
     ) -> Result<BTreeMap<String, Entity>, Refused> {
         let mut keys: BTreeSet<&String> = fanned_out.iter().collect();
         keys.extend(facets.iter().flat_map(|by_key| by_key.keys()));
@@ -140,12 +157,14 @@ impl GenerationStore {
             let fold = &*self.projection.facets[place];
             for (key, events) in by_key {
                 let part = self.projection.template.facets[place];
-                let history = noted.as_mut().map(|noted| Place { noted, part, key: &key });
+                let base = pass.base(part, &key);
+                let history = pass.noted.as_mut().map(|noted| Place { noted, part, key: &key });
                 let entity = entities
                     .entry(key.clone())
                     .or_insert_with(|| Entity::new(&self.projection, Facets(vec![None; self.projection.facets.len()])));
-                let state = entity.facets.0[place].take();
-                entity.facets.0[place] = batch::fold(fold, state, events, poison, history);
+                let held = entity.facets.0[place].take();
+                let state = base.unwrap_or(held);
+                entity.facets.0[place] = batch::fold(fold, state, events, &mut pass.poison, history);
                 entity.folded(&self.projection);
             }
         }
