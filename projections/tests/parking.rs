@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{BOTH, Feeds, Hand, Kind, Place, order, placed, quick, registered, renamed, user};
+use common::{
+    BOTH, Feeds, Hand, Kind, Place, order, placed, product, quick, registered, renamed, reservation_confirmed,
+    reserved, stock_shipped, user,
+};
 use event_store::follower::HaltReason;
 use projections::{
     ProjectorHandle,
@@ -255,6 +258,30 @@ async fn a_rebuild_under_a_mended_reader_equals_what_was_parked_before() {
         rebuilt(&projector).await;
         assert_eq!(name(&place, 1).await, "Ada Lovelace");
         assert_eq!(hash(&projector).await, in_order(kind, &feeds).await);
+        projector.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn what_several_streams_have_made_and_its_history_are_as_if_nothing_had_waited() {
+    for kind in BOTH {
+        let feeds = Feeds::default();
+        feeds.order(placed(1, 1, &[1, 2]));
+        feeds.stock(reserved(1, 0, 1));
+        feeds.inventory.push_raw("stock_item", product(1), "StockReserved", "1", BROKEN.to_owned());
+        feeds.stock(reserved(1, 1, 2));
+        feeds.stock(reservation_confirmed(1, 0, 1));
+        feeds.stock(reservation_confirmed(1, 1, 2));
+        feeds.stock(stock_shipped(1, 0, 1));
+        feeds.stock(stock_shipped(1, 1, 2));
+        let place = Place::new(kind).await;
+        let projector = place.projector(&feeds, quick()).await;
+        projector.caught_up().await;
+        let event = feeds.inventory.events()[1].event_id;
+        let dropped = projector.drop_parked(event, None, "unreadable", "desk-7").await.unwrap();
+        assert_eq!((dropped[0].folded, dropped[0].waiting), (3, 0));
+        let verified = verified(&projector).await;
+        assert_eq!((verified.phase, verified.error), (Phase::Verified, None), "{kind:?}");
         projector.shutdown().await;
     }
 }
