@@ -3,6 +3,7 @@
 
 mod checks;
 mod parked;
+mod rebuilds;
 mod sagas;
 mod story;
 mod views;
@@ -17,25 +18,21 @@ use axum::{
         rejection::{PathRejection, QueryRejection},
     },
     http::StatusCode,
-    response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
 use event_store::log::{EventLog, LogError};
 use events::envelope::StreamId;
-use projections::{
-    ProjectorHandle,
-    engine::{projector::StartRebuildError, rebuild::Progress},
-};
+use projections::ProjectorHandle;
 use read_side::ReadSide;
 use serde::Deserialize;
-use tokio::sync::watch;
 use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 
 pub use checks::{Check, Verdict, of_log as check_log};
 pub use parked::{Again, DroppedView, LeftOut, Meant, ParkedGroup, ParkedList, ParkedShown, RetriedView};
+pub use rebuilds::{Generations, RebuildView};
 pub use sagas::{Decided, RunningSaga, SagaList, SagaRow};
 pub use story::{Asked, Awaiting, SagaShown, Told, Waiting};
-pub use views::{EventView, ProjectionView, RebuildView, SourceView, StreamEvents};
+pub use views::{EventView, ProjectionView, SourceView, StreamEvents};
 pub use why::{CauseView, WhyView};
 
 /// The most events that one answer of `stream show` carries.
@@ -77,12 +74,11 @@ impl Admin {
 pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/admin/projections", get(projections))
-        .route("/admin/projections/{name}/rebuild", get(rebuild_progress).post(rebuild))
-        .route("/admin/projections/{name}/verify", post(verify))
         .route("/admin/projections/{name}/rows/{key}/why", get(why::why))
         .route("/admin/streams/{service}/{id}", get(stream))
         .route("/admin/doctor", get(doctor))
         .merge(parked::router())
+        .merge(rebuilds::router())
         .merge(sagas::router())
         .with_state(admin)
 }
@@ -91,37 +87,6 @@ async fn projections(State(admin): State<Admin>) -> Result<Json<Vec<ProjectionVi
     let statuses = admin.read.projections().await.map_err(|error| Problem::unavailable(error.to_string()))?;
     let halts = admin.halts().await;
     Ok(Json(statuses.into_iter().map(|status| ProjectionView::new(status, &halts)).collect()))
-}
-
-async fn rebuild(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
-    started(admin.projector.rebuild(&name).await)
-}
-
-async fn verify(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Problem> {
-    started(admin.projector.verify(&name).await)
-}
-
-fn started(progress: Result<watch::Receiver<Progress>, StartRebuildError>) -> Result<Response, Problem> {
-    let progress = progress.map_err(|error| match &error {
-        StartRebuildError::Unknown(_) => {
-            let detail = format!("{error}; `tributary projection ls` lists them");
-            Problem::new(StatusCode::NOT_FOUND, "projection_not_found", detail)
-        }
-        StartRebuildError::UnderWay { .. } => {
-            Problem::new(StatusCode::CONFLICT, "rebuild_under_way", error.to_string())
-        }
-        StartRebuildError::Engine(_) => Problem::internal(error.to_string()),
-    })?;
-    let progress = RebuildView::from(&*progress.borrow());
-    Ok((StatusCode::ACCEPTED, Json(progress)).into_response())
-}
-
-async fn rebuild_progress(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
-    let reports = admin.projector.status().await;
-    let report = reports.into_iter().find(|report| report.projection == name);
-    let nothing =
-        || Problem::new(StatusCode::NOT_FOUND, "rebuild_not_found", format!("{name} was not rebuilt since the start"));
-    report.and_then(|report| report.rebuild).map(|progress| Json((&progress).into())).ok_or_else(nothing)
 }
 
 #[derive(Deserialize)]

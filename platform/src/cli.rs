@@ -126,23 +126,54 @@ pub enum ProjectionVerb {
         #[command(flatten)]
         target: Target,
     },
-    /// Fold a projection from the first event and compare the rows with the live ones
-    Verify {
-        name: String,
-        #[command(flatten)]
-        target: Target,
-    },
-    /// Build the next generation from the first event beside the live one, then swap
+    /// Fold a projection from the first event and compare the rows with the live ones, which are not touched
+    Verify(BuildArgs),
+    /// Say which rows a rebuild by this program would change, and change nothing
+    Diff(BuildArgs),
+    /// Build the next generation from the first event beside the live one, compare, then swap
     Rebuild {
+        /// Only what has this key, in place: a row with its links, entries and share of groups
+        #[arg(long, conflicts_with_all = ["throttle", "no_wait"])]
+        key: Option<String>,
+        #[command(flatten)]
+        build: BuildArgs,
+    },
+    /// Go back to a generation that was live before, once it is as new as the live one
+    Rollback {
         name: String,
-        /// Return at once instead of following the progress
+        /// Which one; without it, the last one before the live one
         #[arg(long)]
-        no_wait: bool,
+        to: Option<i64>,
+        #[command(flatten)]
+        wait: WaitArgs,
+    },
+    /// Stop a rebuild where it is, over restarts, until it is resumed
+    Pause(NamedArgs),
+    /// Let a paused rebuild go on
+    Resume(NamedArgs),
+    /// End a rebuild and remove what it has built
+    Cancel(NamedArgs),
+    /// Bound how many events a second a rebuild folds
+    Throttle {
+        name: String,
+        /// Without it, there is no bound any more
+        events_per_s: Option<std::num::NonZeroU64>,
         #[command(flatten)]
         target: Target,
     },
     /// Look at events that cannot be folded, try them again, or decide to leave them out
     Parked(ParkedArgs),
+    /// List the generations of a projection, and how its rebuilds ended
+    Generations(NamedArgs),
+    /// Show what the comparison of a rebuild found, by table, row and field
+    Report {
+        name: String,
+        /// Of the rebuild into this generation; without it, of the last one
+        #[arg(long)]
+        generation: Option<i64>,
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -210,6 +241,35 @@ pub struct MeantArgs {
     /// Only what fails in this way, as `parked ls` has it
     #[arg(long)]
     pub fingerprint: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct NamedArgs {
+    pub name: String,
+    #[command(flatten)]
+    pub target: Target,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    pub name: String,
+    /// At most so many events a second
+    #[arg(long)]
+    pub throttle: Option<std::num::NonZeroU64>,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Follow the progress to the end, which is what happens without a flag
+    #[arg(long, conflicts_with = "no_wait")]
+    pub wait: bool,
+    /// Return at once; `tributary projection generations` shows how it goes
+    #[arg(long)]
+    pub no_wait: bool,
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// Whether to look once or again and again.

@@ -17,6 +17,7 @@ use crate::{
     auth::config::{AuthArgs, AuthConfigError},
     limits::LimitArgs,
     mail::MailArgs,
+    projecting::ProjectingArgs,
 };
 
 /// The database of the read models, among those of the services.
@@ -56,6 +57,9 @@ pub struct UpArgs {
 
     #[command(flatten)]
     pub mail: MailArgs,
+
+    #[command(flatten)]
+    pub projecting: ProjectingArgs,
 }
 
 /// PostgreSQL instead of SQLite: one database a service, and one for queries. All of them, or none.

@@ -21,6 +21,7 @@ mod limits;
 mod mail;
 mod metrics;
 mod output;
+mod projecting;
 mod roles;
 mod serve;
 mod stores;

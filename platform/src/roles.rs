@@ -13,7 +13,7 @@ use axum::{
 };
 use event_store::{feed::Feed, log::EventLog, retention::RetentionOptions};
 use graphql::GraphqlOptions;
-use projections::{Projector, ProjectorHandle, ProjectorOptions, QueryDatabase};
+use projections::{Projector, ProjectorHandle, QueryDatabase};
 use read_side::ReadSide;
 use tokio_util::sync::CancellationToken;
 use write_side::{Given, REGISTER, ReplicaHome, Service, edge, notifications::Post, peer::Peer};
@@ -24,7 +24,9 @@ use crate::{
     config::Storage,
     docs,
     door::{self, Door},
-    guard, metrics, stores,
+    guard, metrics,
+    projecting::ProjectingArgs,
+    stores,
 };
 
 /// Everything that runs in one process.
@@ -37,7 +39,12 @@ pub struct Roles {
 
 impl Roles {
     /// Opens every store, making what is missing, and starts every role on them.
-    pub async fn start(storage: &Storage, retention: &RetentionOptions, post: &Post) -> Result<Self> {
+    pub async fn start(
+        storage: &Storage,
+        retention: &RetentionOptions,
+        post: &Post,
+        projecting: &ProjectingArgs,
+    ) -> Result<Self> {
         // all logs first: services may follow each other in a circle
         let mut logs: Vec<Arc<dyn EventLog>> = Vec::new();
         for entry in REGISTER {
@@ -55,8 +62,8 @@ impl Roles {
         }
         let feeds: Vec<Arc<dyn Feed>> = services.iter().map(Service::feed).collect();
         let (database, read) = open_query_database(storage).await?;
-        let options = ProjectorOptions { wake: read.wake(), ..ProjectorOptions::default() };
-        let projector = Projector::start(database, feeds, options).await.context("start the projector")?;
+        let projector =
+            Projector::start(database, feeds, projecting.options(read.wake())).await.context("start the projector")?;
         Ok(Self { services, projector: Arc::new(projector), read, closing: CancellationToken::new() })
     }
 

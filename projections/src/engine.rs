@@ -7,23 +7,29 @@
 //!   for.
 //! - [`parking`]: what is done about streams with an event that cannot be folded; [`decisions`]: what operators have
 //!   decided to leave out.
-//! - [`rebuild`]: the next generation beside the live one, and the swap.
-//! - [`projector`]: all of it, started and stopped.
-//! - [`table_hash`]: whether two generations hold the same.
+//! - [`rebuild`]: the next generation beside the live one, and the swap; [`pace`]: how fast.
+//! - [`compare`]: what differs between two generations; [`table_hash`]: whether anything does.
+//! - `keeper`: one projection in one process: follows the live generation, builds what is asked for, as `lease` lets it.
+//! - [`projector`]: all of it, started and stopped; [`steer`]: what operators ask of it.
 //! - [`why`]: the events that made a row.
 //! - `statements` and `transaction`: SQL from templates, on either database.
 
 mod batch;
+pub mod compare;
 pub mod decisions;
 mod fan_out;
 mod groups;
+mod keeper;
+mod lease;
 mod observed;
+pub mod pace;
 pub mod parking;
 pub mod projector;
 pub mod query_database;
 pub mod rebuild;
 mod running;
 pub(crate) mod statements;
+pub mod steer;
 pub mod store;
 pub mod table_hash;
 mod transaction;
@@ -43,6 +49,12 @@ pub enum EngineError {
     /// A fault of SQLite before 3.51.3 can corrupt a file that two connections write.
     #[error("SQLite {version} is older than 3.51.3, which is the first that is safe with a write-ahead log")]
     SqliteTooOld { version: String },
+    /// Of one read model there is one rebuild at a time.
+    #[error("another rebuild of it is under way")]
+    UnderWay,
+    /// Somebody else has swapped generations meanwhile.
+    #[error("{read_model}: generation {} is not the live one any more: no swap", .generation.unwrap_or(0))]
+    NotLive { read_model: &'static str, generation: Option<i64> },
     /// Our bug, or a database that is not what we made.
     #[error("query database: {0}")]
     Damaged(String),

@@ -21,7 +21,7 @@ pub mod projection;
 mod references;
 
 pub use engine::{
-    projector::{Projector, ProjectorHandle, ProjectorOptions},
+    projector::{ChangedVersions, Projector, ProjectorHandle, ProjectorOptions},
     query_database::QueryDatabase,
 };
 

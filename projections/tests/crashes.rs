@@ -84,7 +84,8 @@ async fn a_crash_at_any_failpoint_loses_nothing_and_doubles_nothing() {
         let projector = place.projector(&feeds, quick()).await;
         projector.caught_up().await;
         assert_eq!(projector.live_hash(NAME).await.unwrap(), Some(expected), "swapped and cut off on {kind:?}");
-        assert!(projector.status().await[0].rebuild.is_none());
+        let noted = projector.last_rebuild(NAME).await.unwrap().unwrap();
+        assert_eq!((noted.generation, noted.phase), (cut.generation, Phase::Swapped), "the next start notes it");
         projector.shutdown().await;
 
         // a generation that was announced and not made to the end is removed

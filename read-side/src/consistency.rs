@@ -114,7 +114,7 @@ pub(crate) fn judge(template: &Template, token: &ConsistencyToken, reached: &[Re
         let Some(point) = token.point(source) else { continue };
         let Some(reached) = reached.iter().find(|reached| reached.source == *source) else {
             // an older version made this generation, from fewer sources; the next one is being built beside it
-            verdict = Verdict::NotYet(ReadError::Rebuilding { read_model });
+            verdict = Verdict::NotYet(ReadError::Rebuilding { read_model, eta_s: None });
             continue;
         };
         match judge_point(read_model, point, reached, waited) {

@@ -14,9 +14,10 @@ pub enum ReadError {
     /// More readers are waiting than one process keeps.
     #[error("{limit} readers are waiting for the read models already (waiters_max)")]
     TooManyWaiters { limit: usize },
-    /// The read model has never been built, or no generation of it can be read.
-    #[error("{read_model} is being built")]
-    Rebuilding { read_model: &'static str },
+    /// The read model has never been built; or the generation that is read stands still, because a program of another
+    /// version is building the next one, and does not hold what the token asks for.
+    #[error("{read_model} is being built{}", .eta_s.map_or(String::new(), |eta_s| format!(", about {eta_s} s are left")))]
+    Rebuilding { read_model: &'static str, eta_s: Option<u64> },
     /// An event up to the token's position could not be folded, and waits for an operator.
     #[error("{read_model} parked an event of {source_name} at position {position}, before the token's {wanted}")]
     Parked { read_model: &'static str, source_name: String, position: u64, wanted: u64 },

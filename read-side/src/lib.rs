@@ -24,6 +24,7 @@ pub mod order_timeline;
 pub mod product_sales_by_day;
 pub mod query_database;
 mod read_side;
+mod rebuilding;
 pub mod references;
 pub mod status;
 pub mod template;

@@ -147,7 +147,7 @@ impl ReadSide {
                 Verdict::NotYet(error) => error,
             };
             if Instant::now() >= deadline {
-                return Err(late);
+                return Err(self.explain(template, late).await);
             }
             if waiting.is_none() {
                 let permit = self.inner.waiters.try_acquire();
@@ -205,7 +205,7 @@ impl ReadSide {
         }
         match trouble {
             Some(error) => Err(error.into()),
-            None => Err(ReadError::Rebuilding { read_model: template.name }),
+            None => Err(self.rebuilding(template).await),
         }
     }
 

@@ -27,12 +27,26 @@ const SCHEMATHESIS: (&str, &str) = (
 );
 
 /// `TRIBUTARY_SOAK` is for tests of our own making, `PROPTEST_CASES` for property tests.
-const REGISTER: [Soak; 7] = [
+const REGISTER: [Soak; 9] = [
     Soak {
         name: "kill",
         about: "SIGKILL at named places and at random under load: what was acknowledged is there once",
         package: "platform",
         tests: &["--features", "failpoints", "--test", "kill"],
+        variables: &[("TRIBUTARY_SOAK", "1")],
+    },
+    Soak {
+        name: "projector",
+        about: "200 random SIGKILLs under load on each database: every read model is what its events make of it",
+        package: "platform",
+        tests: &["--features", "failpoints", "--test", "projector_kill"],
+        variables: &[("TRIBUTARY_SOAK", "1")],
+    },
+    Soak {
+        name: "rebuild",
+        about: "a rebuild of a million events (200,000 on SQLite) under 500 commands a second, and nobody notices",
+        package: "platform",
+        tests: &["--test", "live_rebuild"],
         variables: &[("TRIBUTARY_SOAK", "1")],
     },
     Soak {

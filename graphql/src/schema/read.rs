@@ -64,7 +64,10 @@ fn answered(error: &ReadError, state: &RequestState) -> Error {
         ReadError::Parked { source_name, position, wanted, .. } => {
             told(error, source_name, &[("position", *position), ("wanted", *wanted)])
         }
-        ReadError::TooManyWaiters { .. } | ReadError::Rebuilding { .. } => coded(error),
+        ReadError::Rebuilding { eta_s: Some(eta_s), .. } => {
+            coded(error).extend_with(|_, extensions| extensions.set("etaSeconds", *eta_s))
+        }
+        ReadError::TooManyWaiters { .. } | ReadError::Rebuilding { eta_s: None, .. } => coded(error),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use events::envelope::{Metadata, RecordedEvent};
-use projections::engine::rebuild::{Phase, Progress};
 use serde::{Deserialize, Serialize};
 use write_side::edge::Problem;
 
@@ -65,55 +64,6 @@ impl ProjectionView {
             building_generation: status.building_generation,
             state: status.state,
             rows: status.rows,
-        }
-    }
-}
-
-/// A rebuild under way, or the last one since the start.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RebuildView {
-    pub generation: i64,
-    /// `catching_up`, `comparing`, `swapped`, `verified`, `failed` or `cancelled`.
-    pub phase: String,
-    pub is_over: bool,
-    pub events_done: u64,
-    pub events_total: u64,
-    pub events_per_s: u64,
-    /// Why it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-impl From<&Progress> for RebuildView {
-    fn from(progress: &Progress) -> Self {
-        let phase = match progress.phase {
-            Phase::CatchingUp => "catching_up",
-            Phase::Comparing => "comparing",
-            Phase::Swapped => "swapped",
-            Phase::Verified => "verified",
-            Phase::Failed => "failed",
-            Phase::Cancelled => "cancelled",
-        };
-        Self {
-            generation: progress.generation,
-            phase: phase.to_owned(),
-            is_over: progress.phase.is_over(),
-            events_done: progress.events_done,
-            events_total: progress.events_total,
-            events_per_s: progress.events_per_s,
-            error: progress.error.clone(),
-        }
-    }
-}
-
-impl std::fmt::Display for RebuildView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { generation, phase, events_done, events_total, .. } = self;
-        match (phase.as_str(), &self.error) {
-            ("swapped", _) => write!(f, "generation {generation} is live, built from {events_done} events"),
-            ("verified", _) => write!(f, "the live rows are what {events_done} events make of them"),
-            (_, Some(error)) => write!(f, "generation {generation} was not swapped in: {error}"),
-            (phase, None) => write!(f, "generation {generation} {phase}: {events_done} of {events_total} events"),
         }
     }
 }

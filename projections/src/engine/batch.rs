@@ -91,6 +91,12 @@ impl Entity {
         Self { facets, links_before, links_after: None, contributed }
     }
 
+    /// Begins with nothing, to be folded from its first events. What its groups hold of it stays known.
+    pub fn restart(&mut self) {
+        self.facets.0.fill(None);
+        self.links_before.clear();
+    }
+
     /// To be called when its facets have changed.
     pub fn folded(&mut self, projection: &Projection) {
         self.links_after = Some(links(projection, &self.facets));

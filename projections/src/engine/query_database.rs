@@ -1,12 +1,18 @@
 //! Where generations lie, and which one is live.
 //!
 //! PostgreSQL: one database, a set of tables per generation. SQLite: `query.db` has the pointers, each generation a
-//! file of its own. A generation is announced before it is made, so what a crash leaves half-made has a name and is
-//! removed at the next start.
+//! file of its own.
+//!
+//! `generations`: which there are, and which one is live. `rebuilds`: what is built, how far it is and what operators wish
+//! of it. `freeze`: a generation held still for a moment.
+
+mod freeze;
+mod generations;
+mod rebuilds;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -28,19 +34,31 @@ use super::{
     Doing, EngineError,
     statements::Statements,
     store::{GenerationStore, StoreOptions},
-    transaction::{Pool, Texts, Value, cut_off_wal},
+    transaction::{Pool, cut_off_wal},
 };
 use crate::projection::Projection;
 
-static SQLITE_POINTERS: Migrator = sqlx::migrate!("../migrations/query/sqlite/pointers");
-static SQLITE_GENERATION: Migrator = sqlx::migrate!("../migrations/query/sqlite/generation");
-static POSTGRES: Migrator = sqlx::migrate!("../migrations/query/postgres");
+pub(crate) use freeze::{Frozen, Snapshot};
+pub use generations::Generation;
+pub(crate) use rebuilds::{Figures, Wish, Wishes};
+
+static SQLITE_POINTERS: LazyLock<Migrator> =
+    LazyLock::new(|| growing(sqlx::migrate!("../migrations/query/sqlite/pointers")));
+static SQLITE_GENERATION: LazyLock<Migrator> =
+    LazyLock::new(|| growing(sqlx::migrate!("../migrations/query/sqlite/generation")));
+static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| growing(sqlx::migrate!("../migrations/query/postgres")));
+
+/// What a newer program has added does not disturb this one: migrations of the query database only add.
+fn growing(mut migrator: Migrator) -> Migrator {
+    migrator.set_ignore_missing(true);
+    migrator
+}
 
 /// Connections of a projector to PostgreSQL: a live and a building generation of a few projections.
-const POSTGRES_CONNECTIONS_MAX: u32 = 8;
+const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A transaction of ours never idles; one that does has lost its owner.
-const IDLE_IN_TRANSACTION_MAX_MS: &str = "60000";
+/// A transaction of ours never idles; one that does has lost its owner, and whoever takes over waits so long for its locks.
+const IDLE_IN_TRANSACTION_MAX_MS: &str = "5000";
 /// Page cache of a generation's writer, in KiB (negative, as the pragma wants it).
 const SQLITE_CACHE_KIB: &str = "-16384";
 
@@ -55,17 +73,7 @@ pub struct QueryDatabase {
 
 enum Place {
     Sqlite { directory: PathBuf, pointers: Pool },
-    Postgres { pool: PgPool },
-}
-
-/// One generation of a read model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Generation {
-    pub generation: i64,
-    /// `VERSION` of the fold that makes it.
-    pub version: i64,
-    /// `building`, `live`, `retired` or `failed`.
-    pub state: String,
+    Postgres { pool: PgPool, options: Box<PgConnectOptions> },
 }
 
 impl QueryDatabase {
@@ -95,152 +103,19 @@ impl QueryDatabase {
             .max_connections(POSTGRES_CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .doing("connect")?;
         POSTGRES.run(&pool).await.doing("migrate")?;
-        Ok(Self { place: Arc::new(Place::Postgres { pool }) })
+        Ok(Self { place: Arc::new(Place::Postgres { pool, options: Box::new(options) }) })
     }
 
-    /// The live generation, if there is one.
-    pub async fn live(&self, template: &Template) -> Result<Option<Generation>, EngineError> {
-        let statement = "select cast(g.generation as text), cast(g.version as text), g.state from read_models m \
-             join generations g on g.read_model = m.name and g.generation = m.live_generation where m.name = $1";
-        Ok(self.fetch_generations(statement, template).await?.pop())
-    }
-
-    /// Every generation there is, in order.
-    pub async fn generations(&self, template: &Template) -> Result<Vec<Generation>, EngineError> {
-        let statement = "select cast(generation as text), cast(version as text), state from generations \
-             where read_model = $1 order by generations.generation";
-        self.fetch_generations(statement, template).await
-    }
-
-    async fn fetch_generations(&self, statement: &str, template: &Template) -> Result<Vec<Generation>, EngineError> {
-        let mut transaction = self.pointers().begin_snapshot().await.doing("begin")?;
-        let rows = transaction.fetch(&statement.into(), &[Value::Text(template.name)]).await;
-        transaction.rollback().await;
-        let rows = rows.doing("read generations")?;
-        rows.iter().map(generation).collect()
-    }
-
-    /// Makes an empty generation, in the state `building`: the number behind the last.
-    pub async fn create(&self, projection: &Projection) -> Result<i64, EngineError> {
-        let template = projection.template;
-        let generation = self.generations(template).await?.last().map_or(1, |last| last.generation + 1);
-        let announce = "insert into generations (read_model, generation, version, state, created_at_us) \
-             values ($1, $2, $3, 'building', $4)";
-        let values = [
-            Value::Text(template.name),
-            Value::Integer(generation),
-            Value::Integer(i64::from(projection.version)),
-            Value::Integer(now_us()),
-        ];
-        let mut transaction = self.pointers().begin().await.doing("begin")?;
-        transaction.execute(&announce.into(), &values).await.doing("announce a generation")?;
-        transaction.commit().await.doing("announce a generation")?;
-        let pool = self.generation_pool(template, generation).await?;
-        let statements = self.statements(projection, generation);
-        let mut transaction = pool.begin().await.doing("begin")?;
-        for statement in statements.create_tables.iter().chain(&statements.create_indexes) {
-            transaction.execute(statement, &[]).await.doing("make a generation's tables")?;
-        }
-        transaction.commit().await.doing("make a generation's tables")?;
-        self.close_generation(&pool).await;
-        Ok(generation)
-    }
-
-    /// Whether a generation was made to the end.
-    pub async fn is_complete(&self, projection: &Projection, generation: i64) -> Result<bool, EngineError> {
-        if let Place::Sqlite { directory, .. } = &*self.place
-            && !place::generation_file(directory, projection.template.name, generation).exists()
-        {
-            return Ok(false);
-        }
-        let pool = self.generation_pool(projection.template, generation).await?;
-        let mut transaction = pool.begin_snapshot().await.doing("begin")?;
-        let statement: Arc<str> =
-            "select cast(fence as text) from fences where read_model = $1 and generation = $2".into();
-        let values = [Value::Text(projection.template.name), Value::Integer(generation)];
-        let found = transaction.fetch(&statement, &values).await;
-        transaction.rollback().await;
-        self.close_generation(&pool).await;
-        Ok(!found.doing("look at a generation")?.is_empty())
-    }
-
-    /// Makes `generation` the live one, in one transaction, if the live one is still `from`. The one before stays, to
-    /// go back to.
-    pub async fn swap(&self, template: &Template, from: Option<i64>, generation: i64) -> Result<(), EngineError> {
-        let mut transaction = self.pointers().begin().await.doing("begin")?;
-        let point: Arc<str> = "insert into read_models (name, live_generation, previous_generation, swapped_at_us) \
-             values ($1, $2, null, $3) \
-             on conflict (name) do update set previous_generation = read_models.live_generation, \
-                live_generation = excluded.live_generation, swapped_at_us = excluded.swapped_at_us \
-             where read_models.live_generation is not distinct from $4"
-            .into();
-        let values = [
-            Value::Text(template.name),
-            Value::Integer(generation),
-            Value::Integer(now_us()),
-            Value::MaybeInteger(from),
-        ];
-        if transaction.execute(&point, &values).await.doing("swap generations")? != 1 {
-            transaction.rollback().await;
-            let reason = format!("generation {from:?} of {} is not live any more: no swap", template.name);
-            return Err(EngineError::Damaged(reason));
-        }
-        let states: Arc<str> =
-            "update generations set state = case when generation = $2 then 'live' else 'retired' end \
-             where read_model = $1 and (generation = $2 or state = 'live')"
-                .into();
-        let values = [Value::Text(template.name), Value::Integer(generation)];
-        transaction.execute(&states, &values).await.doing("swap generations")?;
-        transaction.commit().await.doing("swap generations")
-    }
-
-    /// Marks a generation that must not become live, and why.
-    pub async fn fail(&self, template: &Template, generation: i64, reason: &str) -> Result<(), EngineError> {
-        let statement: Arc<str> = "update generations set state = 'failed', reason = $3 \
-             where read_model = $1 and generation = $2 and state = 'building'"
-            .into();
-        let values = [Value::Text(template.name), Value::Integer(generation), Value::Text(reason)];
-        let mut transaction = self.pointers().begin().await.doing("begin")?;
-        transaction.execute(&statement, &values).await.doing("mark a generation")?;
-        transaction.commit().await.doing("mark a generation")
-    }
-
-    /// Removes a generation that is not live. Its last readers may see it go, and read the live one.
-    pub async fn drop_generation(&self, projection: &Projection, generation: i64) -> Result<(), EngineError> {
-        let template = projection.template;
-        assert!(self.live(template).await?.map(|live| live.generation) != Some(generation), "the live one stays");
+    /// How to connect besides the pool; `None` on SQLite, where there is one process.
+    pub(crate) fn postgres_options(&self) -> Option<PgConnectOptions> {
         match &*self.place {
-            Place::Sqlite { directory, .. } => {
-                let file = place::generation_file(directory, template.name, generation);
-                for suffix in ["", "-wal", "-shm"] {
-                    let mut name = file.as_os_str().to_owned();
-                    name.push(suffix);
-                    match tokio::fs::remove_file(PathBuf::from(name)).await {
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            return Err(error).doing("remove a generation's file");
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            Place::Postgres { pool } => {
-                let statements = self.statements(projection, generation);
-                let mut transaction = Pool::postgres(pool.clone()).begin().await.doing("begin")?;
-                for statement in &statements.drop {
-                    transaction.execute(statement, &[]).await.doing("drop a generation's tables")?;
-                }
-                transaction.commit().await.doing("drop a generation's tables")?;
-            }
+            Place::Sqlite { .. } => None,
+            Place::Postgres { options, .. } => Some((**options).clone()),
         }
-        let forget: Arc<str> = "delete from generations where read_model = $1 and generation = $2".into();
-        let values = [Value::Text(template.name), Value::Integer(generation)];
-        let mut transaction = self.pointers().begin().await.doing("begin")?;
-        transaction.execute(&forget, &values).await.doing("forget a generation")?;
-        transaction.commit().await.doing("forget a generation")
     }
 
     /// One generation, to be followed into.
@@ -272,7 +147,7 @@ impl QueryDatabase {
     pub(super) fn pointers(&self) -> Pool {
         match &*self.place {
             Place::Sqlite { pointers, .. } => pointers.clone(),
-            Place::Postgres { pool } => Pool::postgres(pool.clone()),
+            Place::Postgres { pool, .. } => Pool::postgres(pool.clone()),
         }
     }
 
@@ -289,31 +164,33 @@ impl QueryDatabase {
                 SQLITE_GENERATION.run(&pool).await.doing("migrate a generation's file")?;
                 Ok(Pool::sqlite(pool))
             }
-            Place::Postgres { pool } => Ok(Pool::postgres(pool.clone())),
+            Place::Postgres { pool, .. } => Ok(Pool::postgres(pool.clone())),
         }
     }
 }
 
 /// One writing connection: SQLite has one writer, and a second would only wait for it.
 async fn sqlite_pool(file: &Path) -> Result<SqlitePool, sqlx::Error> {
-    let options = SqliteConnectOptions::new()
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .connect_with(sqlite_writer(file).create_if_missing(true))
+        .await?;
+    tokio::spawn(cut_off_wal_every_so_often(pool.clone()));
+    Ok(pool)
+}
+
+fn sqlite_writer(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
         .filename(file)
-        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // a read model is made from the logs: what a power cut takes is made again, with its checkpoint
         .synchronous(SqliteSynchronous::Normal)
         .pragma("cache_size", SQLITE_CACHE_KIB)
         // who was erased is overwritten, not only forgotten
         .pragma("secure_delete", "on")
-        .busy_timeout(SQLITE_BUSY_TIMEOUT);
-    let pool = SqlitePoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .connect_with(options)
-        .await?;
-    tokio::spawn(cut_off_wal_every_so_often(pool.clone()));
-    Ok(pool)
+        .busy_timeout(SQLITE_BUSY_TIMEOUT)
 }
 
 /// Ends when the pool is closed.
@@ -323,12 +200,6 @@ async fn cut_off_wal_every_so_often(pool: SqlitePool) {
     while timeout(WAL_KEPT_MAX, &mut closed).await.is_err() {
         cut_off_wal(&pool).await;
     }
-}
-
-fn generation(row: &Texts) -> Result<Generation, EngineError> {
-    let number = |place: usize| row.get(place)?.as_deref()?.parse().ok();
-    let read = || Some(Generation { generation: number(0)?, version: number(1)?, state: row.get(2)?.clone()? });
-    read().ok_or_else(|| EngineError::Damaged("generations hold something that this version does not write".to_owned()))
 }
 
 /// For what is shown; nothing depends on it.

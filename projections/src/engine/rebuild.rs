@@ -1,70 +1,106 @@
 //! Rebuilding: the next generation from position 0, beside the live one; then the swap.
 //!
-//! Readers never see it happen. The new generation catches up with a follower of its own; then both are brought to one
-//! vector and compared. The same `VERSION` must give the same rows, or the swap is refused: either the fold is not
-//! pure or the live rows were damaged, and an operator has to know which. The pointer moves in one transaction.
+//! Readers never see it happen. The new generation catches up with a follower of its own (`catch_up`); then both are
+//! brought to one vector and compared while the live one goes on (`meet`). The new one never passes the live one
+//! before the swap, so no reader sees time go backwards. The same `VERSION` must give the same rows, or
+//! the swap is refused: either the fold is not pure or the live rows were damaged, and an operator has to know which. The
+//! pointer moves in one transaction, at a vector that is at least as new as what readers have seen.
+//!
+//! How far it is, what is wished of it and what it found lie in the query database: a crash changes nothing, and any
+//! process can show and steer it.
 
-use std::{sync::Arc, time::Duration};
+mod catch_up;
+mod meet;
 
-use event_store::{
-    failpoint,
-    feed::Feed,
-    follower::{FollowerOptions, Status, StopReason, Vector},
-};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
+
+use event_store::{failpoint, feed::Feed, follower::FollowerOptions};
 use read_side::Wake;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::meet::Target;
 use super::{
     EngineError,
+    compare::Comparison,
+    keeper,
+    lease::Lease,
+    pace::Pace,
     parking::{self, ParkingError},
-    query_database::QueryDatabase,
-    running::{Live, Running},
+    query_database::{Figures, Frozen, Generation, QueryDatabase},
     store::{GenerationStore, StoreOptions},
-    table_hash::{TableHash, table_hash},
 };
 use crate::projection::Projection;
 
-/// How long both generations may take to meet at one vector: the live one stands still meanwhile.
-const MEET_WAIT_MAX: Duration = Duration::from_secs(120);
-/// How long a generation may take to finish its fan-outs there.
-const FAN_OUT_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Between two looks at the progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a follower may take to end what it is at.
 pub(crate) const STOP_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What a rebuild is to end in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
     /// The new generation becomes live.
     Swap,
-    /// It is compared and dropped.
+    /// It is compared and dropped; a difference is a failure.
     Verify,
+    /// It is compared and dropped; differences are what is asked for.
+    Diff,
+    /// A generation that was live catches up and becomes live again.
+    Rollback,
+}
+
+impl Purpose {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Swap => "swap",
+            Self::Verify => "verify",
+            Self::Diff => "diff",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Swap, Self::Verify, Self::Diff, Self::Rollback].into_iter().find(|purpose| purpose.as_str() == text)
+    }
 }
 
 /// How far a rebuild is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub projection: String,
     pub generation: i64,
+    pub purpose: Purpose,
     pub phase: Phase,
+    pub paused: bool,
+    /// `None`: as fast as it can.
+    pub throttle_events_per_s: Option<u64>,
     pub events_done: u64,
     /// All events of all sources, as far as their heads have been seen.
     pub events_total: u64,
-    /// Over the whole rebuild so far.
+    /// Over the last seconds.
     pub events_per_s: u64,
+    pub started_at_us: i64,
+    /// When this was last told.
+    pub progressed_at_us: i64,
     /// Why it failed.
     pub error: Option<String>,
+    /// What the comparison found.
+    pub report: Option<Comparison>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+impl Progress {
+    /// How much longer it takes at the rate of the last seconds; `None` while that cannot be said.
+    pub fn eta_s(&self) -> Option<u64> {
+        if self.phase.is_over() || self.paused {
+            return None;
+        }
+        self.events_total.saturating_sub(self.events_done).checked_div(self.events_per_s)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     CatchingUp,
@@ -73,21 +109,49 @@ pub enum Phase {
     Swapped,
     /// Compared, the same, and dropped.
     Verified,
+    /// Compared, whatever came of it, and dropped.
+    Compared,
     Failed,
     Cancelled,
 }
 
 impl Phase {
+    const ALL: [Self; 7] = [
+        Self::CatchingUp,
+        Self::Comparing,
+        Self::Swapped,
+        Self::Verified,
+        Self::Compared,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// Whether nothing more will happen.
     pub fn is_over(self) -> bool {
         match self {
             Self::CatchingUp | Self::Comparing => false,
-            Self::Swapped | Self::Verified | Self::Failed | Self::Cancelled => true,
+            Self::Swapped | Self::Verified | Self::Compared | Self::Failed | Self::Cancelled => true,
         }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CatchingUp => "catching_up",
+            Self::Comparing => "comparing",
+            Self::Swapped => "swapped",
+            Self::Verified => "verified",
+            Self::Compared => "compared",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|phase| phase.as_str() == text)
     }
 }
 
-/// Why a rebuild did not become live.
+/// Why a rebuild did not come to its end.
 #[derive(Debug, Error)]
 pub enum RebuildError {
     #[error(transparent)]
@@ -97,14 +161,24 @@ pub enum RebuildError {
     #[error("generation {generation} of {projection} stands still: {reason}")]
     Stuck { projection: &'static str, generation: i64, reason: String },
     #[error(
-        "the same version gave other rows: generation {live} has {live_hash}, generation {built} has {built_hash}; \
-         generation {built} is kept for inspection and was not swapped in"
+        "the same version gave other rows: {} differ; generation {} has {}, generation {} has {}; generation {} is kept \
+         for inspection and was not swapped in",
+        .0.differences_total, .0.live.generation, .0.live.hash, .0.built.generation, .0.built.hash, .0.built.generation
     )]
-    Differs { live: i64, live_hash: TableHash, built: i64, built_hash: TableHash },
+    Differs(Box<Comparison>),
     #[error("generations {live} and {built} did not meet at one vector within {wait_s} s")]
     NotMet { live: i64, built: i64, wait_s: u64 },
+    #[error(
+        "generation {generation} is older than the live one and of version {version}, which this program cannot bring up \
+         to date: it has version {program}"
+    )]
+    CannotCatchUp { generation: i64, version: i64, program: u32 },
+    /// An operator has wished it.
     #[error("cancelled")]
     Cancelled,
+    /// This process ends, or has lost the lease: whoever has it next goes on.
+    #[error("interrupted")]
+    Interrupted,
     /// A failpoint of a test was passed.
     #[error("failpoint {0}")]
     Failpoint(&'static str),
@@ -118,217 +192,192 @@ pub(crate) struct Rebuild {
     pub follower: FollowerOptions,
     pub store: StoreOptions,
     pub wake: Wake,
-    /// What is followed into now; the rebuild puts its own there when it swaps.
-    pub live: Arc<Live>,
-    pub progress: watch::Sender<Progress>,
+    /// For what is followed here, which may be the live generation.
+    pub shared: Arc<keeper::Shared>,
+    /// The one that is built.
+    pub generation: Generation,
+    pub purpose: Purpose,
+    pub pace: Arc<Pace>,
+    pub progress: Arc<watch::Sender<Progress>>,
+    pub lease: Lease,
+    /// The process ends.
     pub cancel: CancellationToken,
 }
 
+/// How a rebuild ended well.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The generation is live.
+    Swapped(Option<Comparison>),
+    /// It was compared, and is of no more use.
+    Compared(Comparison),
+}
+
 impl Rebuild {
-    /// Builds into `generation` and ends as `purpose` says. A crash anywhere leaves a building generation, which the
-    /// next start goes on with, or a finished swap.
-    pub async fn run(self, generation: i64, purpose: Purpose) -> Result<(), RebuildError> {
-        let outcome = self.build(generation, purpose).await;
-        let phase = match (&outcome, purpose) {
-            (Ok(()), Purpose::Swap) => Phase::Swapped,
-            (Ok(()), Purpose::Verify) => Phase::Verified,
-            (Err(RebuildError::Cancelled), _) => Phase::Cancelled,
-            (Err(_), _) => Phase::Failed,
-        };
-        if let Err(error) = &outcome {
-            tracing::warn!(projection = self.projection.template.name, generation, %error, "rebuild not swapped in");
-        }
-        self.progress.send_modify(|progress| {
-            progress.phase = phase;
-            progress.error = outcome.as_ref().err().map(ToString::to_string);
-        });
-        outcome
+    /// Builds and ends as the purpose says; gives the lease back to who began it. A crash anywhere leaves a building
+    /// generation, with which whoever has the lease next goes on, or a finished swap. Not cancel-safe.
+    pub async fn run(self) -> (Lease, Result<Outcome, RebuildError>) {
+        let outcome = self.build().await;
+        (self.lease, outcome)
     }
 
-    async fn build(&self, generation: i64, purpose: Purpose) -> Result<(), RebuildError> {
-        let store = self
-            .database
-            .store(Arc::clone(&self.projection), generation, self.store.clone(), self.wake.clone())
-            .await?;
-        let store = Arc::new(store);
-        let mut building = Running::start(Arc::clone(&store), &self.feeds, self.follower.clone());
-        let caught_up = self.catch_up(&building, generation).await;
-        building.stop(STOP_WAIT_MAX).await;
-        if let Err(error) = caught_up {
-            self.database.close_generation(store.pool()).await;
-            self.leave(generation, purpose, &error).await?;
-            return Err(error);
-        }
-        self.progress.send_modify(|progress| progress.phase = Phase::Comparing);
-
-        // from here on the live generation stands still, until one of the two goes on
-        let mut live = self.live.running.lock().await;
-        let compared = self.compare(&mut live, &store).await;
-        let outcome = match (compared, purpose) {
-            (Ok(()), Purpose::Swap) => self.swap(live.as_ref(), &store).await,
-            (Ok(()), Purpose::Verify) => Ok(()),
-            (Err(error), _) => Err(error),
+    async fn build(&self) -> Result<Outcome, RebuildError> {
+        let (template, generation) = (self.projection.template, self.generation.generation);
+        let store =
+            self.database.store(Arc::clone(&self.projection), generation, self.store.clone(), self.wake.clone());
+        let store = Arc::new(store.await?);
+        let outcome = match self.database.live(template).await? {
+            // cut off between the swap and its note
+            Some(live) if live.generation == generation => Ok(Outcome::Swapped(None)),
+            Some(live) if self.purpose == Purpose::Rollback => self.go_back(&live, &store).await,
+            Some(live) => self.build_beside(&live, &store).await,
+            None => self.build_alone(&store).await,
         };
-        if outcome.is_ok() && purpose == Purpose::Swap {
-            let running = Running::start(store, &self.feeds, self.follower.clone());
-            self.live.show(&running);
-            let old = live.replace(running);
-            drop(live);
-            // readers that wait find the new generation
-            self.wake.committed();
-            if let Some(old) = old {
-                self.database.close_generation(old.store.pool()).await;
-            }
-            self.drop_old(generation).await;
-            return Ok(());
-        }
-        if let Some(running) = live.as_mut() {
-            *running = Running::start(Arc::clone(&running.store), &self.feeds, self.follower.clone());
-            self.live.show(running);
-        }
-        drop(live);
         self.database.close_generation(store.pool()).await;
-        match &outcome {
-            Ok(()) => self.database.drop_generation(&self.projection, generation).await?,
-            Err(error) => self.leave(generation, purpose, error).await?,
-        }
         outcome
     }
 
-    /// What becomes of a generation that is not swapped in.
-    async fn leave(&self, generation: i64, purpose: Purpose, error: &RebuildError) -> Result<(), RebuildError> {
-        match (error, purpose) {
-            // the next start goes on with it; a failpoint is to leave what a crash would
-            (RebuildError::Cancelled | RebuildError::Failpoint(_), Purpose::Swap) => {}
-            (RebuildError::Cancelled | RebuildError::Failpoint(_), Purpose::Verify) => {
-                self.database.drop_generation(&self.projection, generation).await?;
-            }
-            _ => self.database.fail(self.projection.template, generation, &error.to_string()).await?,
-        }
-        Ok(())
+    async fn build_alone(&self, store: &Arc<GenerationStore>) -> Result<Outcome, RebuildError> {
+        self.catch_up(store, None).await?;
+        store.go_live().await?;
+        failpoint!("projection.before_swap", RebuildError::Failpoint("projection.before_swap"));
+        self.database.swap(self.projection.template, None, self.generation.generation).await?;
+        Ok(Outcome::Swapped(None))
     }
 
-    /// Follows until every source's head is applied, and shows how far it is.
-    async fn catch_up(&self, building: &Running, generation: i64) -> Result<(), RebuildError> {
-        let started = Instant::now();
-        let first = done(&building.follower.status());
-        loop {
-            let caught_up = timeout(PROGRESS_INTERVAL, building.follower.caught_up()).await;
-            let status = building.follower.status();
-            let events_done = done(&status);
-            let events_total = status.sources.values().map(|source| source.lag_events()).sum::<u64>() + events_done;
-            let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-            self.progress.send_modify(|progress| {
-                progress.events_done = events_done;
-                progress.events_total = events_total;
-                progress.events_per_s = (events_done.saturating_sub(first)).saturating_mul(1_000) / elapsed_ms;
-            });
-            match caught_up {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => {
-                    let projection = self.projection.template.name;
-                    return Err(RebuildError::Stuck { projection, generation, reason: error.to_string() });
-                }
-                Err(_) if self.cancel.is_cancelled() => return Err(RebuildError::Cancelled),
-                Err(_) => {}
+    async fn build_beside(&self, live: &Generation, store: &Arc<GenerationStore>) -> Result<Outcome, RebuildError> {
+        let comparison = match self.target(live).await? {
+            Target::Until(vector) => {
+                self.catch_up(store, Some(&vector)).await?;
+                self.tell_phase(Phase::Comparing).await?;
+                self.settle(live).await?;
+                self.compare(live, store).await?
+            }
+            Target::Gone(why) => {
+                self.catch_up(store, None).await?;
+                Comparison::impossible(live, &self.generation, why)
+            }
+        };
+        tracing::info!(
+            projection = self.projection.template.name,
+            live = live.generation,
+            built = self.generation.generation,
+            differences = comparison.differences_total,
+            not_compared = comparison.not_compared,
+            "generations compared"
+        );
+        // whatever happens next, it is known what was found
+        self.database.keep_report(self.projection.template, self.generation.generation, &comparison).await?;
+        let is_refused = live.version == self.generation.version && comparison.differences_total > 0;
+        match self.purpose {
+            Purpose::Diff => Ok(Outcome::Compared(comparison)),
+            Purpose::Verify | Purpose::Swap if is_refused => Err(RebuildError::Differs(Box::new(comparison))),
+            Purpose::Verify => Ok(Outcome::Compared(comparison)),
+            Purpose::Swap | Purpose::Rollback => {
+                let frozen = match comparison.not_compared {
+                    None => self.meet(live, store).await?,
+                    Some(_) => self.database.freeze(self.projection.template, live.generation).await?,
+                };
+                self.swap(frozen, store).await?;
+                Ok(Outcome::Swapped(Some(comparison)))
             }
         }
     }
 
-    /// Brings both generations to one vector and compares them. Nothing to compare with: nothing to refuse.
-    async fn compare(&self, live: &mut Option<Running>, built: &Arc<GenerationStore>) -> Result<(), RebuildError> {
-        let Some(live) = live else { return Ok(()) };
-        // a live generation that cannot go on (a log was restored from an older copy) is what a rebuild heals
-        if live.follower.status().stuck().is_some() {
-            live.stop(STOP_WAIT_MAX).await;
+    /// The two met what is parked under different decisions, and perhaps under different releases: what can be folded by
+    /// now is folded in the live one too, unless that is not to be touched.
+    async fn settle(&self, live: &Generation) -> Result<(), RebuildError> {
+        if self.purpose != Purpose::Swap {
             return Ok(());
         }
-        live.stop(STOP_WAIT_MAX).await;
-        let numbers = (live.store.generation(), built.generation());
-        let not_met = || RebuildError::NotMet { live: numbers.0, built: numbers.1, wait_s: MEET_WAIT_MAX.as_secs() };
-        let one = self.vector(&live.store).await?;
-        let other = self.vector(built).await?;
-        let target = latest(&one, &other);
-        for store in [&live.store, built] {
-            let options = FollowerOptions { until: Some(target.clone()), ..self.follower.clone() };
-            let mut running = Running::start(Arc::clone(store), &self.feeds, options);
-            let stopped = timeout(MEET_WAIT_MAX, running.follower.stopped()).await;
-            running.stop(STOP_WAIT_MAX).await;
-            if stopped != Ok(StopReason::Reached) {
-                return Err(not_met());
-            }
-            // they met what is parked under different decisions, and perhaps under different releases
-            parking::settle(store, &self.feeds).await?;
-            let finished = timeout(FAN_OUT_WAIT_MAX, finish_fan_outs(store)).await;
-            if !matches!(finished, Ok(Ok(()))) {
-                return Err(not_met());
-            }
-        }
-        let (live_hash, built_hash) = (table_hash(&live.store).await?, table_hash(built).await?);
-        if live_hash != built_hash {
-            return Err(RebuildError::Differs { live: numbers.0, live_hash, built: numbers.1, built_hash });
+        let store = {
+            let running = self.shared.live.running.lock().await;
+            let followed = running.as_ref().filter(|running| running.store.generation() == live.generation);
+            followed.map(|running| Arc::clone(&running.store))
+        };
+        let Some(store) = store else { return Ok(()) };
+        parking::settle(&store, &self.feeds).await?;
+        if let Some(running) = &*self.shared.live.running.lock().await {
+            running.follower.look_again();
         }
         Ok(())
     }
 
-    async fn vector(&self, store: &GenerationStore) -> Result<Vector, RebuildError> {
-        use event_store::follower::FollowerStore;
-        let acquired = store.reload().await.map_err(|error| EngineError::Damaged(error.to_string()))?;
-        Ok(acquired.vector)
+    /// Makes a generation live again that was live before, once it is as new as the live one.
+    async fn go_back(&self, live: &Generation, store: &Arc<GenerationStore>) -> Result<Outcome, RebuildError> {
+        let program = self.projection.version;
+        let frozen = if self.generation.version == i64::from(program) {
+            match self.target(live).await? {
+                Target::Until(vector) => {
+                    self.catch_up(store, Some(&vector)).await?;
+                    self.meet(live, store).await?
+                }
+                Target::Gone(_) => {
+                    self.catch_up(store, None).await?;
+                    self.database.freeze(self.projection.template, live.generation).await?
+                }
+            }
+        } else {
+            let frozen = self.database.freeze(self.projection.template, live.generation).await?;
+            if !self.vector().await?.reaches(&frozen.vector) {
+                frozen.release().await;
+                let Generation { generation, version, .. } = self.generation;
+                return Err(RebuildError::CannotCatchUp { generation, version, program });
+            }
+            frozen
+        };
+        self.swap(frozen, store).await?;
+        Ok(Outcome::Swapped(None))
     }
 
-    async fn swap(&self, live: Option<&Running>, built: &GenerationStore) -> Result<(), RebuildError> {
-        let generation = built.generation();
-        let template = self.projection.template;
-        let from = match live {
-            Some(running) => Some(running.store.generation()),
-            None => self.database.live(template).await?.map(|live| live.generation),
-        };
+    /// Moves the pointer from the live generation, which stands still, to this one.
+    async fn swap(&self, live: Frozen, built: &GenerationStore) -> Result<(), RebuildError> {
         built.go_live().await?;
         failpoint!("projection.before_swap", RebuildError::Failpoint("projection.before_swap"));
-        self.database.swap(template, from, generation).await?;
+        let from = live.generation;
+        live.swap(self.generation.generation).await?;
         failpoint!("projection.after_swap", RebuildError::Failpoint("projection.after_swap"));
-        tracing::info!(projection = template.name, generation, "generation swapped in");
+        let (projection, generation) = (self.projection.template.name, self.generation.generation);
+        tracing::info!(projection, from, generation, "generation swapped in");
         Ok(())
     }
 
-    /// Keeps the generation before this one, to go back to, and drops what is older.
-    async fn drop_old(&self, generation: i64) {
-        let retired = match self.database.generations(self.projection.template).await {
-            Ok(generations) => generations,
-            Err(error) => return tracing::warn!(%error, "old generations are kept"),
+    /// Says which phase it is in, and hears whether it is still wanted.
+    async fn tell_phase(&self, phase: Phase) -> Result<(), RebuildError> {
+        let figures = {
+            let mut told = Figures { phase, events_done: 0, events_total: 0, events_per_s: 0 };
+            self.progress.send_modify(|progress| {
+                progress.phase = phase;
+                told.events_done = progress.events_done;
+                told.events_total = progress.events_total;
+                told.events_per_s = progress.events_per_s;
+            });
+            told
         };
-        let mut retired: Vec<_> = retired
-            .into_iter()
-            .filter(|old| old.generation < generation && (old.state == "retired" || old.state == "failed"))
-            .collect();
-        let newest_retired = retired.iter().filter(|old| old.state == "retired").map(|old| old.generation).max();
-        retired.retain(|old| Some(old.generation) != newest_retired);
-        for old in retired {
-            if let Err(error) = self.database.drop_generation(&self.projection, old.generation).await {
-                tracing::warn!(generation = old.generation, %error, "an old generation is kept");
+        self.tell(figures).await
+    }
+
+    /// Says how far it is, and does what is wished.
+    async fn tell(&self, figures: Figures) -> Result<(), RebuildError> {
+        if self.cancel.is_cancelled() || self.lease.is_lost() {
+            return Err(RebuildError::Interrupted);
+        }
+        let told = self.database.tell_progress(self.projection.template, self.generation.generation, figures).await;
+        let wishes = match told {
+            Ok(Some(wishes)) => wishes,
+            // ended by somebody else
+            Ok(None) => return Err(RebuildError::Interrupted),
+            // the next look says it; building needs the database more than this does
+            Err(error) => {
+                tracing::debug!(%error, "a rebuild's progress was not told");
+                return Ok(());
             }
-        }
+        };
+        self.pace.set(wishes.paused, wishes.throttle_events_per_s);
+        self.progress.send_modify(|progress| {
+            progress.paused = wishes.paused;
+            progress.throttle_events_per_s = wishes.throttle_events_per_s.map(NonZeroU64::get);
+        });
+        if wishes.cancel { Err(RebuildError::Cancelled) } else { Ok(()) }
     }
-}
-
-/// Advances fan-outs to their end; the follower of this store has stopped.
-async fn finish_fan_outs(store: &GenerationStore) -> Result<(), event_store::follower::ApplyError> {
-    while store.advance_fan_outs().await? {}
-    Ok(())
-}
-
-fn done(status: &Status) -> u64 {
-    status.vector.iter().map(|(_, checkpoint)| checkpoint.position).sum()
-}
-
-/// Per source, whichever is further.
-fn latest(one: &Vector, other: &Vector) -> Vector {
-    let mut latest = one.clone();
-    for (source, checkpoint) in other.iter() {
-        if checkpoint.position > latest.get(source).position {
-            latest.set(source.clone(), *checkpoint);
-        }
-    }
-    latest
 }

@@ -12,12 +12,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{observed::note_heads, parking, store::GenerationStore};
+use super::{
+    observed::note_heads,
+    pace::{Pace, Paced},
+    parking,
+    store::GenerationStore,
+};
 
 /// What is followed into now, for whoever replaces it and for whoever looks at it meanwhile.
 #[derive(Default)]
 pub(crate) struct Live {
-    /// `None` while the live generation is of another version, which this program cannot write.
+    /// `None` while the live generation is of another version, which this program cannot write, or another process follows.
     pub running: Mutex<Option<Running>>,
     /// Generation and status of what was last put there: to be seen without waiting for a rebuild that compares.
     shown: std::sync::Mutex<Option<(i64, watch::Receiver<Status>)>>,
@@ -28,6 +33,11 @@ impl Live {
     pub fn show(&self, running: &Running) {
         let shown = (running.store.generation(), running.follower.watch());
         *self.shown.lock().expect("no panic while held") = Some(shown);
+    }
+
+    /// Says that nothing is followed here now: another process does it, or the live generation is of another version.
+    pub fn show_nothing(&self) {
+        *self.shown.lock().expect("no panic while held") = None;
     }
 
     pub fn shown(&self) -> Option<(i64, Status)> {
@@ -49,10 +59,29 @@ pub(crate) struct Running {
 
 impl Running {
     pub fn start(store: Arc<GenerationStore>, feeds: &[Arc<dyn Feed>], options: FollowerOptions) -> Self {
+        Self::start_on(Arc::clone(&store) as Arc<dyn FollowerStore>, store, feeds, options)
+    }
+
+    /// As [`Self::start`], no faster than `pace` allows.
+    pub fn start_paced(
+        store: Arc<GenerationStore>,
+        feeds: &[Arc<dyn Feed>],
+        options: FollowerOptions,
+        pace: Arc<Pace>,
+    ) -> Self {
+        Self::start_on(Arc::new(Paced { store: Arc::clone(&store), pace }), store, feeds, options)
+    }
+
+    fn start_on(
+        followed: Arc<dyn FollowerStore>,
+        store: Arc<GenerationStore>,
+        feeds: &[Arc<dyn Feed>],
+        options: FollowerOptions,
+    ) -> Self {
         let sources = store.projection().sources();
         let feeds: Vec<_> = feeds.iter().filter(|feed| sources.contains(&&**feed.source())).cloned().collect();
         let name = store.projection().template.table(store.generation());
-        let follower = Follower::start(name, feeds.clone(), Arc::clone(&store) as Arc<dyn FollowerStore>, options);
+        let follower = Follower::start(name, feeds.clone(), followed, options);
         let cancel = CancellationToken::new();
         let beside = vec![
             tokio::spawn(advance_fan_outs(Arc::clone(&store), cancel.clone())),

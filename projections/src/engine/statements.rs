@@ -273,6 +273,18 @@ fn change_groups(dialect: Dialect, template: &Template, table: &Table) -> String
     })
 }
 
+/// One row by its key, as JSON.
+pub(crate) fn row_of(table: &Table, postgres: bool) -> Arc<str> {
+    let object = Dialect { postgres }.object(&table.columns);
+    format!("select {object} from {} where {} = $1", table.name, table.key[0]).into()
+}
+
+/// Some columns of a table as lines in key order.
+pub(crate) fn dump_of(table: &Table, columns: &[Column], postgres: bool) -> Arc<str> {
+    let (object, key) = (Dialect { postgres }.object(columns), table.key.join(", "));
+    format!("select {object} from {} order by {key}", table.name).into()
+}
+
 fn named((name, kind): (&'static str, Kind)) -> Column {
     column(name, kind)
 }

@@ -6,6 +6,7 @@
 mod changes;
 pub(crate) mod history;
 mod late;
+pub mod one_key;
 mod parked;
 mod rows;
 
@@ -31,6 +32,7 @@ use self::{
     rows::Pass,
 };
 use super::{
+    EngineError,
     batch::{self, Routed},
     decisions::Dropped,
     fan_out::{self, FanOut},
@@ -442,7 +444,17 @@ impl GenerationStore {
         let held = transaction.fetch(&self.statements.hold_fence, &[]).await?;
         let held = held.first().and_then(|row| number(row, 0)).map(unsigned);
         match (held == Some(fence), work) {
-            (false, _) => Err(Refused::Apply(ApplyError::Fenced)),
+            (false, _) => {
+                tracing::warn!(
+                    code = "fenced",
+                    read_model = self.projection.template.name,
+                    generation = self.generation,
+                    fence,
+                    held = held.unwrap_or(0),
+                    "write refused: another process has taken this generation over"
+                );
+                Err(Refused::Apply(ApplyError::Fenced))
+            }
             (true, Work::Step(_)) => Err(Refused::Apply(ApplyError::Moved)),
             (true, Work::Waiting(_) | Work::FanOuts) => Ok(()),
         }
@@ -495,6 +507,12 @@ pub(super) fn vector(rows: &[Texts]) -> Result<Vector, Refused> {
         Some((text(row, 0)?.into(), Checkpoint { epoch, position: unsigned(number(row, 2)?), event_id }))
     };
     rows.iter().map(|row| checkpoint(row).ok_or_else(|| unreadable("checkpoints"))).collect()
+}
+
+/// A vector from rows of source, epoch, position and event id.
+pub(super) fn read_vector(rows: &[Texts]) -> Result<Vector, EngineError> {
+    vector(rows)
+        .map_err(|_| EngineError::Damaged("checkpoints hold something that this version does not write".to_owned()))
 }
 
 pub(super) fn text(row: &Texts, place: usize) -> Option<String> {

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Sqlite, SqlitePool};
 
 /// Connections to one database of either kind.
@@ -46,10 +46,22 @@ enum Begun {
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
+/// How long cutting off a WAL may wait for readers. Whoever writes waits as long.
+const CUT_OFF_WAIT_MAX_MS: u32 = 100;
+
 /// Copies the WAL into the file and cuts it off: it keeps rows as they were before, also of people who were erased since.
 /// Busy with readers, it is left to the next time.
 pub(super) async fn cut_off_wal(pool: &SqlitePool) {
-    if let Err(error) = sqlx::query("pragma wal_checkpoint(truncate)").execute(pool).await {
+    let cut_off = async {
+        let mut connection = pool.acquire().await?;
+        let before: i64 = sqlx::query_scalar("pragma busy_timeout").fetch_one(&mut *connection).await?;
+        let patience = |ms: i64| AssertSqlSafe(format!("pragma busy_timeout = {ms}"));
+        sqlx::query(patience(CUT_OFF_WAIT_MAX_MS.into())).execute(&mut *connection).await?;
+        let cut_off = sqlx::query("pragma wal_checkpoint(truncate)").execute(&mut *connection).await;
+        sqlx::query(patience(before)).execute(&mut *connection).await?;
+        cut_off
+    };
+    if let Err(error) = cut_off.await {
         tracing::debug!(%error, "a WAL of the query database could not be cut off");
     }
 }
@@ -93,6 +105,14 @@ impl Pool {
             }
         };
         Ok(Transaction { kind, sent: self.sent.clone() })
+    }
+
+    /// Closes what was opened for a moment only: whoever uses the database for longer sees to its WAL. PostgreSQL's
+    /// connections are shared, and stay.
+    pub async fn let_go(&self) {
+        if let Kind::Sqlite(pool) = &self.kind {
+            pool.close().await;
+        }
     }
 
     pub async fn close(&self) {
@@ -148,25 +168,35 @@ impl Transaction {
         }
     }
 
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.kind, Begun::Postgres(_))
+    }
+
     /// Rows of text columns, one after the other, without holding them all.
+    pub fn stream<'t>(&'t mut self, statement: &Arc<str>) -> BoxStream<'t, Result<Texts, sqlx::Error>> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let statement = AssertSqlSafe(Arc::clone(statement));
+        macro_rules! stream {
+            ($begun:expr) => {{
+                let rows = sqlx::query(statement).fetch(&mut **$begun);
+                rows.map(|row| row.and_then(|row| (0..row.len()).map(|n| row.try_get(n)).collect())).boxed()
+            }};
+        }
+        match &mut self.kind {
+            Begun::Sqlite(begun) => stream!(begun),
+            Begun::Postgres(begun) => stream!(begun),
+        }
+    }
+
+    /// As [`Self::stream`], with a call for each.
     pub async fn for_each(
         &mut self,
         statement: &Arc<str>,
         mut take: impl FnMut(Texts) -> Result<(), sqlx::Error>,
     ) -> Result<(), sqlx::Error> {
-        self.sent.fetch_add(1, Ordering::Relaxed);
-        let statement = AssertSqlSafe(Arc::clone(statement));
-        macro_rules! each {
-            ($begun:expr) => {{
-                let mut rows = sqlx::query(statement).fetch(&mut **$begun);
-                while let Some(row) = rows.try_next().await? {
-                    take((0..row.len()).map(|n| row.try_get(n)).collect::<Result<_, _>>()?)?;
-                }
-            }};
-        }
-        match &mut self.kind {
-            Begun::Sqlite(begun) => each!(begun),
-            Begun::Postgres(begun) => each!(begun),
+        let mut rows = self.stream(statement);
+        while let Some(row) = rows.try_next().await? {
+            take(row)?;
         }
         Ok(())
     }

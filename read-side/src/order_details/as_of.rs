@@ -47,7 +47,7 @@ impl ReadSide {
         };
         let found: Vec<Found> = self.read(&TEMPLATE, consistency, rows).await?;
         if found.iter().any(|state| state.part == NO_HISTORY) {
-            return Err(ReadError::Rebuilding { read_model: TEMPLATE.name });
+            return Err(self.rebuilding(&TEMPLATE).await);
         }
         assemble(id, &found)
     }

@@ -178,7 +178,7 @@ impl ProjectorHandle {
             if running.follower.status().sources.values().any(is_full) {
                 running.stop(STOP_WAIT_MAX).await;
                 *running = Running::start(store, &self.feeds, self.options.follower.clone());
-                entry.live.show(running);
+                entry.shared.live.show(running);
             } else {
                 running.follower.look_again();
             }
@@ -199,7 +199,7 @@ impl ProjectorHandle {
     /// What is followed into, for as long as the guard lives.
     async fn live<'e>(&self, entry: &'e Entry) -> Result<MutexGuard<'e, Option<Running>>, ParkingError> {
         let name = entry.projection.template.name;
-        let running = timeout(LIVE_WAIT_MAX, entry.live.running.lock()).await;
+        let running = timeout(LIVE_WAIT_MAX, entry.shared.live.running.lock()).await;
         let running = running.map_err(|_| ParkingError::Busy(name))?;
         if running.is_some() { Ok(running) } else { Err(ParkingError::OtherVersion(name)) }
     }

@@ -1,0 +1,186 @@
+//! How fast a generation is built: no faster than it is told, and not at all while it is paused.
+//!
+//! Whoever writes asks before each transaction. What was admitted is paid for afterwards, so a batch goes at once and the
+//! next one waits.
+
+use std::{
+    num::NonZeroU64,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use event_store::follower::{Acquired, ApplyError, FollowerStore, Step, StoreError};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+use super::store::GenerationStore;
+
+/// The longest that one admission is paid for: a changed mind is heard at once, but no sum overflows.
+const PAID_MAX: Duration = Duration::from_secs(3_600);
+
+/// Shared by who steers and who writes.
+pub struct Pace {
+    wish: watch::Sender<Wish>,
+    /// When what was admitted is paid for.
+    free_at: Mutex<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wish {
+    paused: bool,
+    events_per_s: Option<NonZeroU64>,
+    /// The end is near: nothing more is written, and nobody is kept waiting.
+    closed: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let wish = Wish { paused: false, events_per_s: None, closed: false };
+        Self { wish: watch::Sender::new(wish), free_at: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Pace {
+    /// Takes effect at once, also for who waits already.
+    pub fn set(&self, paused: bool, events_per_s: Option<NonZeroU64>) {
+        let changed = self.wish.send_if_modified(|wish| {
+            let before = *wish;
+            *wish = Wish { paused, events_per_s, ..before };
+            *wish != before
+        });
+        if changed {
+            *self.free_at.lock().expect("no panic while held") = Instant::now();
+        }
+    }
+
+    /// Admits nothing more, and keeps nobody waiting. What was read and not written is read again by whoever goes on.
+    pub fn close(&self) {
+        self.wish.send_modify(|wish| wish.closed = true);
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.wish.borrow().paused
+    }
+
+    /// Waits until so many events may be written; false: not any more. Cancel-safe.
+    pub async fn admit(&self, events: usize) -> bool {
+        let mut changes = self.wish.subscribe();
+        loop {
+            let wish = *changes.borrow_and_update();
+            let free_at = match wish {
+                Wish { closed: true, .. } => return false,
+                Wish { paused: true, .. } => None,
+                Wish { events_per_s: None, .. } => return true,
+                Wish { events_per_s: Some(rate), .. } => match self.pay(events, rate) {
+                    None => return true,
+                    free_at => free_at,
+                },
+            };
+            tokio::select! {
+                // the sender lives as long as self
+                _ = changes.changed() => {}
+                () = sleep_until(free_at.unwrap_or_else(Instant::now)), if free_at.is_some() => {}
+            }
+        }
+    }
+
+    /// Takes them, if nothing is owed; otherwise says when that will be.
+    fn pay(&self, events: usize, rate: NonZeroU64) -> Option<Instant> {
+        let mut free_at = self.free_at.lock().expect("no panic while held");
+        let now = Instant::now();
+        if *free_at > now {
+            return Some(*free_at);
+        }
+        let nanos = (events as u64).saturating_mul(1_000_000_000) / rate;
+        *free_at = now + Duration::from_nanos(nanos).min(PAID_MAX);
+        None
+    }
+}
+
+/// A generation that is written at a pace.
+pub(crate) struct Paced {
+    pub store: Arc<GenerationStore>,
+    pub pace: Arc<Pace>,
+}
+
+#[async_trait]
+impl FollowerStore for Paced {
+    async fn acquire(&self) -> Result<Acquired, StoreError> {
+        self.store.acquire().await
+    }
+
+    async fn reload(&self) -> Result<Acquired, StoreError> {
+        self.store.reload().await
+    }
+
+    async fn fence(&self) -> Result<u64, StoreError> {
+        self.store.fence().await
+    }
+
+    async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {
+        if !self.pace.admit(step.events.len()).await {
+            return Err(ApplyError::Unavailable("the rebuild is interrupted".into()));
+        }
+        self.store.apply(step).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn per_second(events: u64) -> Option<NonZeroU64> {
+        NonZeroU64::new(events)
+    }
+
+    async fn is_admitted(pace: &Pace, events: usize, within: Duration) -> bool {
+        tokio::time::timeout(within, pace.admit(events)).await.unwrap_or(false)
+    }
+
+    #[tokio::test]
+    async fn what_was_admitted_is_paid_for_before_the_next() {
+        let pace = Pace::default();
+        pace.set(false, per_second(1_000));
+        let started = Instant::now();
+        for _ in 0..5 {
+            pace.admit(50).await;
+        }
+        assert!(started.elapsed() >= Duration::from_millis(200), "the last 50 are still to be paid for");
+    }
+
+    #[tokio::test]
+    async fn paused_nothing_goes_and_resumed_everything() {
+        let pace = Pace::default();
+        pace.set(true, None);
+        assert!(!is_admitted(&pace, 1, Duration::from_millis(50)).await);
+        pace.set(false, None);
+        assert!(is_admitted(&pace, 1_000_000, Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_a_new_pace() {
+        let pace = Arc::new(Pace::default());
+        pace.set(false, per_second(1));
+        pace.admit(3_000).await;
+        let waiting = tokio::spawn({
+            let pace = Arc::clone(&pace);
+            async move { pace.admit(1).await }
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!waiting.is_finished());
+        pace.set(false, per_second(1_000));
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("admitted").unwrap();
+    }
+
+    #[tokio::test]
+    async fn closed_it_keeps_nobody_waiting_and_admits_nothing() {
+        let pace = Pace::default();
+        pace.set(true, per_second(1));
+        pace.close();
+        let admitted = tokio::time::timeout(Duration::from_secs(5), pace.admit(1_000)).await;
+        assert!(!admitted.expect("at once"));
+    }
+}

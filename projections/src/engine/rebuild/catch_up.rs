@@ -1,0 +1,132 @@
+//! The building generation reads what there is, at the pace it is told, and says how far it is.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use event_store::{
+    clock::{Clock, SystemClock},
+    follower::{FollowerOptions, Status, StopReason, Vector},
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    super::{query_database::Figures, running::Running, store::GenerationStore},
+    Phase, Rebuild, RebuildError, STOP_WAIT_MAX,
+};
+
+/// Between two looks at the progress, and at what operators wish.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What the rate is the mean of.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+impl Rebuild {
+    /// Follows until every source's head is applied, or exactly to `until`.
+    pub(super) async fn catch_up(
+        &self,
+        store: &Arc<GenerationStore>,
+        until: Option<&Vector>,
+    ) -> Result<(), RebuildError> {
+        let options = FollowerOptions { until: until.cloned(), ..self.follower.clone() };
+        let mut building = Running::start_paced(Arc::clone(store), &self.feeds, options, Arc::clone(&self.pace));
+        let ended = self.watch(&building, until).await;
+        if ended.is_err() {
+            // what was read ahead is not worth waiting for
+            self.pace.close();
+        }
+        building.stop(STOP_WAIT_MAX).await;
+        ended
+    }
+
+    async fn watch(&self, building: &Running, until: Option<&Vector>) -> Result<(), RebuildError> {
+        let mut rate = Rate::default();
+        loop {
+            let ended = timeout(PROGRESS_INTERVAL, async {
+                tokio::select! {
+                    caught_up = building.follower.caught_up(), if until.is_none() => caught_up.map_err(|e| e.to_string()),
+                    stopped = building.follower.stopped() => match stopped {
+                        StopReason::Reached => Ok(()),
+                        reason => Err(reason.to_string()),
+                    },
+                    () = self.cancel.cancelled() => Ok(()),
+                }
+            })
+            .await;
+            let status = building.follower.status();
+            self.tell(self.figures(&status, until, &mut rate)).await?;
+            let stuck = |reason: String| {
+                let (projection, generation) = (self.projection.template.name, self.generation.generation);
+                Err(RebuildError::Stuck { projection, generation, reason })
+            };
+            match ended {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(reason)) => return stuck(reason),
+                Err(_) => {}
+            }
+            if let Some((source, reason)) = status.stuck() {
+                return stuck(format!("{source}: {reason}"));
+            }
+        }
+    }
+
+    fn figures(&self, status: &Status, until: Option<&Vector>, rate: &mut Rate) -> Figures {
+        let events_done: u64 = status.vector.iter().map(|(_, checkpoint)| checkpoint.position).sum();
+        let events_total = match until {
+            Some(until) => until.iter().map(|(_, checkpoint)| checkpoint.position).sum::<u64>().max(events_done),
+            None => status.lag_events() + events_done,
+        };
+        let events_per_s = rate.add(Instant::now(), events_done);
+        self.progress.send_modify(|progress| {
+            progress.events_done = events_done;
+            progress.events_total = events_total;
+            progress.events_per_s = events_per_s;
+            progress.progressed_at_us = SystemClock.now().timestamp_micros();
+        });
+        Figures { phase: Phase::CatchingUp, events_done, events_total, events_per_s }
+    }
+}
+
+/// Events a second over the last seconds.
+#[derive(Default)]
+struct Rate(VecDeque<(Instant, u64)>);
+
+impl Rate {
+    fn add(&mut self, now: Instant, done: u64) -> u64 {
+        // a restart of the follower may begin before its checkpoint is known
+        if self.0.back().is_some_and(|(_, before)| *before > done) {
+            self.0.clear();
+        }
+        self.0.push_back((now, done));
+        // the oldest that is kept is as old as the window, or a little older
+        while self.0.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= RATE_WINDOW) {
+            self.0.pop_front();
+        }
+        let (since, before) = self.0.front().copied().unwrap_or((now, done));
+        let elapsed_ms = u64::try_from(now.duration_since(since).as_millis()).unwrap_or(u64::MAX);
+        ((done - before) * 1_000).checked_div(elapsed_ms).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_seconds() {
+        let (start, mut rate) = (Instant::now(), Rate::default());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(rate.add(at(0), 0), 0);
+        assert_eq!(rate.add(at(1), 1_000), 1_000);
+        for second in 2..=30 {
+            rate.add(at(second), 1_000 + (second - 1) * 10);
+        }
+        assert_eq!(rate.add(at(31), 1_300), 10, "the first second is long ago");
+    }
+
+    #[test]
+    fn a_rate_begins_anew_behind_a_restart() {
+        let (start, mut rate) = (Instant::now(), Rate::default());
+        rate.add(start, 500);
+        assert_eq!(rate.add(start + Duration::from_secs(1), 0), 0);
+        assert_eq!(rate.add(start + Duration::from_secs(2), 700), 700);
+    }
+}
