@@ -27,7 +27,8 @@ pub struct ChangeCursor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub seq: i64,
-    /// Of the row.
+    /// Of the row. Of a roll-up it is the key of a group, as a JSON array of its columns, or the beginning of one: then it is
+    /// of all groups that begin so, because what they show beside their amounts was written anew.
     pub key: String,
     /// When it was written, in microseconds of Unix time.
     pub changed_at_us: i64,

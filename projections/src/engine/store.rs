@@ -379,7 +379,8 @@ impl GenerationStore {
             Work::Waiting(_) => self.bases(transaction, routed.places(&self.projection)).await?,
             Work::Step(_) | Work::FanOuts => Bases::default(),
         };
-        let mut pass = Pass { bases, noted: Noted::of(self.projection.template), poison: Vec::new() };
+        let mut pass =
+            Pass { bases, noted: Noted::of(self.projection.template), poison: Vec::new(), shown: Vec::new() };
         let mut references = References::default();
         let mut changed = Vec::new();
         for (place, by_key) in routed.references.into_iter().enumerate() {
@@ -390,7 +391,7 @@ impl GenerationStore {
         let cursors = fan_out::merge(&stored, changed);
         let advanced = self.find_fan_out(transaction, cursors).await?;
         let entities = self.fold_rows(transaction, routed.facets, &advanced.keys, &mut pass).await?;
-        let Pass { noted, mut poison, .. } = pass;
+        let Pass { noted, mut poison, shown, .. } = pass;
         if !poison.is_empty() {
             poison.sort_by_key(|event| event.position);
             return Err(Refused::Apply(ApplyError::Poison(poison)));
@@ -402,7 +403,7 @@ impl GenerationStore {
         self.write_history(transaction, noted).await?;
         let Template { groups: rolled_up, entries: list, .. } = self.projection.template;
         let told = match (rolled_up, list) {
-            (Some(_), _) => groups,
+            (Some(_), _) => [groups, shown].concat(),
             (None, Some(_)) => routed.listed.into_iter().collect(),
             (None, None) => served,
         };

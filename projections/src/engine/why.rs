@@ -180,6 +180,12 @@ impl Asked<'_> {
         if template.entries.is_some() {
             parts.insert((ENTRIES, key.to_owned()));
         }
+        // what a group refers to stands in its key
+        let columns = template.groups.map_or(&[][..], |groups| groups.key);
+        for (column, value) in columns.iter().zip(key.split(',')) {
+            let reference = template.references.iter().find(|reference| reference.key == *column);
+            parts.extend(reference.map(|reference| (reference.name, value.to_owned())));
+        }
         if !template.facets.is_empty() {
             let keys = json(rows);
             for row in transaction.fetch(&statements.load_rows, &[Value::Text(&keys)]).await.doing("read rows")? {

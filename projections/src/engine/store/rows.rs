@@ -27,6 +27,8 @@ pub(super) struct Pass {
     pub bases: Bases,
     pub noted: Option<Noted>,
     pub poison: Vec<PoisonEvent>,
+    /// Beginnings of the keys of groups that show a reference which has changed, as JSON.
+    pub shown: Vec<String>,
 }
 
 impl Pass {
@@ -67,6 +69,9 @@ impl GenerationStore {
             let new_text = fold.write(&new);
             if old_text.as_ref() != Some(&new_text) {
                 rows.push(batch::reference_row(template.key, &key, &new_text));
+                if self.projection.template.groups.is_some_and(|groups| groups.key.first() == Some(&template.key)) {
+                    pass.shown.push(json(&[&key]));
+                }
                 if self.projection.links.is_some() {
                     changed.push(FanOut {
                         reference: template.name.to_owned(),
