@@ -4,17 +4,18 @@ mod common;
 
 use std::time::Duration;
 
-use common::{BOTH, Feeds, Place, authorization_requested, order, placed, quick, usd};
+use common::{BOTH, Feeds, Kind, Place, authorization_requested, order, placed, quick, usd};
 use events::{
     envelope::RecordedEvent,
     orders::{OrderEvent, SOURCE},
 };
 use projections::{
     Projector,
+    engine::store::StoreOptions,
     projection::{Facets, Fold, Projection, References},
 };
 use read_side::{
-    Consistency,
+    Changes, Consistency,
     order_details::{OrderFilter, TEMPLATE},
     template::Template,
 };
@@ -96,4 +97,29 @@ fn a_template_names_the_sources_that_its_rows_are_folded_from() {
         named.sort_unstable();
         assert_eq!(named, projection.sources(), "{}", projection.template.name);
     }
+}
+
+#[tokio::test]
+async fn a_file_that_an_older_program_has_made_is_asked_for_what_has_come_since() {
+    let feeds = Feeds::default();
+    feeds.order(placed(1, 1, &[1]));
+    let place = Place::new(Kind::Sqlite).await;
+    let mut hand = place.hand(StoreOptions::default()).await;
+    hand.finish(&feeds).await;
+    drop(hand);
+    // as it was before there were changes and looks at the sources' heads
+    let file = format!("sqlite:{}", place.directory().join("query/order_details.g1.db").display());
+    let pool = sqlx::SqlitePool::connect(&file).await.unwrap();
+    for statement in
+        ["drop table changes", "drop table observed_heads", "delete from _sqlx_migrations where version in (2, 3)"]
+    {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    pool.close().await;
+    let read = place.read();
+    assert!(read.projections().await.unwrap().is_empty(), "it is not the file that this program knows");
+    let database = place.database().await;
+    assert_eq!(read.projections().await.unwrap()[0].rows, 1);
+    assert!(matches!(read.changes(&TEMPLATE, None, 1).await.unwrap(), Changes::Resync { .. }));
+    database.close().await;
 }

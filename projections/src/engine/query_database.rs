@@ -88,6 +88,7 @@ impl QueryDatabase {
             return Err(EngineError::SqliteTooOld { version });
         }
         SQLITE_POINTERS.run(&pool).await.doing("migrate query.db")?;
+        migrate_live(&directory, &pool).await?;
         Ok(Self { place: Arc::new(Place::Sqlite { directory, pointers: Pool::sqlite(pool) }) })
     }
 
@@ -167,6 +168,22 @@ impl QueryDatabase {
             Place::Postgres { pool, .. } => Ok(Pool::postgres(pool.clone())),
         }
     }
+}
+
+/// The files of the live generations, also of those that another version has made and that nobody writes here: readers ask
+/// them for what has come since, too.
+async fn migrate_live(directory: &Path, pointers: &SqlitePool) -> Result<(), EngineError> {
+    let live = "select name, live_generation from read_models where live_generation is not null";
+    let live: Vec<(String, i64)> = sqlx::query_as(live).fetch_all(pointers).await.doing("read the pointers")?;
+    for (read_model, generation) in live {
+        let file = place::generation_file(directory, &read_model, generation);
+        if file.exists() {
+            let pool = sqlite_pool(&file).await.doing("open a generation's file")?;
+            SQLITE_GENERATION.run(&pool).await.doing("migrate a generation's file")?;
+            pool.close().await;
+        }
+    }
+    Ok(())
 }
 
 /// One writing connection: SQLite has one writer, and a second would only wait for it.
