@@ -6,11 +6,18 @@ use clap::{Args, ValueEnum};
 use projections::{ChangedVersions, ProjectorOptions};
 use read_side::Wake;
 
+const MIB: usize = 1_024 * 1_024;
+
 #[derive(Debug, Clone, Args)]
 pub struct ProjectingArgs {
     /// Generations of each read model that are kept to go back to; each takes as much room as the live one
     #[arg(long, env = "TRIBUTARY_GENERATIONS_KEPT", default_value_t = 1)]
     pub generations_kept: usize,
+
+    /// MiB that a rebuild may hold in memory while it loads events; more saves writing rows twice, less takes longer
+    #[arg(long, env = "TRIBUTARY_REBUILD_MEMORY", default_value_t = 256)]
+    #[arg(value_parser = clap::value_parser!(u32).range(16..=65_536))]
+    pub rebuild_memory: u32,
 
     /// What a start does about read models that another VERSION has made
     #[arg(long, env = "TRIBUTARY_CHANGED_VERSIONS", value_enum, default_value_t = Changed::Rebuild)]
@@ -36,6 +43,8 @@ impl ProjectingArgs {
         ProjectorOptions {
             wake,
             generations_kept: self.generations_kept,
+            rebuild_memory_bytes: usize::try_from(self.rebuild_memory)
+                .map_or(usize::MAX, |mib| mib.saturating_mul(MIB)),
             lease: Duration::from_secs(self.lease_seconds.into()),
             changed_versions: match self.changed_versions {
                 Changed::Rebuild => ChangedVersions::Rebuild,

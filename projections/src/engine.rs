@@ -8,6 +8,7 @@
 //! - [`parking`]: what is done about streams with an event that cannot be folded; [`decisions`]: what operators have
 //!   decided to leave out.
 //! - [`rebuild`]: the next generation beside the live one, and the swap; [`pace`]: how fast.
+//!   [`load`] fills it from the logs.
 //! - [`compare`]: what differs between two generations; [`table_hash`]: whether anything does.
 //! - `keeper`: one projection in one process: follows the live generation, builds what is asked for, as `lease` lets it.
 //! - [`projector`]: all of it, started and stopped; [`steer`]: what operators ask of it.
@@ -21,6 +22,7 @@ mod fan_out;
 mod groups;
 mod keeper;
 mod lease;
+pub mod load;
 mod observed;
 pub mod pace;
 pub mod parking;

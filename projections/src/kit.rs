@@ -26,6 +26,7 @@ pub mod feed;
 pub mod given;
 pub mod hand;
 pub mod law;
+mod loading;
 pub mod place;
 pub mod random;
 pub mod story;

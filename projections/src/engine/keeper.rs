@@ -353,6 +353,7 @@ impl Keeper {
             feeds: self.feeds.clone(),
             follower: self.options.follower.clone(),
             store: self.options.store.clone(),
+            memory_bytes: self.options.rebuild_memory_bytes,
             wake: self.options.wake.clone(),
             shared: Arc::clone(&self.shared),
             generation,

@@ -17,6 +17,7 @@ use super::{
     EngineError,
     keeper::{Keeper, Shared},
     lease::Leases,
+    load::LoadOptions,
     query_database::QueryDatabase,
     rebuild::Progress,
     steer::SteerError,
@@ -35,6 +36,8 @@ pub struct ProjectorOptions {
     pub wake: Wake,
     /// Generations that were live and are kept to go back to. Each takes as much room as the live one.
     pub generations_kept: usize,
+    /// What a rebuild may hold in memory, in bytes, while it loads: an estimate, not a limit of the allocator.
+    pub rebuild_memory_bytes: usize,
     /// How long a generation stays with a process that is silent. It is renewed three times in that time; one whose
     /// connection is gone is not waited for.
     pub lease: Duration,
@@ -48,6 +51,7 @@ impl Default for ProjectorOptions {
             store: StoreOptions::default(),
             wake: Wake::default(),
             generations_kept: 1,
+            rebuild_memory_bytes: LoadOptions::default().memory_bytes,
             lease: Duration::from_secs(5),
             changed_versions: ChangedVersions::default(),
         }

@@ -191,6 +191,8 @@ pub(crate) struct Rebuild {
     pub feeds: Vec<Arc<dyn Feed>>,
     pub follower: FollowerOptions,
     pub store: StoreOptions,
+    /// What a load may hold.
+    pub memory_bytes: usize,
     pub wake: Wake,
     /// For what is followed here, which may be the live generation.
     pub shared: Arc<keeper::Shared>,

@@ -4,6 +4,7 @@
 mod changes;
 mod dialect;
 mod history;
+pub(crate) mod load;
 mod tables;
 
 use std::sync::Arc;
@@ -23,6 +24,12 @@ pub(crate) struct Statements {
     pub create_tables: Vec<Arc<str>>,
     /// Makes what only finds rows: may come after them, and may come again.
     pub create_indexes: Vec<Arc<str>>,
+    /// Makes an empty generation one that is to be loaded: see [`load`].
+    pub begin_load: Vec<Arc<str>>,
+    /// Makes a loaded generation a whole one.
+    pub finish_load: Vec<Arc<str>>,
+    /// -> a row if it is to be loaded, or loaded on.
+    pub is_loading: Arc<str>,
     /// Removes the tables and what is known of the generation.
     pub drop: Vec<Arc<str>>,
     /// `$1` JSON array of keys -> key, then each facet as JSON.
@@ -145,6 +152,9 @@ impl Statements {
         Self {
             create_tables: texts(dialect.create_tables(template, &tables, generation, sources)),
             create_indexes: texts(dialect.create_indexes(template, generation)),
+            begin_load: texts(dialect.begin_load(template, generation)),
+            finish_load: texts(dialect.finish_load(template, &tables, generation)),
+            is_loading: text(dialect.is_loading(template, generation)),
             drop: texts(dialect.drop(template, &tables, generation)),
             load_rows: text(format!(
                 "select {columns} from {table} where {key} {in_keys}",

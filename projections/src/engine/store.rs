@@ -36,7 +36,7 @@ use super::{
     batch::{self, Routed},
     decisions::Dropped,
     fan_out::{self, FanOut},
-    statements::Statements,
+    statements::{Statements, load::LoadStatements},
     transaction::{Pool, Texts, Transaction, Value, is_passing},
 };
 use crate::projection::{Projection, References};
@@ -213,12 +213,28 @@ impl GenerationStore {
         &self.projection
     }
 
+    /// Releases what only this generation uses: a file's connection; connections to PostgreSQL are everybody's.
+    pub async fn close(&self) {
+        if !self.pool.is_postgres() {
+            self.pool.close().await;
+        }
+    }
+
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 
     pub(crate) fn statements(&self) -> &Statements {
         &self.statements
+    }
+
+    pub(super) fn load_statements(&self) -> LoadStatements {
+        let (template, tables) = (self.projection.template, &self.statements.tables);
+        LoadStatements::new(template, self.generation, tables, self.pool.is_postgres())
+    }
+
+    pub(super) fn options(&self) -> &StoreOptions {
+        &self.options
     }
 
     /// Statements sent so far by this store, begin and commit included.
@@ -418,6 +434,16 @@ impl GenerationStore {
             Work::FanOuts => {}
         }
         Ok(advanced.open)
+    }
+
+    /// As a batch does it, for whoever writes in another way.
+    pub(super) async fn claim_for(
+        &self,
+        transaction: &mut Transaction,
+        fence: u64,
+        step: Option<&Step<'_>>,
+    ) -> Result<(), Refused> {
+        self.claim(transaction, fence, step.map_or(Work::FanOuts, Work::Step)).await
     }
 
     /// Moves the checkpoint, or only holds the fence: first, so that whoever is too late does no work.

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Sqlite, SqlitePool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Sqlite, SqlitePool, postgres::PgCopyIn};
 
 /// Connections to one database of either kind.
 #[derive(Clone)]
@@ -199,6 +199,15 @@ impl Transaction {
             take(row)?;
         }
         Ok(())
+    }
+
+    /// Begins to copy rows into a table. PostgreSQL only.
+    pub async fn begin_copy(&mut self, statement: &str) -> Result<PgCopyIn<&mut PgConnection>, sqlx::Error> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        match &mut self.kind {
+            Begun::Sqlite(_) => unreachable!("SQLite has no COPY"),
+            Begun::Postgres(begun) => begun.copy_in_raw(statement).await,
+        }
     }
 
     pub async fn commit(self) -> Result<(), sqlx::Error> {

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::{
     Kit,
     feed::ScriptedFeed,
+    loading,
     place::{Kind, Place},
     random::{Random, seeds},
     story::Story,
@@ -43,17 +44,20 @@ pub enum Law {
     LateStream,
     /// The process may end between any two transactions; the next one goes on from what is stored.
     ResumeAnywhere,
+    /// A generation may be filled by loading, with any memory, and cut off anywhere.
+    LoadedIsFollowed,
     /// A generation that is built from the first event holds what the live one does, which saw events as they came.
     RebuildEqualsLive,
 }
 
 impl Law {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::OneTable,
         Self::AnyInterleaving,
         Self::TwiceIsOnce,
         Self::LateStream,
         Self::ResumeAnywhere,
+        Self::LoadedIsFollowed,
         Self::RebuildEqualsLive,
     ];
 }
@@ -66,6 +70,7 @@ impl fmt::Display for Law {
             Self::TwiceIsOnce => "twice is once",
             Self::LateStream => "a stream may come late",
             Self::ResumeAnywhere => "it resumes anywhere",
+            Self::LoadedIsFollowed => "loaded is followed",
             Self::RebuildEqualsLive => "rebuild equals live",
         })
     }
@@ -166,7 +171,10 @@ async fn in_pieces(kit: &Kit, law: Law, story: &Story, places: &[Place], random:
         let mut random = random.clone();
         let compared = async {
             let expected = in_order(kit, story, place).await?;
-            let table = piecemeal(kit, law, story, place, &mut random).await?;
+            let table = match law {
+                Law::LoadedIsFollowed => loading::loaded(kit, story, place, &mut random).await?,
+                _ => piecemeal(kit, law, story, place, &mut random).await?,
+            };
             expected.difference(&table).map_or(Ok(()), Err)
         };
         compared.await.map_err(|why: String| kit.broken(law, place.kind, why))?;
@@ -283,7 +291,7 @@ async fn rebuild(kit: &Kit, story: &Story, place: &Place, random: &mut Random) -
 }
 
 /// Bounds so small that every history passes them.
-fn narrow(random: &mut Random) -> StoreOptions {
+pub(super) fn narrow(random: &mut Random) -> StoreOptions {
     StoreOptions {
         fan_out_rows_max: 1 + random.place(4),
         fan_outs_open_max: 2 + random.place(4),

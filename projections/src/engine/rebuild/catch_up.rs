@@ -1,15 +1,26 @@
-//! The building generation reads what there is, at the pace it is told, and says how far it is.
+//! The building generation reads what there is, at the pace it is told, and says how far it is: it is loaded, and then
+//! followed into.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use event_store::{
     clock::{Clock, SystemClock},
-    follower::{FollowerOptions, Status, StopReason, Vector},
+    follower::{FollowerOptions, StopReason, Vector},
 };
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{query_database::Figures, running::Running, store::GenerationStore},
+    super::{
+        load::{Load, LoadError, LoadOptions, Loaded},
+        query_database::Figures,
+        running::Running,
+        store::GenerationStore,
+    },
     Phase, Rebuild, RebuildError, STOP_WAIT_MAX,
 };
 
@@ -20,15 +31,17 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 impl Rebuild {
-    /// Follows until every source's head is applied, or exactly to `until`.
+    /// Loads and follows until every source's head is applied, or exactly to `until`.
     pub(super) async fn catch_up(
         &self,
         store: &Arc<GenerationStore>,
         until: Option<&Vector>,
     ) -> Result<(), RebuildError> {
+        let mut rate = Rate::default();
+        self.load(store, until, &mut rate).await?;
         let options = FollowerOptions { until: until.cloned(), ..self.follower.clone() };
         let mut building = Running::start_paced(Arc::clone(store), &self.feeds, options, Arc::clone(&self.pace));
-        let ended = self.watch(&building, until).await;
+        let ended = self.watch(&building, until, &mut rate).await;
         if ended.is_err() {
             // what was read ahead is not worth waiting for
             self.pace.close();
@@ -37,8 +50,52 @@ impl Rebuild {
         ended
     }
 
-    async fn watch(&self, building: &Running, until: Option<&Vector>) -> Result<(), RebuildError> {
-        let mut rate = Rate::default();
+    /// Fills an empty generation with what there is now, or goes on with that; what is left is followed.
+    async fn load(
+        &self,
+        store: &Arc<GenerationStore>,
+        until: Option<&Vector>,
+        rate: &mut Rate,
+    ) -> Result<(), RebuildError> {
+        let told = self.progress.borrow().clone();
+        let loaded = Mutex::new(Loaded { events_done: told.events_done, events_total: told.events_total });
+        let cancel = CancellationToken::new();
+        let options = LoadOptions { memory_bytes: self.memory_bytes, batch_events_max: self.follower.batch_events_max };
+        let load = Load {
+            store,
+            feeds: &self.feeds,
+            options: &options,
+            backoff: self.follower.backoff,
+            until,
+            pace: &self.pace,
+            cancel: &cancel,
+        };
+        let loading = load.run(|now| *loaded.lock().expect("no panic while held") = now);
+        tokio::pin!(loading);
+        let ended = loop {
+            match timeout(PROGRESS_INTERVAL, &mut loading).await {
+                Ok(ended) => break ended,
+                Err(_) => {
+                    let now = *loaded.lock().expect("no panic while held");
+                    let figures = self.figures(now.events_done, now.events_total, rate);
+                    if let Err(error) = self.tell(figures).await {
+                        cancel.cancel();
+                        // it ends between two statements
+                        let _ = loading.await;
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        let (projection, generation) = (self.projection.template.name, self.generation.generation);
+        ended.map_err(|error| match error {
+            LoadError::Cancelled | LoadError::Fenced => RebuildError::Interrupted,
+            LoadError::Bug(reason) => RebuildError::Stuck { projection, generation, reason },
+            LoadError::Failpoint(name) => RebuildError::Failpoint(name),
+        })
+    }
+
+    async fn watch(&self, building: &Running, until: Option<&Vector>, rate: &mut Rate) -> Result<(), RebuildError> {
         loop {
             let ended = timeout(PROGRESS_INTERVAL, async {
                 tokio::select! {
@@ -52,7 +109,12 @@ impl Rebuild {
             })
             .await;
             let status = building.follower.status();
-            self.tell(self.figures(&status, until, &mut rate)).await?;
+            let events_done: u64 = status.vector.iter().map(|(_, checkpoint)| checkpoint.position).sum();
+            let events_total = match until {
+                Some(until) => until.iter().map(|(_, checkpoint)| checkpoint.position).sum::<u64>().max(events_done),
+                None => status.lag_events() + events_done,
+            };
+            self.tell(self.figures(events_done, events_total, rate)).await?;
             let stuck = |reason: String| {
                 let (projection, generation) = (self.projection.template.name, self.generation.generation);
                 Err(RebuildError::Stuck { projection, generation, reason })
@@ -68,12 +130,7 @@ impl Rebuild {
         }
     }
 
-    fn figures(&self, status: &Status, until: Option<&Vector>, rate: &mut Rate) -> Figures {
-        let events_done: u64 = status.vector.iter().map(|(_, checkpoint)| checkpoint.position).sum();
-        let events_total = match until {
-            Some(until) => until.iter().map(|(_, checkpoint)| checkpoint.position).sum::<u64>().max(events_done),
-            None => status.lag_events() + events_done,
-        };
+    fn figures(&self, events_done: u64, events_total: u64, rate: &mut Rate) -> Figures {
         let events_per_s = rate.add(Instant::now(), events_done);
         self.progress.send_modify(|progress| {
             progress.events_done = events_done;

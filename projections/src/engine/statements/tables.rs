@@ -210,7 +210,7 @@ impl Dialect {
         let rows = of.into_iter().map(|table| {
             format!("delete from {table} where read_model = '{}' and generation = {generation}", template.name)
         });
-        tables.chain(rows).collect()
+        tables.chain([self.drop_load(template, generation)]).chain(rows).collect()
     }
 
     /// Each table as lines in key order, for a hash.

@@ -1,0 +1,126 @@
+//! What a load leaves behind, and what it leaves to a follower. That loaded equals followed, for any size of the cache and
+//! from wherever it is resumed, is a law of the kit, which every read model keeps.
+//!
+//! A failure prints its seed; `SEED=<n> cargo test -p projections --test load` repeats it.
+
+mod common;
+mod loading;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{BOTH, Feeds, Kind, Place, Random, placed, registered, renamed};
+use event_store::follower::{Backoff, FollowerStore};
+use loading::{empty, events, follow, followed, load, options};
+use projections::{
+    engine::{
+        load::{Load, LoadError, LoadOptions},
+        pace::Pace,
+        table_hash::table_hash,
+    },
+    kit::seeds,
+};
+use tokio_util::sync::CancellationToken;
+
+async fn followed_on_behind_a_load(kind: Kind, count: u64) {
+    for seed in seeds(count) {
+        let mut random = Random(seed);
+        let feeds = Feeds::default();
+        feeds.history(&mut random, 30);
+        let (expected, _) = followed(kind, &feeds).await;
+        let options = options(&mut random);
+
+        let store = empty(&Place::new(kind).await).await;
+        let done = load(&store, &feeds, &options).await;
+        assert_eq!(done, events(&feeds), "seed {seed} on {kind:?}, {options:?}");
+        assert_eq!(table_hash(&store).await.unwrap(), expected, "seed {seed} on {kind:?}, {options:?}");
+        // what comes afterwards is followed: links and cursors are as a follower would have left them
+        feeds.user(renamed(1, "Renamed afterwards"));
+        feeds.history(&mut random, 10);
+        let (expected, _) = followed(kind, &feeds).await;
+        follow(&store, &feeds).await;
+        assert_eq!(table_hash(&store).await.unwrap(), expected, "followed on, seed {seed} on {kind:?}, {options:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_where_a_load_has_ended_on_sqlite() {
+    followed_on_behind_a_load(Kind::Sqlite, 6).await;
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_where_a_load_has_ended_on_postgres() {
+    followed_on_behind_a_load(Kind::Postgres, 3).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_folded_is_left_to_the_follower() {
+    for kind in BOTH {
+        let feeds = Feeds::default();
+        feeds.history(&mut Random(3), 10);
+        // one that does not begin with what it begins with, in a source of rows and in one of references
+        feeds.order(common::confirmed(500));
+        feeds.user(renamed(600, "Nobody"));
+        // one that is broken
+        feeds.payments.push_raw("payment", common::order(9).0, "PaymentCaptured", "1", "{}".to_owned());
+        feeds.history(&mut Random(4), 12);
+        let (expected, parked) = followed(kind, &feeds).await;
+        assert_eq!(parked.len(), 3, "{kind:?}");
+
+        let store = empty(&Place::new(kind).await).await;
+        let done = load(&store, &feeds, &LoadOptions { batch_events_max: 5, ..LoadOptions::default() }).await;
+        assert!(done < events(&feeds), "{kind:?}");
+        assert_eq!(follow(&store, &feeds).await, parked, "{kind:?}");
+        assert_eq!(table_hash(&store).await.unwrap(), expected, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_followed_into_is_not_loaded() {
+    for kind in BOTH {
+        let feeds = Feeds::default();
+        feeds.user(registered(1, "Ada"));
+        let store = empty(&Place::new(kind).await).await;
+        follow(&store, &feeds).await;
+        feeds.order(placed(1, 1, &[1]));
+        assert_eq!(load(&store, &feeds, &LoadOptions::default()).await, 0, "{kind:?}");
+        follow(&store, &feeds).await;
+        assert_eq!(table_hash(&store).await.unwrap(), followed(kind, &feeds).await.0, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_lost_the_fence_writes_nothing() {
+    for kind in BOTH {
+        let feeds = Feeds::default();
+        feeds.history(&mut Random(5), 10);
+        let store = empty(&Place::new(kind).await).await;
+        let pace = Arc::new(Pace::default());
+        pace.set(true, None);
+        let loading = tokio::spawn({
+            let (store, feeds, pace) = (Arc::clone(&store), feeds.all(), Arc::clone(&pace));
+            async move {
+                let (options, cancel) = (LoadOptions::default(), CancellationToken::new());
+                let backoff = Backoff::default();
+                let load = Load {
+                    store: &store,
+                    feeds: &feeds,
+                    options: &options,
+                    backoff,
+                    until: None,
+                    pace: &pace,
+                    cancel: &cancel,
+                };
+                load.run(|_| {}).await
+            }
+        });
+        // it stands still in front of its first events
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!loading.is_finished());
+        let before = table_hash(&store).await.unwrap();
+        store.acquire().await.unwrap();
+        pace.set(false, None);
+        let outcome = loading.await.unwrap();
+        assert!(matches!(outcome, Err(LoadError::Fenced)), "{outcome:?}");
+        assert_eq!(table_hash(&store).await.unwrap(), before, "{kind:?}");
+    }
+}
