@@ -3,6 +3,7 @@
 //! Reading order:
 //! - [`workload`]: what both sides do, and how it is timed; `bench/peers` includes the same file.
 //! - [`ours`], [`peer`]: the two sides. [`stores`]: fresh logs for ours.
+//! - [`rebuild`]: a read model from its events, on both databases.
 //! - [`commands`], [`sqlite`] (its limit: [`raw_sqlite`]), [`feed`], [`load`]: in process. [`http`]: both sides as servers ([`serving`]).
 //!   [`visible`], [`checkout`] (with the orders of a [`shop`]), [`memory`]: the real binary ([`platform`]).
 //! - [`report`], [`table`]: what is written down.
@@ -22,6 +23,7 @@ mod ours;
 mod peer;
 mod platform;
 mod raw_sqlite;
+mod rebuild;
 mod report;
 mod serving;
 mod shop;
@@ -111,6 +113,15 @@ enum Benchmark {
     Feed,
     /// Loading an aggregate of many events, with a snapshot against without, on both databases.
     Load,
+    /// Rebuilding `order_details`, against one SQL statement and against the peer's replay, on both databases.
+    Rebuild {
+        /// Leave the peer out.
+        #[arg(long)]
+        without_peer: bool,
+        /// Instead: five million events against one million, with the same memory. Takes minutes and gigabytes.
+        #[arg(long)]
+        soak: bool,
+    },
     /// From an acknowledged command to its row in GraphQL, over HTTP.
     Visible {
         /// A platform that runs already, such as `http://127.0.0.1:8080`; without it one is started.
@@ -172,6 +183,12 @@ pub struct Scale {
     pub feed_events: u64,
     /// Events of the aggregate that is loaded.
     pub load_events: u64,
+    /// Orders of the history that is rebuilt from.
+    pub rebuild_orders: u64,
+    /// Events that the peer replays: it would take minutes for all of them.
+    pub replay_events: u64,
+    /// Orders of the smaller and of the larger history of a soak.
+    pub soak_orders: [u64; 2],
     /// Orders that are under way at once.
     pub checkouts: Vec<usize>,
     pub checkout_duration: Duration,
@@ -191,6 +208,9 @@ impl Scale {
             feed_events: 200_000,
             // the last hundred behind the last snapshot, as many as are on average
             load_events: 10_100,
+            rebuild_orders: 50_000,
+            replay_events: 20_000,
+            soak_orders: [250_000, 1_250_000],
             checkouts: vec![1, 32, 128],
             checkout_duration: Duration::from_secs(5),
             visible_per_s: 500,
@@ -208,6 +228,9 @@ impl Scale {
             prepared: 50,
             feed_events: 600,
             load_events: 450,
+            rebuild_orders: 400,
+            replay_events: 400,
+            soak_orders: [400, 800],
             checkouts: vec![4],
             checkout_duration: Duration::from_secs(2),
             visible_per_s: 20,
@@ -249,6 +272,12 @@ async fn main() -> anyhow::Result<ExitCode> {
         Benchmark::Sqlite => failed |= finish(&cli, None, sqlite::run(&scale).await?)?,
         Benchmark::Feed => failed |= finish(&cli, None, feed::run(&scale, &server().await?).await?)?,
         Benchmark::Load => failed |= finish(&cli, None, load::run(&scale, &server().await?).await?)?,
+        Benchmark::Rebuild { soak: true, .. } => {
+            failed |= finish(&cli, None, rebuild::soak(&scale, &server().await?).await?)?;
+        }
+        Benchmark::Rebuild { without_peer, soak: false } => {
+            failed |= finish(&cli, None, rebuild(&scale, *without_peer).await?)?;
+        }
         Benchmark::Visible { url, binary } => {
             failed |= finish(&cli, None, visible(&scale, url.as_deref(), binary).await?)?;
         }
@@ -265,6 +294,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             failed |= finish(&cli, results, sqlite::run(&scale).await?)?;
             failed |= finish(&cli, results, feed::run(&scale, &server().await?).await?)?;
             failed |= finish(&cli, results, load::run(&scale, &server().await?).await?)?;
+            failed |= finish(&cli, results, rebuild(&scale, false).await?)?;
             failed |= finish(&cli, results, visible(&scale, None, binary).await?)?;
             failed |= finish(&cli, results, checkout(&scale, binary).await?)?;
             failed |= finish(&cli, results, memory::run(&scale, &binary.path().await?).await?)?;
@@ -287,6 +317,11 @@ async fn commands(scale: &Scale, streams: &[Streams], without_peer: bool) -> any
 async fn http(scale: &Scale, without_peer: bool) -> anyhow::Result<Report> {
     let peer = if without_peer { None } else { Some(Peer::build(&folder()).await?) };
     http::run(scale, &server().await?, peer.as_ref()).await
+}
+
+async fn rebuild(scale: &Scale, without_peer: bool) -> anyhow::Result<Report> {
+    let peer = if without_peer { None } else { Some(Peer::build(&folder()).await?) };
+    rebuild::run(scale, &server().await?, peer.as_ref()).await
 }
 
 async fn visible(scale: &Scale, url: Option<&str>, binary: &Binary) -> anyhow::Result<Report> {

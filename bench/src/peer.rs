@@ -77,6 +77,20 @@ impl Peer {
         command
     }
 
+    /// Replays so many events of orders into views; how many a second.
+    pub async fn replay(&self, url: &str, events: u64) -> anyhow::Result<f64> {
+        let output = Command::new(&self.program)
+            .args(["replay", "--url", url, "--events", &events.to_string()])
+            .kill_on_drop(true)
+            .output()
+            .await
+            .with_context(|| format!("run {}", self.program.display()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the peer's replay failed ({}): {said}", output.status);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).context("read the peer's figures")?;
+        told["per_s"].as_f64().context("the peer tells no rate")
+    }
+
     async fn output(&self, url: &str, subcommand: &str, plan: Plan, more: &[String]) -> anyhow::Result<String> {
         let output = Command::new(&self.program)
             .args([subcommand, "--url", url, "--prepared", &plan.prepared.to_string()])

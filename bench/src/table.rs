@@ -10,7 +10,8 @@ const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
 /// The order in which benchmarks are told.
-const BENCHMARKS: [&str; 8] = ["commands", "http", "sqlite", "feed", "load", "visible", "checkout", "memory"];
+const BENCHMARKS: [&str; 10] =
+    ["commands", "http", "sqlite", "feed", "load", "rebuild", "rebuild-soak", "visible", "checkout", "memory"];
 
 /// Replaces what stands between the markers of `into`.
 pub fn write(results: &Path, into: &Path) -> anyhow::Result<()> {
@@ -68,6 +69,7 @@ fn words(number: &Number) -> String {
         "p50_ms" => format!("p50 {value} ms"),
         "p99_ms" => format!("p99 {value} ms"),
         "peak_rss_mib" => format!("{value} MiB"),
+        "seconds" => format!("{value} s"),
         "commits" | "transactions" => value,
         other => format!("{other} {value}"),
     }

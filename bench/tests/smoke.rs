@@ -59,6 +59,17 @@ fn loading_is_measured_with_and_without_a_snapshot_on_both_databases() {
 }
 
 #[test]
+fn rebuilds_are_measured_on_both_databases_and_give_what_one_statement_computes() {
+    // against the statement on each, against reading, folding and copying on PostgreSQL
+    assert_eq!(ratios(&check(&["rebuild", "--without-peer"])), 3);
+}
+
+#[test]
+fn rebuilds_of_many_events_are_measured_against_those_of_few() {
+    assert_eq!(ratios(&check(&["rebuild", "--soak"])), 1);
+}
+
+#[test]
 fn visibility_is_measured_on_the_real_binary_with_both_databases() {
     // imports and checkouts, four rows each, on each
     let report = check(&["visible"]);

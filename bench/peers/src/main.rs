@@ -3,6 +3,7 @@
 //! Prints one JSON object a line for each measurement. `bench` of the main workspace runs it between its own
 //! measurements, on the same server; it can also be run by hand.
 
+mod replay;
 #[path = "../../src/serving.rs"]
 mod serving;
 #[path = "../../src/workload.rs"]
@@ -70,6 +71,13 @@ enum Command {
         #[arg(long, default_value_t = 500)]
         warm_up_ms: u64,
     },
+    /// Replays events of orders, four each, into views from nothing; prints how many a second.
+    Replay {
+        #[arg(long)]
+        url: String,
+        #[arg(long, default_value_t = 20_000)]
+        events: u64,
+    },
     /// Serves `POST /accounts/{id}/deposits` until standard input ends; prints the address.
     Serve {
         #[arg(long)]
@@ -114,6 +122,7 @@ async fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::Replay { url, events } => replay::run(connect(&url, 8).await?, events).await,
         Command::Serve { url, pool: Some(connections) } => serve(connect(&url, connections).await?).await,
         Command::Serve { url, pool: None } => serve(default_postgress_pool(&url).await).await,
     }
@@ -134,7 +143,7 @@ async fn connect(url: &str, connections: u32) -> anyhow::Result<PgPool> {
 }
 
 /// The DDL of postgres-es 0.5 (`db/init.sql`), without the tables that plain event mode does not use.
-const EVENTS_TABLE: &str = "
+pub(crate) const EVENTS_TABLE: &str = "
 create table if not exists events
 (
     aggregate_type text                         not null,
