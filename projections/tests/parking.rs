@@ -341,3 +341,31 @@ async fn a_source_that_stood_still_with_too_many_parked_streams_goes_on() {
         projector.shutdown().await;
     }
 }
+
+#[tokio::test]
+async fn a_process_that_does_not_follow_lists_and_decides_and_leaves_the_rest_to_the_one_that_does() {
+    let feeds = given();
+    let place = Place::new(Kind::Postgres).await;
+    let follower = place.projector(&feeds, quick()).await;
+    follower.caught_up().await;
+    let other = place.projector(&feeds, quick()).await;
+    let parked = other.parked(&all()).await.unwrap();
+    assert_eq!(parked, follower.parked(&all()).await.unwrap());
+    assert_eq!(other.waiting(NAME, &parked[0].1).await.unwrap().len(), 3);
+    let retried = other.retry_parked(&all(), false).await;
+    assert!(matches!(retried, Err(ParkingError::NotFollowed(NAME))), "{retried:?}");
+    let event = parked[0].1.stream.event_id;
+    let dropped = other.drop_parked(event, None, "unreadable", "desk-7").await.unwrap();
+    assert_eq!((dropped[0].folded, dropped[0].waiting), (0, 3));
+    let goes_on = async || follower.parked(&all()).await.unwrap().is_empty();
+    for _ in 0..1_000 {
+        if goes_on().await {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(goes_on().await);
+    assert_eq!(name(&place, 1).await, "Ada Lovelace");
+    other.shutdown().await;
+    follower.shutdown().await;
+}

@@ -322,9 +322,8 @@ fn problem(error: ParkingError) -> Problem {
             Problem::new(StatusCode::NOT_FOUND, "projection_not_found", detail)
         }
         ParkingError::NotParked(_) => Problem::new(StatusCode::NOT_FOUND, "not_parked", detail),
-        ParkingError::Busy(_) | ParkingError::OtherVersion(_) => {
-            Problem::new(StatusCode::CONFLICT, "rebuild_under_way", detail).retry_after(1)
-        }
+        ParkingError::Busy(_) => Problem::new(StatusCode::CONFLICT, "rebuild_under_way", detail).retry_after(1),
+        ParkingError::NotFollowed(_) => Problem::new(StatusCode::CONFLICT, "projection_not_followed_here", detail),
         ParkingError::Gone { .. } | ParkingError::Feed(FeedError::Regressed { .. }) => {
             Problem::new(StatusCode::CONFLICT, "feed_regressed", detail)
         }

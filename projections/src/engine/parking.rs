@@ -28,10 +28,12 @@ const FETCH_WAIT_MAX: Duration = Duration::from_secs(10);
 pub enum ParkingError {
     #[error("there is no projection {0}")]
     Unknown(String),
-    /// Its live generation is of another version, which this program cannot write.
-    #[error("{0} is live in another version: what is parked there is folded anew by the rebuild that is under way")]
-    OtherVersion(&'static str),
-    #[error("{0} is being compared with the generation that replaces it; try again in a moment")]
+    #[error(
+        "the live generation of {0} is not followed by this process: another one does, or it is of another version and is \
+         being rebuilt. Ask the process that follows it"
+    )]
+    NotFollowed(&'static str),
+    #[error("{0} is being replaced by another generation just now; try again in a moment")]
     Busy(&'static str),
     #[error("no stream is parked at event {0}: `tributary projection parked ls` lists what is")]
     NotParked(uuid::Uuid),
@@ -88,6 +90,11 @@ pub(crate) async fn retry(
     loop {
         let mut held = if looks == 0 { None } else { Some(store.hold().await) };
         let positions = store.waiting(&at, 0, WAITING_EVENTS_MAX + 1).await?;
+        if positions.is_empty() {
+            // somebody else has folded them
+            retried.waiting = 0;
+            return Ok(retried);
+        }
         let events = timeout(FETCH_WAIT_MAX, fetch(&**feed, Some(&at), &positions)).await;
         let slow = |_| ParkingError::Slow { feed: source.to_string(), wait_s: FETCH_WAIT_MAX.as_secs() };
         let events = events.map_err(slow)??;
@@ -165,13 +172,16 @@ pub(crate) async fn settle(store: &GenerationStore, feeds: &[Arc<dyn Feed>]) -> 
     Ok(())
 }
 
-/// Goes on with decisions that a crash has cut: the decision is recorded, and the stream it is about waits still. The fence
-/// must have been acquired.
-pub(crate) async fn resume(store: &GenerationStore, feeds: &[Arc<dyn Feed>]) -> Result<(), ParkingError> {
+/// Carries out decisions that a crash has cut, or that another process has recorded: the stream that they are about waits
+/// still. Says whether there were any. The fence must have been acquired.
+pub(crate) async fn resume(store: &GenerationStore, feeds: &[Arc<dyn Feed>]) -> Result<bool, ParkingError> {
+    store.read_decisions().await?;
+    let mut any = false;
     for parked in store.parked().await? {
         if store.dropped().await.holds(&parked.stream.source, parked.stream.event_id) {
             retry(store, feeds, &parked, End::Commit).await?;
+            any = true;
         }
     }
-    Ok(())
+    Ok(any)
 }

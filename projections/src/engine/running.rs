@@ -85,7 +85,12 @@ impl Running {
         let cancel = CancellationToken::new();
         let beside = vec![
             tokio::spawn(advance_fan_outs(Arc::clone(&store), cancel.clone())),
-            tokio::spawn(resume_decisions(Arc::clone(&store), feeds, (follower.watch(), follower.looking_again()))),
+            tokio::spawn(carry_out_decisions(
+                Arc::clone(&store),
+                feeds,
+                (follower.watch(), follower.looking_again()),
+                cancel.clone(),
+            )),
             tokio::spawn(note_heads(Arc::clone(&store), follower.watch(), cancel.clone())),
         ];
         Self { store, follower, beside, cancel }
@@ -109,22 +114,47 @@ impl Drop for Running {
     }
 }
 
-/// Once the fence is held: what was decided about parked streams and cut by a crash. Ends with the follower.
-async fn resume_decisions(
+/// Between two looks whether another process has decided about what is parked here.
+const DECISIONS_LOOK: Duration = Duration::from_secs(5);
+
+/// While the fence is held: carries out what was decided about parked streams, before a crash or by another process.
+async fn carry_out_decisions(
     store: Arc<GenerationStore>,
     feeds: Vec<Arc<dyn Feed>>,
-    (mut status, look_again): (watch::Receiver<Status>, impl Fn()),
+    (status, look_again): (watch::Receiver<Status>, impl Fn()),
+    cancel: CancellationToken,
 ) {
-    let is_ours = status.wait_for(|status| status.fence.is_some() || status.stopped.is_some()).await;
-    if !is_ours.is_ok_and(|status| status.fence.is_some() && !status.parked.is_empty()) {
-        return;
+    let mut is_told = false;
+    let mut following = status.clone();
+    let begun = following.wait_for(|status| status.fence.is_some() || status.stopped.is_some());
+    tokio::select! {
+        () = cancel.cancelled() => return,
+        begun = begun => if begun.is_err() { return },
     }
-    match parking::resume(&store, &feeds).await {
-        Ok(()) => look_again(),
-        // the stream waits on and says so; the next start tries again, and so may an operator
-        Err(error) => {
-            let projection = store.projection().template.name;
-            tracing::warn!(projection, %error, "a decision about a parked event waits on");
+    loop {
+        let is_waited_for = {
+            let status = status.borrow();
+            if status.stopped.is_some() {
+                return;
+            }
+            status.fence.is_some() && !status.parked.is_empty()
+        };
+        if is_waited_for {
+            match parking::resume(&store, &feeds).await {
+                Ok(true) => look_again(),
+                Ok(false) => {}
+                // the stream waits on and says so; an operator may try as well
+                Err(error) if !is_told => {
+                    is_told = true;
+                    let projection = store.projection().template.name;
+                    tracing::warn!(projection, %error, "a decision about a parked event waits on");
+                }
+                Err(_) => {}
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(DECISIONS_LOOK) => {}
         }
     }
 }

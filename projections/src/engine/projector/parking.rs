@@ -17,7 +17,7 @@ use crate::engine::{
     parking::{ParkingError, Retried, retry},
     rebuild::STOP_WAIT_MAX,
     running::Running,
-    store::{End, Parked},
+    store::{End, GenerationStore, Parked},
 };
 
 /// How long somebody waits for a live generation that is being compared.
@@ -44,19 +44,15 @@ impl Which {
 }
 
 impl ProjectorHandle {
-    /// The parked streams that are meant, each with its read model. Of what is live in another version nothing is told.
+    /// The parked streams that are meant, each with its read model, whoever follows it.
     pub async fn parked(&self, which: &Which) -> Result<Vec<(&'static str, Parked)>, ParkingError> {
         let mut all = Vec::new();
         for entry in self.meant(which)? {
-            match self.live(entry).await {
-                Ok(running) => {
-                    let parked = following(&running).store.parked().await?;
-                    let name = entry.projection.template.name;
-                    all.extend(parked.into_iter().filter(|parked| which.fits(parked)).map(|parked| (name, parked)));
-                }
-                Err(ParkingError::OtherVersion(_)) => {}
-                Err(error) => return Err(error),
-            }
+            let Some(seen) = self.see(entry).await? else { continue };
+            let parked = seen.store.parked().await;
+            self.release(seen).await;
+            let name = entry.projection.template.name;
+            all.extend(parked?.into_iter().filter(|parked| which.fits(parked)).map(|parked| (name, parked)));
         }
         Ok(all)
     }
@@ -78,8 +74,10 @@ impl ProjectorHandle {
         let feed = feed.ok_or_else(|| ParkingError::NoFeed { feed: source.to_string() })?;
         let mut events = Vec::new();
         for entry in self.meant(&which)? {
-            let store = Arc::clone(&following(&self.live(entry).await?).store);
-            for position in store.waiting(&parked.stream, 0, SHOWN_MAX).await? {
+            let Some(seen) = self.see(entry).await? else { continue };
+            let positions = seen.store.waiting(&parked.stream, 0, SHOWN_MAX).await;
+            self.release(seen).await;
+            for position in positions? {
                 let before = Cursor { position: position - 1, event_id: None };
                 let page = feed.page(before, PageLimit::events(1), Duration::ZERO).await?;
                 events.extend(page.events.into_iter().next());
@@ -94,18 +92,20 @@ impl ProjectorHandle {
         let end = if dry_run { End::TakeBack } else { End::Commit };
         let mut all = Vec::new();
         for entry in self.meant(which)? {
-            let mut running = match self.live(entry).await {
-                Err(ParkingError::OtherVersion(_)) => continue,
-                running => running?,
-            };
-            let meant = following(&running).store.parked().await?.into_iter().filter(|parked| which.fits(parked));
-            all.extend(self.fold(entry, &mut running, meant.collect(), end).await?);
+            let Some(seen) = self.see(entry).await? else { continue };
+            let parked = seen.store.parked().await;
+            self.release(seen).await;
+            let meant: Vec<_> = parked?.into_iter().filter(|parked| which.fits(parked)).collect();
+            if !meant.is_empty() {
+                all.extend(self.fold(entry, meant, end).await?);
+            }
         }
         Ok(all)
     }
 
     /// Decides that a parked event is left out, now and in every rebuild, and folds what waits behind it. The decision is
-    /// recorded first: what a crash cuts is gone on with at the next start.
+    /// recorded first: what a crash cuts is gone on with at the next start, and where another process follows, that one
+    /// carries it out within seconds.
     ///
     /// Without `projection` it is left out of every read model where a stream is parked at it.
     pub async fn drop_parked(
@@ -119,12 +119,11 @@ impl ProjectorHandle {
         let (mut all, mut is_known) = (Vec::new(), false);
         for entry in self.meant(&which)? {
             let name = entry.projection.template.name;
-            let mut running = match self.live(entry).await {
-                Err(ParkingError::OtherVersion(_)) => continue,
-                running => running?,
-            };
-            let store = Arc::clone(&following(&running).store);
-            let parked = store.parked().await?.into_iter().find(|parked| parked.stream.event_id == event_id);
+            let Some(seen) = self.see(entry).await? else { continue };
+            let is_followed = seen.is_followed;
+            let parked = seen.store.parked().await;
+            self.release(seen).await;
+            let parked = parked?.into_iter().find(|parked| parked.stream.event_id == event_id);
             let Some(parked) = parked else {
                 is_known |= self.database.decisions(name).await?.iter().any(|decision| decision.event_id == event_id);
                 continue;
@@ -144,21 +143,24 @@ impl ProjectorHandle {
             self.database.decide(&decision).await?;
             failpoint!("parking.decided", ParkingError::Busy(name));
             tracing::warn!(projection = name, source = %decision.source, position = decision.position, why, by, "event dropped");
-            store.read_decisions().await?;
-            all.extend(self.fold(entry, &mut running, vec![parked], End::Commit).await?);
+            if is_followed {
+                all.extend(self.fold(entry, vec![parked], End::Commit).await?);
+            } else {
+                let Parked { stream, waiting, .. } = parked;
+                let still = Some((stream.position, "left out by the process that follows, within seconds".to_owned()));
+                all.push(Retried { read_model: name, stream, folded: 0, waiting, still });
+            }
         }
         if all.is_empty() && !is_known { Err(ParkingError::NotParked(event_id)) } else { Ok(all) }
     }
 
     /// Tries streams of one read model again, and lets its follower know.
-    async fn fold(
-        &self,
-        entry: &Entry,
-        running: &mut MutexGuard<'_, Option<Running>>,
-        parked: Vec<Parked>,
-        end: End,
-    ) -> Result<Vec<Retried>, ParkingError> {
-        let store = Arc::clone(&following(running).store);
+    async fn fold(&self, entry: &Entry, parked: Vec<Parked>, end: End) -> Result<Vec<Retried>, ParkingError> {
+        let name = entry.projection.template.name;
+        let mut running = self.running(entry).await?;
+        let running = running.as_mut().ok_or(ParkingError::NotFollowed(name))?;
+        let store = Arc::clone(&running.store);
+        store.read_decisions().await?;
         let mut all = Vec::with_capacity(parked.len());
         let mut outcome = Ok(());
         for parked in &parked {
@@ -171,7 +173,6 @@ impl ProjectorHandle {
             }
         }
         if end == End::Commit && !parked.is_empty() {
-            let running = running.as_mut().expect("it was live before");
             // a source that stood still because too many of its streams were parked is followed anew
             let is_full =
                 |source: &event_store::follower::SourceStatus| matches!(source.halt(), Some(HaltReason::Poison { .. }));
@@ -196,15 +197,34 @@ impl ProjectorHandle {
         }
     }
 
-    /// What is followed into, for as long as the guard lives.
-    async fn live<'e>(&self, entry: &'e Entry) -> Result<MutexGuard<'e, Option<Running>>, ParkingError> {
-        let name = entry.projection.template.name;
+    /// The live generation of a read model, to be looked at; `None` if there is none.
+    async fn see(&self, entry: &Entry) -> Result<Option<Seen>, ParkingError> {
+        if let Some(running) = &*self.running(entry).await? {
+            return Ok(Some(Seen { store: Arc::clone(&running.store), is_followed: true }));
+        }
+        let projection = &entry.projection;
+        let Some(live) = self.database.live(projection.template).await? else { return Ok(None) };
+        let (options, wake) = (self.options.store.clone(), self.options.wake.clone());
+        let store = self.database.store(Arc::clone(projection), live.generation, options, wake).await?;
+        Ok(Some(Seen { store: Arc::new(store), is_followed: false }))
+    }
+
+    async fn release(&self, seen: Seen) {
+        if !seen.is_followed {
+            self.database.close_generation(seen.store.pool()).await;
+        }
+    }
+
+    /// What is followed into here, for as long as the guard lives.
+    async fn running<'e>(&self, entry: &'e Entry) -> Result<MutexGuard<'e, Option<Running>>, ParkingError> {
         let running = timeout(LIVE_WAIT_MAX, entry.shared.live.running.lock()).await;
-        let running = running.map_err(|_| ParkingError::Busy(name))?;
-        if running.is_some() { Ok(running) } else { Err(ParkingError::OtherVersion(name)) }
+        running.map_err(|_| ParkingError::Busy(entry.projection.template.name))
     }
 }
 
-fn following<'g>(running: &'g MutexGuard<'_, Option<Running>>) -> &'g Running {
-    running.as_ref().expect("only what is followed is given")
+/// A live generation, whoever follows it.
+struct Seen {
+    store: Arc<GenerationStore>,
+    /// By this process.
+    is_followed: bool,
 }
