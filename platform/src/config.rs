@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, builder::B
 use event_store::retention::RetentionOptions;
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
-use write_side::REGISTER;
+use write_side::{REGISTER, saga::SagaOptions};
 
 use crate::{
     auth::config::{AuthArgs, AuthConfigError},
@@ -41,6 +41,11 @@ pub struct UpArgs {
     #[arg(long, env = "TRIBUTARY_KEEP_KEYS_DAYS", default_value_t = 30)]
     #[arg(value_parser = value_parser!(u16).range(1..=3650))]
     pub keep_keys_days: u16,
+
+    /// Seconds that an order may take to be confirmed; then its checkout undoes it. Its pieces are reserved for 30 minutes
+    #[arg(long, env = "TRIBUTARY_CHECKOUT_DEADLINE_SECONDS", default_value_t = 900)]
+    #[arg(value_parser = value_parser!(u16).range(1..=1_500))]
+    pub checkout_deadline_seconds: u16,
 
     /// Delete the data directory's databases first
     #[arg(long)]
@@ -179,6 +184,11 @@ impl UpArgs {
     pub fn retention(&self) -> RetentionOptions {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         RetentionOptions { keep: DAY * u32::from(self.keep_keys_days), ..RetentionOptions::default() }
+    }
+
+    /// How the checkout runs.
+    pub fn saga(&self) -> SagaOptions {
+        SagaOptions { deadline: Some(Duration::from_secs(self.checkout_deadline_seconds.into())) }
     }
 
     /// Checks what clap cannot, and says where everything is to be kept.

@@ -16,7 +16,7 @@ use graphql::GraphqlOptions;
 use projections::{Projector, ProjectorHandle, QueryDatabase};
 use read_side::ReadSide;
 use tokio_util::sync::CancellationToken;
-use write_side::{Given, REGISTER, ReplicaHome, Service, edge, notifications::Post, peer::Peer};
+use write_side::{Given, REGISTER, ReplicaHome, Service, edge, notifications::Post, peer::Peer, saga::SagaOptions};
 
 use crate::{
     admin::{self, Admin, RunningSaga},
@@ -42,6 +42,7 @@ impl Roles {
     pub async fn start(
         storage: &Storage,
         retention: &RetentionOptions,
+        saga: &SagaOptions,
         post: &Post,
         projecting: &ProjectingArgs,
     ) -> Result<Self> {
@@ -56,8 +57,8 @@ impl Roles {
             let feeds = followed.map(|log| Arc::clone(log) as Arc<dyn Feed>).collect();
             let (replica, duties) = (home(storage, entry.name, "replica"), home(storage, entry.name, "reactor"));
             let peers = services.iter().map(|service| (service.name, Peer::here(service.router.clone()))).collect();
-            let (retention, post) = (retention.clone(), Some(post.clone()));
-            let given = Given { feeds, replica, duties, retention, peers, post, ..Given::new(Arc::clone(log)) };
+            let (retention, saga, post) = (retention.clone(), saga.clone(), Some(post.clone()));
+            let given = Given { feeds, replica, duties, retention, saga, peers, post, ..Given::new(Arc::clone(log)) };
             services.push((entry.start)(given).await?);
         }
         let feeds: Vec<Arc<dyn Feed>> = services.iter().map(Service::feed).collect();

@@ -35,7 +35,7 @@ pub async fn run(args: Box<UpArgs>) -> Result<ExitCode> {
     let listener = listen(&args).await?;
     let url = format!("http://{}", listener.local_addr().context("read the address listened on")?);
     let post = args.mail.post(&args.data_dir)?;
-    let roles = Roles::start(&storage, &args.retention(), &post, &args.projecting).await?;
+    let roles = Roles::start(&storage, &args.retention(), &args.saga(), &post, &args.projecting).await?;
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, roles.router(door), stop.clone()));
 

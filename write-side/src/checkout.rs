@@ -33,7 +33,7 @@ use crate::{
         openapi::{schema, view},
         request::ReadToken,
     },
-    saga::{self, Instance, Saga, SagaOptions, saga_id},
+    saga::{self, Instance, Saga, saga_id},
     service::{Given, Service, StartError},
 };
 
@@ -41,8 +41,8 @@ type Checkouts = Edge<Saga<Checkout>>;
 
 /// Starts the service on its log, and the dispatcher that follows the others and asks them.
 pub async fn start(given: Given) -> Result<Service, StartError> {
-    saga::start::<Checkout, _>(SOURCE, "checkouts", given, SagaOptions::default(), |_, checkouts| routes(checkouts))
-        .await
+    let options = given.saga.clone();
+    saga::start::<Checkout, _>(SOURCE, "checkouts", given, options, |_, checkouts| routes(checkouts)).await
 }
 
 fn routes(checkouts: Checkouts) -> Routes {

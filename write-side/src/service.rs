@@ -26,7 +26,7 @@ use crate::{
     payments::gateway::{Gateway, SimulatedGateway},
     peer::Peer,
     reactor::Reactor,
-    saga::{SagaDesk, SagaIndex},
+    saga::{SagaDesk, SagaIndex, SagaOptions},
 };
 
 /// What a service is given to start with.
@@ -43,6 +43,8 @@ pub struct Given {
     pub bus: BusOptions,
     /// How long it keeps what it answered to commands.
     pub retention: RetentionOptions,
+    /// How its saga runs, for who has one.
+    pub saga: SagaOptions,
     /// Other services that it may ask, by name.
     pub peers: BTreeMap<&'static str, Peer>,
     /// What moves money, for who takes payments.
@@ -68,6 +70,7 @@ impl Given {
             writer: WriterOptions::default(),
             bus: BusOptions::default(),
             retention: RetentionOptions::default(),
+            saga: SagaOptions::default(),
             peers: BTreeMap::new(),
             gateway: Arc::new(SimulatedGateway::default()),
             post: None,

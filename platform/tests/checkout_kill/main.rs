@@ -164,6 +164,39 @@ async fn killed_about_every_step_of_every_fate_the_laws_hold_on_postgresql() {
     walks(async || Home::postgres(postgres::shared().await).await).await;
 }
 
+/// The deadline has fired, and the process dies before it is noted that it has.
+async fn a_timer_between_its_fire_and_its_record(home: Home) {
+    let at_once = ["--checkout-deadline-seconds=1"];
+    let crew = open(&home, Plan::of([Fate::GatewaySilent], seed())).await;
+    let order = crew.plan.orders[0].id.to_string();
+    let dying = async {
+        let death = [("TRIBUTARY_FAILPOINT", "saga.after_fire:1")];
+        let mut platform = Platform::begin(&home, &at_once, &death).await.expect("it dies later");
+        crew.turn_to(&[&platform.url]);
+        tokio::time::timeout(DEATH_WAIT_MAX, platform.ended()).await.expect("the timer fires");
+        crew.turn_to(&[]);
+        let platform = Platform::up_with(&home, &at_once, &[]).await.expect("the platform comes up");
+        crew.turn_to(&[&platform.url]);
+        platform
+    };
+    let (platform, (), ()) = tokio::join!(dying, crew.order_all(), crew.work(patience()));
+    let (_, checkout) = platform.get(&format!("/checkouts/{order}")).await;
+    assert_eq!((&checkout["phase"], &checkout["setback"]), (&"COMPENSATED".into(), &"DEADLINE_PASSED".into()));
+    let told = tributary(&["saga", "show", &order, "--url", &platform.url]).await;
+    assert_eq!(text(&told).matches("the deadline has passed").count(), 1, "{}", text(&told));
+    check(&platform, &crew).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_that_is_killed_between_its_fire_and_its_record_fires_once_on_sqlite() {
+    a_timer_between_its_fire_and_its_record(Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_that_is_killed_between_its_fire_and_its_record_fires_once_on_postgresql() {
+    a_timer_between_its_fire_and_its_record(Home::postgres(postgres::shared().await).await).await;
+}
+
 /// Two processes on one database, of which the younger acts. It is frozen in the middle of its work for longer than a
 /// lease, so the one that stands by goes on. It wakes up: what it does then was done by the other long ago, and it stands
 /// by in turn. Then the other is killed, and it takes over again. Nobody starts anything meanwhile.

@@ -145,7 +145,9 @@ impl<D: Definition> Dispatcher<D> {
             return Ok(());
         }
         not_early(due, Some(at))?;
-        self.record(due, instance.saga_id, "fire", SagaCommand::Fire { effect, timer, at: due.now }).await
+        self.record(due, instance.saga_id, "fire", SagaCommand::Fire { effect, timer, at: due.now }).await?;
+        failpoint!("saga.after_fire", Acted::Hindered("failpoint".to_owned()));
+        Ok(())
     }
 
     /// The other's word, or why there is none.
