@@ -46,7 +46,8 @@ pub enum Law {
     ResumeAnywhere,
     /// A generation may be filled by loading, with any memory, and cut off anywhere.
     LoadedIsFollowed,
-    /// A generation that is built from the first event holds what the live one does, which saw events as they came.
+    /// A generation that is built from the first event holds what the live one does, which saw events as they came: what is
+    /// loaded with little memory is what was followed.
     RebuildEqualsLive,
 }
 
@@ -261,6 +262,8 @@ async fn rebuild(kit: &Kit, story: &Story, place: &Place, random: &mut Random) -
             ..FollowerOptions::default()
         },
         store: narrow(random),
+        // from room for a state or two to room for all of them
+        rebuild_memory_bytes: 1 << (10 + random.below(12)),
         ..ProjectorOptions::default()
     };
     let database = place.database().await;
