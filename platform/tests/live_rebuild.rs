@@ -45,8 +45,10 @@ const EVENTS_PER_ORDER: u64 = 4;
 /// Orders that one transaction of the preparation writes.
 const ORDERS_PER_BATCH: u64 = 128;
 
-/// How late a row may come after its command, at the 99th percentile.
+/// How late a row may come after its command, at the 99th percentile: of a soak. The short form runs beside other tests, in
+/// a build that is not made for speed, and only tells what waits for ever.
 const LATE_MAX: Duration = Duration::from_secs(1);
+const LATE_MAX_SHORT: Duration = Duration::from_secs(10);
 
 /// Readers that read all the time.
 const READERS: usize = 3;
@@ -323,7 +325,7 @@ async fn nobody_notices(home: Home, log: Arc<dyn EventLog>, scale: Scale) {
         at(100)
     );
     println!("{told}");
-    assert!(at(99) < LATE_MAX, "{told}");
+    assert!(at(99) < if is_soak() { LATE_MAX } else { LATE_MAX_SHORT }, "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
