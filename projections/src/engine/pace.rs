@@ -24,8 +24,22 @@ const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Shared by who steers and who writes.
 pub struct Pace {
     wish: watch::Sender<Wish>,
-    /// When what was admitted may be over.
-    free_at: Mutex<Instant>,
+    paid: Mutex<Paid>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Paid {
+    /// When what was admitted last may be over.
+    until: Instant,
+    /// Since when the next events wait. It outlives who asked and was dropped, or somebody who asks again and again would
+    /// begin to wait each time.
+    waiting_since: Option<Instant>,
+}
+
+impl Paid {
+    fn up() -> Self {
+        Self { until: Instant::now(), waiting_since: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +53,7 @@ struct Wish {
 impl Default for Pace {
     fn default() -> Self {
         let wish = Wish { paused: false, events_per_s: None, closed: false };
-        Self { wish: watch::Sender::new(wish), free_at: Mutex::new(Instant::now()) }
+        Self { wish: watch::Sender::new(wish), paid: Mutex::new(Paid::up()) }
     }
 }
 
@@ -52,7 +66,7 @@ impl Pace {
             *wish != before
         });
         if changed {
-            *self.free_at.lock().expect("no panic while held") = Instant::now();
+            *self.paid.lock().expect("no panic while held") = Paid::up();
         }
     }
 
@@ -80,7 +94,8 @@ impl Pace {
                 // the sender lives as long as self
                 _ = changes.changed() => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    *self.free_at.lock().expect("no panic while held") = due.expect("guarded");
+                    let paid = Paid { until: due.expect("guarded"), waiting_since: None };
+                    *self.paid.lock().expect("no panic while held") = paid;
                     return true;
                 }
             }
@@ -90,8 +105,9 @@ impl Pace {
     /// When so many events may be written.
     fn due(&self, events: usize, rate: NonZeroU64) -> Instant {
         let nanos = (events as u64).saturating_mul(1_000_000_000) / rate;
-        let free_at = (*self.free_at.lock().expect("no panic while held")).max(Instant::now());
-        free_at + Duration::from_nanos(nanos).min(WAIT_MAX)
+        let mut paid = self.paid.lock().expect("no panic while held");
+        let begins_at = paid.until.max(Instant::now());
+        *paid.waiting_since.get_or_insert(begins_at) + Duration::from_nanos(nanos).min(WAIT_MAX)
     }
 }
 
@@ -167,6 +183,18 @@ mod tests {
         assert!(!waiting.is_finished());
         pace.set(false, per_second(100_000));
         tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("admitted").unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_is_dropped_and_asks_again_goes_on_waiting() {
+        let pace = Pace::default();
+        pace.set(false, per_second(100));
+        for _ in 0..100 {
+            if is_admitted(&pace, 20, Duration::from_millis(20)).await {
+                return;
+            }
+        }
+        panic!("20 events at 100 a second take a fifth of a second, however often they are asked for");
     }
 
     #[tokio::test]
