@@ -58,7 +58,7 @@ const REGISTER: [Soak; 9] = [
     },
     Soak {
         name: "interleavings",
-        about: "any interleaving of the feeds, with duplicates, ends in the same table",
+        about: "every law of every read model on both databases, 400 histories each (hours)",
         package: "projections",
         tests: &["--test", "laws"],
         variables: &[("TRIBUTARY_SOAK", "1")],
