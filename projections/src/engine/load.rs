@@ -100,6 +100,7 @@ enum Stop {
         reason: String,
     },
     Bug(String),
+    #[cfg_attr(not(feature = "failpoints"), expect(dead_code, reason = "only tests pass one"))]
     Failpoint(&'static str),
 }
 
