@@ -57,6 +57,11 @@ impl RecordedEvent {
     pub fn metadata(&self) -> Result<Metadata, serde_json::Error> {
         serde_json::from_str(&self.metadata)
     }
+
+    /// When it happened; where nobody says that, when it was recorded.
+    pub fn occurred_at(&self) -> DateTime<Utc> {
+        self.metadata().ok().and_then(|metadata| metadata.occurred_at).unwrap_or(self.recorded_at)
+    }
 }
 
 /// Where an event comes from and what it belongs to.

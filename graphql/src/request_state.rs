@@ -1,6 +1,7 @@
 //! What one request carries to its resolvers.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -36,9 +37,30 @@ pub(crate) struct RequestState {
     wait_until: Instant,
     /// Whether execution began. Before that, errors are about the request and its answer has no `data`.
     executed: AtomicBool,
-    /// Held by the one read that waits for the token, and whether a read has met it.
+    /// By read model: each meets the token when it does.
+    turns: std::sync::Mutex<BTreeMap<&'static str, Arc<Turn>>>,
+}
+
+/// Whose turn it is to wait for the token: one read of a request and a read model does, the others then find it met.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
     waiting: Mutex<()>,
     met: AtomicBool,
+}
+
+impl Turn {
+    /// `None` when there is nothing to wait for.
+    pub(crate) async fn take(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.met.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(self.waiting.lock().await).filter(|_| !self.met.load(Ordering::Acquire))
+    }
+
+    /// A read that respects the token was answered.
+    pub(crate) fn token_is_met(&self) {
+        self.met.store(true, Ordering::Release);
+    }
 }
 
 impl RequestState {
@@ -58,8 +80,7 @@ impl RequestState {
             token,
             wait_until: Instant::now() + wait,
             executed: AtomicBool::new(false),
-            waiting: Mutex::default(),
-            met: AtomicBool::new(false),
+            turns: std::sync::Mutex::default(),
         })
     }
 
@@ -68,18 +89,16 @@ impl RequestState {
         self.wait_until.saturating_duration_since(Instant::now())
     }
 
-    /// The turn to wait for the token: one read of a request does, the others then find it met. (There is one read
-    /// model; a second one gets a turn of its own.) `None` when there is nothing to wait for.
-    pub(crate) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        if self.token.is_empty() || self.met.load(Ordering::Acquire) {
-            return None;
+    /// The turn at a read model; without a token nobody waits for it.
+    pub(crate) fn turn(&self, read_model: &'static str) -> Arc<Turn> {
+        let turn = {
+            let mut turns = self.turns.lock().expect("no panic while held");
+            Arc::clone(turns.entry(read_model).or_default())
+        };
+        if self.token.is_empty() {
+            turn.token_is_met();
         }
-        Some(self.waiting.lock().await).filter(|_| !self.met.load(Ordering::Acquire))
-    }
-
-    /// A read that respects the token was answered.
-    pub(crate) fn token_is_met(&self) {
-        self.met.store(true, Ordering::Release);
+        turn
     }
 
     pub(crate) fn is_executed(&self) -> bool {

@@ -140,7 +140,9 @@ async fn what_the_command_line_shows_is_there() {
     let shown = tributary(&["stream", "show", "--service", "orders", ORDER, "--url", &platform.url]).await;
     assert!(shown.status.success() && text(&shown).contains("OrderPlaced v1"), "{}", text(&shown));
     let listed = tributary(&["projection", "ls", "--url", &platform.url]).await;
-    assert!(text(&listed).contains("order_details"), "{}", text(&listed));
+    for read_model in read_side::status::READ_MODELS {
+        assert!(text(&listed).contains(read_model.name), "{}: {}", read_model.name, text(&listed));
+    }
     let status = tributary(&["projection", "status", "--url", &platform.url]).await;
     for source in ["users", "catalog", "orders", "inventory", "payments", "shipping"] {
         assert!(text(&status).contains(source), "{}", text(&status));

@@ -9,7 +9,9 @@ use common::{
     registered, renamed, small, usd,
 };
 use event_store::follower::{ApplyError, Checkpoint, FollowerStore};
-use projections::{engine::store::StoreOptions, order_details};
+use projections::{
+    customer_overview, engine::store::StoreOptions, order_details, order_search, order_timeline, product_sales_by_day,
+};
 
 /// The table after one pass in order, one step a feed.
 async fn in_order(kind: Kind, feeds: &Feeds) -> (Hand, projections::engine::table_hash::TableHash) {
@@ -22,6 +24,26 @@ async fn in_order(kind: Kind, feeds: &Feeds) -> (Hand, projections::engine::tabl
 #[tokio::test]
 async fn order_details_keeps_every_law() {
     kit(order_details::projection).await.laws(|random, story| Feeds::of(story).history(random, 8)).await;
+}
+
+#[tokio::test]
+async fn customer_overview_keeps_every_law() {
+    kit(customer_overview::projection).await.laws(|random, story| Feeds::of(story).history(random, 8)).await;
+}
+
+#[tokio::test]
+async fn product_sales_by_day_keeps_every_law() {
+    kit(product_sales_by_day::projection).await.laws(|random, story| Feeds::of(story).history(random, 8)).await;
+}
+
+#[tokio::test]
+async fn order_timeline_keeps_every_law() {
+    kit(order_timeline::projection).await.laws(|random, story| Feeds::of(story).history(random, 8)).await;
+}
+
+#[tokio::test]
+async fn order_search_keeps_every_law() {
+    kit(order_search::projection).await.laws(|random, story| Feeds::of(story).history(random, 8)).await;
 }
 
 #[tokio::test]

@@ -123,3 +123,10 @@ async fn a_file_that_an_older_program_has_made_is_asked_for_what_has_come_since(
     assert!(matches!(read.changes(&TEMPLATE, None, 1).await.unwrap(), Changes::Resync { .. }));
     database.close().await;
 }
+
+#[test]
+fn what_is_projected_is_what_is_shown() {
+    let shown: Vec<&str> = read_side::status::READ_MODELS.iter().map(|template| template.name).collect();
+    let projected: Vec<&str> = projections::all().iter().map(|projection| projection.template.name).collect();
+    assert_eq!(shown, projected);
+}

@@ -117,9 +117,9 @@ impl ReadSide {
             select: |live: Live| {
                 let customers = TEMPLATE.reference_table(live.generation, CUSTOMER);
                 let groups = TEMPLATE.groups_table(live.generation);
+                let amounts = TEMPLATE.select_amounts(live, "g");
                 format!(
-                    "select c.customer_id is not null as known, c.name, c.email, c.erased, g.currency, g.orders, \
-                        g.cancelled_orders, g.captured_minor, g.refunded_minor, g.last_order_at_us \
+                    "select c.customer_id is not null as known, c.name, c.email, c.erased, g.currency, {amounts} \
                      from (select 1 as one) one left join {customers} c on c.customer_id = $1 \
                      left join {groups} g on g.customer_id = $1"
                 )

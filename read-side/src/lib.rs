@@ -4,7 +4,7 @@
 //! - [`order_details`]: one read model. Its row, the pure [`order_details::derive`] that makes it, its table template
 //!   and its queries. [`references`]: what the rows of several read models refer to.
 //! - the others, each as small as it can be: [`customer_overview`] and [`product_sales_by_day`] add up, [`order_timeline`]
-//!   lists.
+//!   lists, [`order_search`] finds.
 //! - [`consistency`]: how a reader waits for what a writer has just written.
 //! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot.
 //! - [`template`]: what a read model's tables look like; [`query_database`]: where they lie.
@@ -20,6 +20,7 @@ pub mod consistency;
 pub mod customer_overview;
 pub mod error;
 pub mod order_details;
+pub mod order_search;
 pub mod order_timeline;
 pub mod product_sales_by_day;
 pub mod query_database;

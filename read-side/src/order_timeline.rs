@@ -44,7 +44,7 @@ pub struct Entry {
     /// When it happened, in microseconds of Unix time.
     pub at_us: i64,
     /// The type of the event.
-    pub event: &'static str,
+    pub event: String,
     /// A sentence for people.
     pub what: String,
     /// Why, where somebody said it.
@@ -107,9 +107,9 @@ impl ReadSide {
     ) -> Result<Vec<TimelineEntry>, ReadError> {
         let rows = Rows {
             select: |live: Live| {
-                let entries = TEMPLATE.entries_table(live.generation);
+                let (entries, columns) = (TEMPLATE.entries_table(live.generation), TEMPLATE.select_entry(live));
                 format!(
-                    "select at_us, source, position, part, event, what, reason, amount_minor, currency from {entries} \
+                    "select source, position, part, {columns} from {entries} \
                      where order_id = $1 order by at_us, source, position, part limit {TIMELINE_ENTRIES_MAX}"
                 )
             },

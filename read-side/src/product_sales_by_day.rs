@@ -37,8 +37,11 @@ pub static TEMPLATE: Template = Template {
     ..Template::BLANK
 };
 
-/// The most days of one answer, the first ones: three years in one currency.
+/// The most days that may be asked for at once: three years.
 pub const DAYS_MAX: usize = 1_100;
+
+/// The most groups of one answer, the first ones: so many days in four currencies.
+const GROUPS_MAX: usize = 4 * DAYS_MAX;
 
 /// How a day is written in a group's key: days compare as their texts do.
 pub const DAY_FORMAT: &str = "%Y-%m-%d";
@@ -105,7 +108,7 @@ impl Found {
 }
 
 impl ReadSide {
-    /// What was sold of a product from one day to another, both included; `None` if neither the catalog nor an order of
+    /// What was sold of a product from one day to another, both included, [`DAYS_MAX`] at most; `None` if neither the catalog nor an order of
     /// these days has told of it.
     pub async fn product_sales_by_day(
         &self,
@@ -118,12 +121,12 @@ impl ReadSide {
             select: |live: Live| {
                 let products = TEMPLATE.reference_table(live.generation, PRODUCT);
                 let groups = TEMPLATE.groups_table(live.generation);
+                let amounts = TEMPLATE.select_amounts(live, "g");
                 format!(
-                    "select p.sku, p.name, p.discontinued, g.day, g.currency, g.orders, g.quantity, g.amount_minor, \
-                        g.returned_quantity, g.returned_minor \
+                    "select p.sku, p.name, p.discontinued, g.day, g.currency, {amounts} \
                      from (select 1 as one) one left join {products} p on p.product_id = $1 \
                      left join {groups} g on g.product_id = $1 and g.day between $2 and $3 \
-                     order by g.day, g.currency limit {DAYS_MAX}"
+                     order by g.day, g.currency limit {GROUPS_MAX}"
                 )
             },
             order_by: "order by day, currency",

@@ -4,13 +4,19 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow};
 
 use crate::{
-    ReadError, ReadSide, order_details,
+    ReadError, ReadSide, customer_overview, order_details, order_search, order_timeline, product_sales_by_day,
     read_side::{Database, is_gone},
     template::Template,
 };
 
 /// Every read model there is.
-pub static READ_MODELS: &[&Template] = &[&order_details::TEMPLATE];
+pub static READ_MODELS: &[&Template] = &[
+    &order_details::TEMPLATE,
+    &customer_overview::TEMPLATE,
+    &product_sales_by_day::TEMPLATE,
+    &order_timeline::TEMPLATE,
+    &order_search::TEMPLATE,
+];
 
 /// One read model and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -163,6 +163,22 @@ impl Template {
         format!("select {}, {} from {}", self.key, columns.join(", "), self.table(live.generation))
     }
 
+    /// The amounts of `groups` in a select; one that is younger than the generation is null.
+    pub fn select_amounts(&self, live: Live, groups: &str) -> String {
+        let amounts = self.groups.map_or(&[][..], |groups| groups.amounts);
+        let amount = |Amount { column, .. }: &Amount| match column.selected(live) {
+            name if name == column.name => format!("{groups}.{name}"),
+            null => null,
+        };
+        amounts.iter().map(amount).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The columns of an entry in a select; one that is younger than the generation is null.
+    pub fn select_entry(&self, live: Live) -> String {
+        let columns = self.entries.map_or(&[][..], |entries| entries.columns);
+        columns.iter().map(|column| column.selected(live)).collect::<Vec<_>>().join(", ")
+    }
+
     /// How many rows there are that can be asked for: served rows, groups, or entries.
     pub fn count_served(&self, generation: i64) -> String {
         let table = match (self.groups, self.entries) {

@@ -40,13 +40,13 @@ impl Search {
     }
 
     /// As SQLite's FTS5 wants it. Words are letters and digits, so nothing in them is an operator.
-    pub fn fts5(&self) -> String {
+    pub(crate) fn fts5(&self) -> String {
         let quoted: Vec<_> = self.words.iter().map(|word| format!("\"{word}\"")).collect();
         quoted.join(" AND ") + "*"
     }
 
     /// As PostgreSQL's `tsquery` wants it.
-    pub fn tsquery(&self) -> String {
+    pub(crate) fn tsquery(&self) -> String {
         let quoted: Vec<_> = self.words.iter().map(|word| format!("'{word}'")).collect();
         quoted.join(" & ") + ":*"
     }

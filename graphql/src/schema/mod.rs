@@ -1,10 +1,13 @@
 //! The schema: thin types over the rows of `read-side`, one file a concept.
 
 mod customer;
+mod customer_overview;
 mod money;
 mod node_id;
 mod order;
+mod order_search;
 mod orders;
+mod product_sales;
 mod projections;
 mod read;
 #[cfg(test)]
@@ -12,14 +15,18 @@ mod tests;
 mod time;
 
 use async_graphql::{Context, EmptyMutation, EmptySubscription, ID, Interface, Object, Result, Schema, SchemaBuilder};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use events::ids::{CustomerId, OrderId};
+use read_side::order_details;
 
 use self::{
     customer::Customer,
+    customer_overview::CustomerOverview,
     node_id::{Kind, NodeId, id_of},
     order::Order,
+    order_search::FoundOrder,
     orders::{OrderConnection, OrderFilter, page_cost},
+    product_sales::{ProductSales, sales_cost},
     projections::Projection,
     read::{look, read},
 };
@@ -66,7 +73,8 @@ impl Query {
         #[graphql(desc = "The order's UUID, or its global id.")] id: ID,
     ) -> Result<Option<Order>> {
         let id = OrderId(id_of(Kind::Order, &id, "id")?);
-        let found = read(ctx, async |side, consistency| side.order(id, consistency).await).await?;
+        let found =
+            read(ctx, &order_details::TEMPLATE, async |side, consistency| side.order(id, consistency).await).await?;
         let order = found.map(Order::try_from).transpose();
         order.map_err(|error| read::internal(ctx, &format!("order {id}: {error}")))
     }
@@ -90,8 +98,43 @@ impl Query {
         #[graphql(desc = "The customer's UUID, or its global id.")] id: ID,
     ) -> Result<Option<Customer>> {
         let id = CustomerId::from(id_of(Kind::Customer, &id, "id")?);
-        let found = read(ctx, async |side, consistency| side.customer(id, consistency).await).await?;
+        let found =
+            read(ctx, &order_details::TEMPLATE, async |side, consistency| side.customer(id, consistency).await).await?;
         Ok(found.map(Customer::from))
+    }
+
+    /// How often a customer has ordered, and what they have paid; null if nobody has told of one of that id.
+    async fn customer_overview(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The customer's UUID, or its global id.")] id: ID,
+    ) -> Result<Option<CustomerOverview>> {
+        customer_overview::overview(ctx, CustomerId::from(id_of(Kind::Customer, &id, "id")?)).await
+    }
+
+    /// What was sold of a product on each day (UTC) of a stretch, and what came back; null if nobody has told of one of
+    /// that id.
+    #[graphql(complexity = "sales_cost(&from, &to, child_complexity)")]
+    async fn product_sales_by_day(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The product's UUID.")] product_id: ID,
+        #[graphql(desc = "The first day.")] from: NaiveDate,
+        #[graphql(desc = "The last day: at most 1,100 days from the first.")] to: NaiveDate,
+    ) -> Result<Option<ProductSales>> {
+        product_sales::sales(ctx, &product_id, from, to).await
+    }
+
+    /// The orders that have every word of a text in their reference, customer, product names, SKUs or status. The last
+    /// word may be the beginning of one. Newest first; none for a text without words.
+    #[graphql(complexity = "page_cost(first, child_complexity)")]
+    async fn search_orders(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Words, in any order: `garcia teap` finds orders of teapots by García.")] text: String,
+        #[graphql(desc = "The most orders to answer: 1 to 100.", default = 20)] first: i32,
+    ) -> Result<Option<Vec<FoundOrder>>> {
+        order_search::search(ctx, &text, first).await.map(Some)
     }
 
     /// Anything by its global id; null if there is nothing of that id.

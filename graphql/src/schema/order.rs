@@ -3,15 +3,18 @@
 mod payment;
 mod reservation;
 mod shipment;
+mod timeline;
 
-use async_graphql::{Enum, ID, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, ID, Result, SimpleObject};
 use chrono::{DateTime, Utc};
+use events::ids::OrderId;
 use read_side::order_details::{OrderDetails, OrderLineRow, ProductRow};
 
 use self::{
     payment::OrderPayment,
     reservation::{LineReservation, OrderReservation},
     shipment::OrderShipment,
+    timeline::{TimelineEntry, timeline_cost},
 };
 use super::{
     money::Money,
@@ -21,6 +24,7 @@ use super::{
 
 /// An order: who placed it, what was ordered, what is held, paid and sent for it, as six services tell it.
 #[derive(Debug, SimpleObject)]
+#[graphql(complex)]
 pub(crate) struct Order {
     /// The global id, for `node` and for caches.
     pub(super) id: ID,
@@ -60,6 +64,17 @@ pub(crate) struct Order {
     payment: Option<OrderPayment>,
     /// How far its parcels are; null until the shipping service has heard of it, and for an imported order.
     shipment: Option<OrderShipment>,
+    #[graphql(skip)]
+    key: OrderId,
+}
+
+#[ComplexObject]
+impl Order {
+    /// What became of it, service by service, oldest first; at most 1,000 entries.
+    #[graphql(complexity = "timeline_cost(child_complexity)")]
+    async fn timeline(&self, ctx: &Context<'_>) -> Result<Option<Vec<TimelineEntry>>> {
+        timeline::of(ctx, self.key).await.map(Some)
+    }
 }
 
 /// Who placed an order, under the name they have now.
@@ -98,7 +113,7 @@ struct OrderLine {
 
 /// A product as the catalog knows it now.
 #[derive(Debug, SimpleObject)]
-struct Product {
+pub(super) struct Product {
     /// The stock-keeping unit, unique among the products.
     sku: String,
     /// Its present name.
@@ -154,6 +169,7 @@ impl TryFrom<OrderDetails> for Order {
             reservation: row.reservation.map(OrderReservation::try_from).transpose()?,
             payment: row.payment.map_or(Ok(None), |payment| OrderPayment::of(payment, currency))?,
             shipment: row.shipment.map_or(Ok(None), OrderShipment::of)?,
+            key: row.order_id,
         })
     }
 }

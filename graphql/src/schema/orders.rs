@@ -87,7 +87,10 @@ pub(super) async fn page(
 ) -> Result<OrderConnection> {
     let first = page_size(first)?;
     let after = after.map(|text| parse_cursor(&text)).transpose()?;
-    let page = read(ctx, async |side, consistency| side.orders(&filter, first, after, consistency).await).await?;
+    let page = read(ctx, &order_details::TEMPLATE, async |side, consistency| {
+        side.orders(&filter, first, after, consistency).await
+    })
+    .await?;
     let edge = |row: OrderDetails| {
         let (id, cursor) = (row.order_id, format_cursor(OrderCursor::from(&row)));
         let node = Order::try_from(row).map_err(|error| read::internal(ctx, &format!("order {id}: {error}")))?;
@@ -110,7 +113,7 @@ pub(super) fn page_cost(first: i32, child_complexity: usize) -> usize {
 }
 
 /// The document's check has refused other sizes already, where it could see them.
-fn page_size(first: i32) -> Result<usize> {
+pub(super) fn page_size(first: i32) -> Result<usize> {
     match usize::try_from(first) {
         Ok(first) if first > PAGE_MAX => {
             let refused = page_too_large(None);

@@ -3,22 +3,24 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Error, ErrorExtensions, Result};
-use read_side::{Consistency, ReadError, ReadSide};
+use read_side::{Consistency, ReadError, ReadSide, template::Template};
 
 use crate::{errors::code, request_state::RequestState};
 
-/// Runs one read with what is left of the request's wait. The first read waits for the token, the others for the first:
-/// a request waits once, however many fields it has.
+/// Runs one read of a read model with what is left of the request's wait. The first read of it waits for the token, the
+/// others for the first: a request waits once, however many fields it has.
 pub(super) async fn read<T>(
     ctx: &Context<'_>,
+    read_model: &'static Template,
     reads: impl AsyncFnOnce(&ReadSide, &Consistency) -> Result<T, ReadError>,
 ) -> Result<T> {
     let state = state(ctx);
-    let _turn = state.turn().await;
+    let turn = state.turn(read_model.name);
+    let _waiting = turn.take().await;
     let consistency = Consistency { token: state.token.clone(), wait: state.wait_left() };
     let answer = reads(ctx.data_unchecked(), &consistency).await;
     if answer.is_ok() {
-        state.token_is_met();
+        turn.token_is_met();
     }
     answer.map_err(|error| answered(&error, state))
 }

@@ -57,6 +57,6 @@ fn every_field_that_can_fail_is_nullable() {
         assert!(!answered.ends_with('!'), "{answered}");
         fields += 1;
     }
-    assert_eq!(fields, 5);
+    assert!(fields >= 8, "only {fields} fields were looked at");
     assert!(said.contains("\t): OrderConnection\n}"), "orders of a customer");
 }

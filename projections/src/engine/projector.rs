@@ -5,9 +5,11 @@ mod parking;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use event_store::{
-    feed::Feed,
+    feed::{Cursor, Feed, PageLimit},
     follower::{FollowerOptions, Status},
 };
+use events::envelope::Name;
+use futures::future::join_all;
 use read_side::Wake;
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -175,9 +177,10 @@ impl ProjectorHandle {
         why::why(&entry.projection, &store, &self.feeds, key).await
     }
 
-    /// Waits until every live generation that is followed here has applied its sources' heads and finished its fan-outs,
-    /// or has stopped.
+    /// Waits until every live generation that is followed here has applied what its sources hold now and finished its
+    /// fan-outs, or has stopped.
     pub async fn caught_up(&self) {
+        let heads = self.heads().await;
         for entry in self.projections.values() {
             // not under the lock for long: a swap may want it
             loop {
@@ -185,7 +188,9 @@ impl ProjectorHandle {
                 let Some(running) = live.as_ref() else { break };
                 let caught_up = running.follower.caught_up();
                 match tokio::time::timeout(Duration::from_millis(50), caught_up).await {
-                    Ok(Ok(())) if running.store.has_open_fan_outs().await => {
+                    Ok(Ok(()))
+                        if !reaches(&running.follower.status(), &heads) || running.store.has_open_fan_outs().await =>
+                    {
                         drop(live);
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
@@ -194,6 +199,16 @@ impl ProjectorHandle {
                 }
             }
         }
+    }
+
+    /// How far the sources are, of those that answer: a follower knows only the heads that it has been told.
+    async fn heads(&self) -> Vec<(Name, u64)> {
+        let limit = PageLimit { events_max: 1, bytes_max: PageLimit::BYTES_MAX };
+        let looks = self.feeds.iter().map(async |feed| {
+            let page = feed.page(Cursor::START, limit, Duration::ZERO).await.ok()?;
+            Some((feed.source().clone(), page.head.position))
+        });
+        join_all(looks).await.into_iter().flatten().collect()
     }
 
     /// Ends everything after what it is at. A rebuild under way stays as it is: the next start, or another process, goes
@@ -208,6 +223,12 @@ impl ProjectorHandle {
         self.leases.close().await;
         self.database.close().await;
     }
+}
+
+/// Whether all of `heads` that are followed are applied.
+fn reaches(status: &Status, heads: &[(Name, u64)]) -> bool {
+    let followed = heads.iter().filter(|(source, _)| status.sources.contains_key(source));
+    followed.into_iter().all(|(source, head)| status.vector.get(source).position >= *head)
 }
 
 impl Drop for ProjectorHandle {

@@ -54,7 +54,7 @@ fn growing(mut migrator: Migrator) -> Migrator {
     migrator
 }
 
-/// Connections of a projector to PostgreSQL: a live and a building generation of a few projections.
+/// Connections of a projector to PostgreSQL: a live generation of each projection, some being built, and their fan-outs.
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A transaction of ours never idles; one that does has lost its owner, and whoever takes over waits so long for its locks.

@@ -177,10 +177,11 @@ impl Dialect {
             "insert into {search} (rowid, {words}) select new.place, new.{words} where new.{words} is not null;"
         );
         vec![
-            // the words are made and folded by us: whatever is between two spaces is one
+            // the words are made and folded by us: whatever is between two spaces is one. Not `detail = 'none'`: with that,
+            // secure-delete loses rows (SQLite 3.51.3: a word that a transaction takes from a row and gives back)
             format!(
                 "create virtual table if not exists {search} using fts5 ({words}, content = '{table}', \
-                 content_rowid = 'place', tokenize = 'ascii', detail = 'none', columnsize = 0)"
+                 content_rowid = 'place', tokenize = 'ascii', detail = 'column', columnsize = 0)"
             ),
             // the words of who was erased are taken out, not only marked as gone
             format!("insert into {search} ({search}, rank) values ('secure-delete', 1)"),
