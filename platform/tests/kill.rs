@@ -30,10 +30,11 @@ const PLACES: [&str; 8] = [
     "writer.after_commit:3",
     "follower.before_apply:2",
     "follower.after_apply:2",
-    "projection.before_commit:2",
-    "projection.after_commit:2",
+    // behind what each read model commits when it starts
+    "projection.before_commit:20",
+    "projection.after_commit:20",
     "writer.after_commit:6",
-    "projection.before_commit:3",
+    "projection.before_commit:35",
 ];
 
 /// What is sent: a customer, a product, and orders of them.
