@@ -114,7 +114,8 @@ impl Load {
         assert_eq!(shown, mine, "the read model shows every order; {hint}");
         // a rebuild of the same VERSION refuses to swap if a single row differs
         let rebuilt = rebuild(platform).await;
-        assert!(rebuilt.status.success(), "the read model equals a rebuild; {hint}: {}", text(&rebuilt));
+        let said = || platform.said().join("\n");
+        assert!(rebuilt.status.success(), "the read model equals a rebuild; {hint}: {}\n{}", text(&rebuilt), said());
         assert_eq!(self.shown(platform, &newest.token).await, mine, "and so does the new generation; {hint}");
     }
 
