@@ -28,8 +28,9 @@ const IN_FLIGHT_NAMED: usize = 24;
 const PLACES: [&str; 8] = [
     "writer.before_commit:3",
     "writer.after_commit:3",
-    "follower.before_apply:2",
-    "follower.after_apply:2",
+    // behind what every follower finds to do when it starts
+    "follower.before_apply:80",
+    "follower.after_apply:80",
     // behind what each read model commits when it starts
     "projection.before_commit:20",
     "projection.after_commit:20",
