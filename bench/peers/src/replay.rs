@@ -3,7 +3,7 @@
 //! All four events of an order are of one aggregate in one store, because the framework knows no other way: that is less
 //! than to bring several services together. What a view holds is about what a row of the project's `order_details` holds.
 
-use std::{fmt, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use anyhow::{Context, ensure};
 use cqrs_es::{
@@ -195,7 +195,8 @@ pub async fn run(pool: PgPool, events: u64) -> anyhow::Result<()> {
     if written == 0 {
         write(&pool, events).await?;
     }
-    let query = GenericQuery::<_, OrderView, Order>::new(PostgresViewRepository::new("orders", pool.clone()));
+    let views = Arc::new(PostgresViewRepository::new("orders", pool.clone()));
+    let query = GenericQuery::<_, OrderView, Order>::new(views);
     let mut replay = QueryReplay::new(PostgresEventRepository::new(pool.clone()), query);
     replay.use_error_handler(Box::new(|error| panic!("a replay that leaves something out is no replay: {error}")));
     let start = Instant::now();

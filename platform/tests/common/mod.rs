@@ -1,12 +1,12 @@
 //! The real binary as a process of its own: started, asked, killed, started again.
-#![allow(clippy::print_stderr, reason = "with TRIBUTARY_TEST_LOG the process under test is heard")]
+#![allow(clippy::print_stderr, reason = "the process under test is heard when its test fails, and with TRIBUTARY_TEST_LOG")]
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,6 +19,9 @@ use tokio::{
 
 /// How long the platform may take to be up: a debug build on a busy machine.
 const UP_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Of what the platform said before its test failed.
+const SAID_LINES_SHOWN: usize = 40;
 
 /// Whether the long form is asked for.
 pub fn is_soak() -> bool {
@@ -87,9 +90,16 @@ pub struct Platform {
     said: Arc<Mutex<Vec<String>>>,
 }
 
-/// Killed and gone: only a process that was waited for has let go of its data directory.
+/// Killed and gone: only a process that was waited for has let go of its data directory. A test that fails shows what its
+/// platform had to say.
 impl Drop for Platform {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            for line in &said[said.len().saturating_sub(SAID_LINES_SHOWN)..] {
+                eprintln!("the platform said: {line}");
+            }
+        }
         let started = Instant::now();
         // it may have ended by itself
         let _ = self.child.start_kill();
