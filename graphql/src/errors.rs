@@ -24,6 +24,12 @@ pub mod code {
     pub const INVALID_CONSISTENCY_WAIT: &str = "invalid_consistency_wait";
     /// Too much is going on at once: ask again later.
     pub const OVERLOADED: &str = "overloaded";
+    /// Nobody knows who asks, and it must be known.
+    pub const UNAUTHENTICATED: &str = "unauthenticated";
+    /// A page of another site asks.
+    pub const ORIGIN_NOT_ALLOWED: &str = "origin_not_allowed";
+    /// The server is about to end.
+    pub const SHUTTING_DOWN: &str = "shutting_down";
     /// The answer took too long.
     pub const TIMEOUT: &str = "request_timeout";
     /// Our fault; the log has the details under `extensions.traceId`.

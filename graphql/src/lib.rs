@@ -5,6 +5,7 @@
 //! - `schema/`: the types of the schema, one file a concept. They are thin: rows of `read-side` under GraphQL's names.
 //!   `schema.graphql` beside this crate's manifest is what they print.
 //! - `http/`: GraphQL over HTTP to the letter.
+//! - `live/`: what changes, told to whoever has subscribed.
 //! - `document`: what a document may cost, found out before anything runs.
 //! - `request_state`: what a request carries to its resolvers: token, wait, trace id.
 //! - `playground`: GraphiQL, from the binary.
@@ -15,16 +16,20 @@
 mod document;
 pub mod errors;
 mod http;
+mod live;
 pub mod options;
 mod playground;
 mod request_state;
 mod schema;
 
-pub use options::{GraphqlOptions, Limits};
+pub use options::{Closing, GraphqlOptions, Limits, LiveLimits, LiveOptions};
 
-/// `GET` and `POST /graphql`, and the playground's files under `/graphql/assets/`.
+/// `GET` and `POST /graphql`, sockets and event streams there, and the playground's files under `/graphql/assets/`.
+///
+/// Whoever asks is the [`Principal`](events::principal::Principal) among a request's extensions.
 pub fn router(read: read_side::ReadSide, options: GraphqlOptions) -> axum::Router {
-    http::router(schema::build(&options).data(read).finish(), options)
+    let live = live::Live::new(read.clone(), options.live.clone());
+    http::router(schema::build(&options).data(read).data(live).finish(), options)
 }
 
 /// The schema as text, in GraphQL's schema language.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use crate::live::options::{Admitted, Authenticate, Authentication, Closing, LiveLimits, LiveOptions, NotAdmitted};
+
 /// How the GraphQL edge behaves. The default is safe to expose as it is.
 #[derive(Debug, Clone)]
 pub struct GraphqlOptions {
@@ -10,11 +12,13 @@ pub struct GraphqlOptions {
     /// Serve GraphiQL to browsers at the address of the endpoint.
     pub playground: bool,
     pub limits: Limits,
+    /// Subscriptions, and the sockets and event streams they go over.
+    pub live: LiveOptions,
 }
 
 impl Default for GraphqlOptions {
     fn default() -> Self {
-        Self { introspection: true, playground: true, limits: Limits::default() }
+        Self { introspection: true, playground: true, limits: Limits::default(), live: LiveOptions::default() }
     }
 }
 

@@ -15,6 +15,7 @@ use async_graphql::{
 };
 use axum::http::HeaderMap;
 use events::consistency::{ConsistencyToken, HeaderError, TOKEN_HEADER, WAIT_HEADER, from_headers};
+use read_side::Consistency;
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
@@ -37,6 +38,12 @@ pub(crate) struct RequestState {
     wait_until: Instant,
     /// Whether execution began. Before that, errors are about the request and its answer has no `data`.
     executed: AtomicBool,
+    /// Whether a subscription has begun: its messages tell what is there, and wait for nothing.
+    is_following: AtomicBool,
+    /// The cursor to go on from that an event stream's client says by itself.
+    resume_after: Option<String>,
+    /// The cursor of the last message of a subscription.
+    cursor: std::sync::Mutex<Option<String>>,
     /// By read model: each meets the token when it does.
     turns: std::sync::Mutex<BTreeMap<&'static str, Arc<Turn>>>,
 }
@@ -80,8 +87,42 @@ impl RequestState {
             token,
             wait_until: Instant::now() + wait,
             executed: AtomicBool::new(false),
+            is_following: AtomicBool::new(false),
+            resume_after: None,
+            cursor: std::sync::Mutex::default(),
             turns: std::sync::Mutex::default(),
         })
+    }
+
+    /// With the place that an event stream's client comes back to.
+    pub(crate) fn resuming(self, after: Option<String>) -> Self {
+        Self { resume_after: after, ..self }
+    }
+
+    pub(crate) fn resume_after(&self) -> Option<String> {
+        self.resume_after.clone()
+    }
+
+    /// What a read must see, and how long it may wait for it.
+    pub(crate) fn consistency(&self) -> Consistency {
+        match self.is_following.load(Ordering::Acquire) {
+            true => Consistency::any(),
+            false => Consistency { token: self.token.clone(), wait: self.wait_left() },
+        }
+    }
+
+    /// The token is met, and from now on the answer is a stream of what is there.
+    pub(crate) fn begin_following(&self) {
+        self.is_following.store(true, Ordering::Release);
+    }
+
+    /// Notes where the message that is answered next lies.
+    pub(crate) fn tell_cursor(&self, cursor: impl FnOnce() -> String) {
+        *self.cursor.lock().expect("no panic while held") = Some(cursor());
+    }
+
+    pub(crate) fn take_cursor(&self) -> Option<String> {
+        self.cursor.lock().expect("no panic while held").take()
     }
 
     /// How long a reader may still wait.
@@ -95,7 +136,7 @@ impl RequestState {
             let mut turns = self.turns.lock().expect("no panic while held");
             Arc::clone(turns.entry(read_model).or_default())
         };
-        if self.token.is_empty() {
+        if self.token.is_empty() || self.is_following.load(Ordering::Acquire) {
             turn.token_is_met();
         }
         turn

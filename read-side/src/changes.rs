@@ -85,15 +85,19 @@ fn select(read_model: &Template, live: Live, limit: usize) -> String {
     )
 }
 
+/// Whether everything between the cursor and `here`, the last change, is kept.
+pub(crate) fn is_whole(after: ChangeCursor, here: ChangeCursor, first: i64) -> bool {
+    after.generation == here.generation && after.seq <= here.seq && after.seq.saturating_add(1) >= first
+}
+
 /// Whether the way from the cursor to what was found is whole.
 fn judge(after: Option<ChangeCursor>, found: Vec<Found>, limit: usize) -> Changes {
     let Some(edge) = found.first() else { unreachable!("the select always gives a row") };
     let (first, last) = (edge.first_seq.unwrap_or(1), edge.last_seq.unwrap_or(0));
     let here = ChangeCursor { generation: edge.generation, seq: last };
-    let is_whole = |after: &ChangeCursor| {
-        after.generation == here.generation && after.seq <= last && after.seq.saturating_add(1) >= first
+    let Some(after) = after.filter(|after| is_whole(*after, here, first)) else {
+        return Changes::Resync { cursor: here };
     };
-    let Some(after) = after.filter(is_whole) else { return Changes::Resync { cursor: here } };
     let mut changes = Vec::with_capacity(found.len());
     for row in found {
         match (row.seq, row.key, row.changed_at_us) {

@@ -63,6 +63,21 @@ impl Wake {
     }
 }
 
+/// The other end of [`Wake`], for whoever follows changes.
+#[derive(Debug)]
+pub struct Commits(pub(crate) watch::Receiver<()>);
+
+impl Commits {
+    /// Until a projector of this process has committed since the last time; for ever, if it never does.
+    ///
+    /// Safe to cancel.
+    pub async fn heard(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl Default for Wake {
     fn default() -> Self {
         Self(Arc::new(watch::Sender::new(())))

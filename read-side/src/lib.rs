@@ -32,7 +32,7 @@ pub mod template;
 pub mod words;
 
 pub use changes::{Change, ChangeCursor, Changes};
-pub use consistency::{Consistency, Wake};
+pub use consistency::{Commits, Consistency, Wake};
 pub use error::ReadError;
 pub use read_side::ReadSide;
 pub use status::{ProjectionStatus, SourceStatus};

@@ -6,6 +6,7 @@
 //! the user.
 
 mod as_of;
+mod changed;
 pub mod payment;
 mod queries;
 pub mod reservation;
@@ -21,6 +22,7 @@ use events::{
 use serde::{Deserialize, Serialize};
 
 pub use crate::references::{CUSTOMER, Customer, PRODUCT, ProductRow};
+pub use changed::{CHANGED_ORDERS_MAX, ChangedOrder, ChangedOrders, ChangesOf, Fits};
 pub use queries::{ORDERS_PAGE_MAX, OrderCursor, OrderFilter, OrderPage};
 
 use self::{

@@ -20,7 +20,7 @@ use sqlx::{
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    consistency::{self, Consistency, POLL_INTERVAL, Reached, Verdict, WAIT_MAX, WAITERS_MAX, Wake},
+    consistency::{self, Commits, Consistency, POLL_INTERVAL, Reached, Verdict, WAIT_MAX, WAITERS_MAX, Wake},
     error::ReadError,
     query_database,
     template::{Live, Template},
@@ -110,6 +110,11 @@ impl ReadSide {
     /// For a projector of the same process: its commits wake waiting readers at once, others are polled for.
     pub fn wake(&self) -> Wake {
         self.inner.wake.clone()
+    }
+
+    /// Hears of the commits of a projector of the same process.
+    pub fn commits(&self) -> Commits {
+        Commits(self.inner.wake.subscribe())
     }
 
     pub(crate) fn database(&self) -> &Database {

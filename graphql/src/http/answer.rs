@@ -40,6 +40,15 @@ impl Refusal {
         Self { status: StatusCode::BAD_REQUEST, of_document: true, allow: None, errors }
     }
 
+    /// Whether the request is well-formed, and its document is what is wrong.
+    pub(super) fn is_of_document(&self) -> bool {
+        self.of_document
+    }
+
+    pub(super) fn into_errors(self) -> Vec<ServerError> {
+        self.errors
+    }
+
     pub(super) fn into_response(self, media: Media) -> Response {
         let status = if self.of_document && media == Media::Json { StatusCode::OK } else { self.status };
         let mut response = respond(status, media, &Body { data: None, errors: &self.errors, extensions: None });
@@ -62,6 +71,13 @@ pub(super) fn executed(
 ) -> Response {
     let extensions = Some(extensions).filter(|extensions| !extensions.is_empty());
     respond(StatusCode::OK, media, &Body { data: Some(data), errors, extensions })
+}
+
+/// An answer as JSON, for what is no response of its own.
+pub(super) fn json(data: Option<&Value>, errors: &[ServerError], extensions: &BTreeMap<String, Value>) -> String {
+    let extensions = Some(extensions).filter(|extensions| !extensions.is_empty());
+    let body = Body { data, errors, extensions };
+    serde_json::to_string(&body).expect("GraphQL values, whose keys are strings, are always JSON")
 }
 
 /// Errors first, so that nobody who reads along misses them.

@@ -49,6 +49,29 @@ pub(super) fn negotiate(headers: &HeaderMap) -> Option<Media> {
     }
 }
 
+/// Whether the client takes an event stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Events {
+    No,
+    /// For what can only be told as a stream; it takes JSON too.
+    Also,
+    /// It is what it likes best, or all that it takes.
+    Rather,
+}
+
+/// What the client thinks of `text/event-stream`. It must name it: `*/*` is said by those who do not know it.
+pub(super) fn wants_events(headers: &HeaderMap) -> Events {
+    let ranges = ranges(headers);
+    let Some(events) = preference(&ranges, "text", "event-stream").filter(|events| events.precision == EXACT) else {
+        return Events::No;
+    };
+    let is_rather = [("application", "graphql-response+json"), ("application", "json")]
+        .into_iter()
+        .filter_map(|(kind, subtype)| preference(&ranges, kind, subtype))
+        .all(|other| other.precision < EXACT || other.weight < events.weight);
+    if is_rather { Events::Rather } else { Events::Also }
+}
+
 /// Whether the client is a browser that wants a page: it names `text/html`, and prefers it.
 pub(super) fn wants_html(headers: &HeaderMap) -> bool {
     let ranges = ranges(headers);

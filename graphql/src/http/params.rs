@@ -50,7 +50,8 @@ impl Params {
         Self::from_members(members)
     }
 
-    fn from_members(mut members: Map<String, Value>) -> Result<Self, ServerError> {
+    /// From the members of a request, wherever they come from.
+    pub(super) fn from_members(mut members: Map<String, Value>) -> Result<Self, ServerError> {
         let query = match members.remove("query") {
             Some(Value::String(query)) => query,
             Some(_) => return Err(wrong_type("query", "a string")),

@@ -10,11 +10,12 @@ mod orders;
 mod product_sales;
 mod projections;
 mod read;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod time;
 
-use async_graphql::{Context, EmptyMutation, EmptySubscription, ID, Interface, Object, Result, Schema, SchemaBuilder};
+use async_graphql::{Context, EmptyMutation, ID, Interface, Object, Result, Schema, SchemaBuilder};
 use chrono::{DateTime, NaiveDate, Utc};
 use events::ids::{CustomerId, OrderId};
 use read_side::order_details;
@@ -29,13 +30,14 @@ use self::{
     product_sales::{ProductSales, sales_cost},
     projections::Projection,
     read::{look, read},
+    subscription::Subscriptions,
 };
 use crate::{options::GraphqlOptions, request_state::NoteExecution};
 
 /// The schema with the limits of `options`, still without the read side.
-pub(crate) fn build(options: &GraphqlOptions) -> SchemaBuilder<Query, EmptyMutation, EmptySubscription> {
+pub(crate) fn build(options: &GraphqlOptions) -> SchemaBuilder<Query, EmptyMutation, Subscriptions> {
     let limits = &options.limits;
-    let builder = Schema::build(Query, EmptyMutation, EmptySubscription)
+    let builder = Schema::build(Query, EmptyMutation, Subscriptions)
         .limit_depth(limits.depth_max)
         .limit_complexity(limits.complexity_max)
         .limit_directives(limits.directives_max)

@@ -17,7 +17,7 @@ pub(super) async fn read<T>(
     let state = state(ctx);
     let turn = state.turn(read_model.name);
     let _waiting = turn.take().await;
-    let consistency = Consistency { token: state.token.clone(), wait: state.wait_left() };
+    let consistency = state.consistency();
     let answer = reads(ctx.data_unchecked(), &consistency).await;
     if answer.is_ok() {
         turn.token_is_met();

@@ -1,0 +1,79 @@
+//! Who asks, until when, and from where.
+
+use std::time::SystemTime;
+
+use axum::http::{
+    Extensions, HeaderMap,
+    header::{HOST, ORIGIN},
+};
+use events::principal::Principal;
+
+use crate::live::options::{Admitted, LiveOptions};
+
+/// Who asks for an operation.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    pub(super) principal: Principal,
+    /// When what they have shown ends.
+    pub(super) until: Option<SystemTime>,
+    /// The cursor that an event stream's client comes back with by itself.
+    pub(super) resume_after: Option<String>,
+}
+
+impl Asker {
+    /// Whoever stands in front of the router has said who it is. Where nobody has, and nobody is asked to, it is anybody.
+    pub(super) fn of(options: &LiveOptions, extensions: &Extensions) -> Self {
+        let admitted = extensions.get::<Admitted>();
+        let principal = admitted.map(|admitted| &admitted.principal).or_else(|| extensions.get::<Principal>());
+        let principal = principal.cloned().unwrap_or_else(|| match options.authenticate {
+            None => Principal::anonymous(),
+            Some(_) => Principal::nobody(),
+        });
+        Self { principal, until: admitted.and_then(|admitted| admitted.until), resume_after: None }
+    }
+}
+
+impl From<Admitted> for Asker {
+    fn from(Admitted { principal, until }: Admitted) -> Self {
+        Self { principal, until, resume_after: None }
+    }
+}
+
+/// Whether a page of this origin may open what stays open. Browsers always say where a page comes from, and nobody else
+/// does; a page can be opened by accident, and its scripts then act from its visitor's machine.
+pub(super) fn origin_is_allowed(options: &LiveOptions, headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let is_own = origin.split_once("://").is_some_and(|(_, authority)| {
+        headers.get(HOST).is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
+    });
+    is_own || options.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(origin: Option<&str>, host: &str, expected: bool) {
+        let options =
+            LiveOptions { allowed_origins: vec!["https://shop.example.com".to_owned()], ..LiveOptions::default() };
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().unwrap());
+        }
+        assert_eq!(origin_is_allowed(&options, &headers), expected, "{origin:?} at {host}");
+    }
+
+    #[test]
+    fn pages_of_this_address_and_of_allowed_origins_may_and_no_others() {
+        check(None, "127.0.0.1:8080", true);
+        check(Some("http://127.0.0.1:8080"), "127.0.0.1:8080", true);
+        check(Some("https://shop.example.com"), "api.example.com", true);
+        check(Some("http://127.0.0.1:8081"), "127.0.0.1:8080", false);
+        check(Some("http://shop.example.com"), "api.example.com", false);
+        check(Some("https://shop.example.com.evil.example"), "api.example.com", false);
+        check(Some("null"), "127.0.0.1:8080", false);
+    }
+}
