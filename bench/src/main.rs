@@ -5,7 +5,7 @@
 //! - [`ours`], [`peer`]: the two sides. [`stores`]: fresh logs for ours.
 //! - [`rebuild`]: a read model from its events, on both databases.
 //! - [`commands`], [`sqlite`] (its limit: [`raw_sqlite`]), [`feed`], [`load`]: in process. [`http`]: both sides as servers ([`serving`]).
-//!   [`visible`], [`checkout`] (with the orders of a [`shop`]), [`memory`]: the real binary ([`platform`]).
+//!   [`visible`], [`live`], [`checkout`] (with the orders of a [`shop`]), [`memory`]: the real binary ([`platform`]).
 //! - [`report`], [`table`]: what is written down.
 //!
 //! What does not live here: thresholds that fail a test. A slow machine is not a fault; `--gate` is for those who ask.
@@ -17,6 +17,7 @@ mod checkout;
 mod commands;
 mod feed;
 mod http;
+mod live;
 mod load;
 mod memory;
 mod ours;
@@ -130,6 +131,11 @@ enum Benchmark {
         #[command(flatten)]
         binary: Binary,
     },
+    /// A thousand live subscribers while orders change, on both databases: delivery and memory.
+    Live {
+        #[command(flatten)]
+        binary: Binary,
+    },
     /// Checkouts per second from end to end, and the transactions that each takes, on both databases.
     Checkout {
         #[command(flatten)]
@@ -194,6 +200,9 @@ pub struct Scale {
     pub checkout_duration: Duration,
     pub visible_per_s: u32,
     pub visible_duration: Duration,
+    /// Sockets with a subscription each.
+    pub subscribers: usize,
+    pub live_per_s: u32,
 }
 
 impl Scale {
@@ -215,6 +224,8 @@ impl Scale {
             checkout_duration: Duration::from_secs(5),
             visible_per_s: 500,
             visible_duration: Duration::from_secs(10),
+            subscribers: 1_000,
+            live_per_s: 500,
         }
     }
 
@@ -235,6 +246,8 @@ impl Scale {
             checkout_duration: Duration::from_secs(2),
             visible_per_s: 20,
             visible_duration: Duration::from_secs(1),
+            subscribers: 10,
+            live_per_s: 20,
         }
     }
 
@@ -281,6 +294,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         Benchmark::Visible { url, binary } => {
             failed |= finish(&cli, None, visible(&scale, url.as_deref(), binary).await?)?;
         }
+        Benchmark::Live { binary } => failed |= finish(&cli, None, live(&scale, binary).await?)?,
         Benchmark::Checkout { binary } => failed |= finish(&cli, None, checkout(&scale, binary).await?)?,
         Benchmark::Memory { binary } => {
             failed |= finish(&cli, None, memory::run(&scale, &binary.path().await?).await?)?
@@ -296,6 +310,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             failed |= finish(&cli, results, load::run(&scale, &server().await?).await?)?;
             failed |= finish(&cli, results, rebuild(&scale, false).await?)?;
             failed |= finish(&cli, results, visible(&scale, None, binary).await?)?;
+            failed |= finish(&cli, results, live(&scale, binary).await?)?;
             failed |= finish(&cli, results, checkout(&scale, binary).await?)?;
             failed |= finish(&cli, results, memory::run(&scale, &binary.path().await?).await?)?;
         }
@@ -337,6 +352,18 @@ async fn visible(scale: &Scale, url: Option<&str>, binary: &Binary) -> anyhow::R
     let databases: Vec<String> =
         databases.iter().map(|(database, url)| format!("--{database}-database-url={url}")).collect();
     report.rows.extend(visible_with(scale, &tributary, "PostgreSQL", &databases).await?);
+    Ok(report)
+}
+
+async fn live(scale: &Scale, binary: &Binary) -> anyhow::Result<Report> {
+    let tributary = binary.path().await?;
+    let mut report = live::report(scale);
+    report.rows.extend(live::run(scale, &tributary, "SQLite", &[]).await?);
+    let postgres = server().await?;
+    let databases = databases(&postgres).await?;
+    let databases: Vec<String> =
+        databases.iter().map(|(database, url)| format!("--{database}-database-url={url}")).collect();
+    report.rows.extend(live::run(scale, &tributary, "PostgreSQL", &databases).await?);
     Ok(report)
 }
 

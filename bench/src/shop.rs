@@ -22,22 +22,34 @@ pub struct Shop {
 impl Shop {
     /// Registers customers and adds products. So many connections are kept.
     pub async fn open(url: &str, connections: usize) -> anyhow::Result<Self> {
+        Self::open_for(url, connections, REFERENCES).await
+    }
+
+    /// The same with so many customers.
+    pub async fn open_for(url: &str, connections: usize, customers_max: usize) -> anyhow::Result<Self> {
         let client = Client::builder().pool_max_idle_per_host(connections).build().context("an HTTP client")?;
         let (mut customers, mut products) = (Vec::new(), Vec::new());
         let (mut user_token, mut product_token) = (String::new(), String::new());
-        for n in 0..REFERENCES {
-            let (customer, product) = (Uuid::now_v7(), Uuid::now_v7());
+        for n in 0..customers_max {
+            let customer = Uuid::now_v7();
             let email = format!("{customer}@example.com");
             let user = json!({"id": customer, "name": format!("Customer {n}"), "email": email});
             user_token = token(&created(client.post(format!("{url}/users")).json(&user)).await?)?;
+            customers.push(customer);
+        }
+        for n in 0..REFERENCES {
+            let product = Uuid::now_v7();
             let price = json!({"amount_minor": 1_250, "currency": "EUR"});
             let body = json!({"id": product, "sku": product, "name": format!("Product {n}"), "unit_price": price});
             product_token = token(&created(client.post(format!("{url}/products")).json(&body)).await?)?;
-            customers.push(customer);
             products.push(product);
         }
         let token = format!("{user_token},{product_token}");
         Ok(Self { client, url: url.to_owned(), customers, products, token })
+    }
+
+    pub fn customer(&self, n: usize) -> Uuid {
+        self.customers[n % self.customers.len()]
     }
 
     /// So many pieces of each product.

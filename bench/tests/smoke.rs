@@ -77,6 +77,13 @@ fn visibility_is_measured_on_the_real_binary_with_both_databases() {
 }
 
 #[test]
+fn live_subscribers_are_told_on_the_real_binary_with_both_databases() {
+    // delivery, rate and memory on each
+    let report = check(&["live"]);
+    assert_eq!(report["rows"].as_array().unwrap().len(), 6, "{report}");
+}
+
+#[test]
 fn checkouts_are_measured_on_the_real_binary_with_both_databases() {
     // checkouts and commits on each, transactions on PostgreSQL
     let report = check(&["checkout"]);
