@@ -83,8 +83,23 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-async fn projections(State(admin): State<Admin>) -> Result<Json<Vec<ProjectionView>>, Problem> {
-    let statuses = admin.read.projections().await.map_err(|error| Problem::unavailable(error.to_string()))?;
+/// Rows are counted on request only: whoever watches asks again and again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProjectionsQuery {
+    #[serde(default)]
+    rows: bool,
+}
+
+async fn projections(
+    State(admin): State<Admin>,
+    Query(query): Query<ProjectionsQuery>,
+) -> Result<Json<Vec<ProjectionView>>, Problem> {
+    let statuses = match query.rows {
+        true => admin.read.projections().await,
+        false => admin.read.projections_uncounted().await,
+    };
+    let statuses = statuses.map_err(|error| Problem::unavailable(error.to_string()))?;
     let halts = admin.halts().await;
     Ok(Json(statuses.into_iter().map(|status| ProjectionView::new(status, &halts)).collect()))
 }

@@ -132,7 +132,7 @@ pub enum ProjectionVerb {
     Diff(BuildArgs),
     /// Build the next generation from the first event beside the live one, compare, then swap
     Rebuild {
-        /// Only what has this key, in place: a row with its links, entries and share of groups
+        /// Only what has this key, in place: a row with its links and entries
         #[arg(long, conflicts_with_all = ["throttle", "no_wait"])]
         key: Option<String>,
         #[command(flatten)]

@@ -83,7 +83,7 @@ async fn parked(admin: &Admin) -> [Family; 2] {
         "tributary_projection_dropped_events",
         "Events that operators have decided to leave out, now and in every rebuild.",
     );
-    match admin.read.projections().await {
+    match admin.read.projections_uncounted().await {
         Ok(statuses) => {
             for status in &statuses {
                 for source in &status.vector {

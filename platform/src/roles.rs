@@ -14,7 +14,7 @@ use axum::{
 use event_store::{feed::Feed, log::EventLog, retention::RetentionOptions};
 use graphql::GraphqlOptions;
 use projections::{Projector, ProjectorHandle, QueryDatabase};
-use read_side::ReadSide;
+use read_side::{ReadSide, status::READ_MODELS};
 use tokio_util::sync::CancellationToken;
 use write_side::{Given, REGISTER, ReplicaHome, Service, edge, notifications::Post, peer::Peer, saga::SagaOptions};
 
@@ -154,9 +154,16 @@ async fn open_query_database(storage: &Storage) -> Result<(QueryDatabase, ReadSi
 
 /// Ready once every read model can be read.
 async fn readiness(admin: Admin) -> impl IntoResponse {
-    match admin.read.projections().await {
-        Ok(statuses) if !statuses.is_empty() => (StatusCode::OK, "ready\n".to_owned()),
-        Ok(_) => (StatusCode::SERVICE_UNAVAILABLE, "no read model is live yet\n".to_owned()),
+    match admin.read.projections_uncounted().await {
+        Ok(statuses) => {
+            let is_live = |name: &str| statuses.iter().any(|status| status.name == name);
+            let missing: Vec<_> = READ_MODELS.iter().map(|of| of.name).filter(|name| !is_live(name)).collect();
+            if missing.is_empty() {
+                (StatusCode::OK, "ready\n".to_owned())
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("not live yet: {}\n", missing.join(", ")))
+            }
+        }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
     }
 }

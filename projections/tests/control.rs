@@ -56,9 +56,13 @@ async fn live(place: &Place) -> i64 {
 
 /// Changes a row of the live generation behind everybody's back.
 async fn damage(place: &Place, generation: i64, statement: &str) {
+    damage_of(place, NAME, generation, statement).await;
+}
+
+async fn damage_of(place: &Place, name: &str, generation: i64, statement: &str) {
     match place.kind {
         Kind::Sqlite => {
-            let file = generation_file(place.directory(), NAME, generation);
+            let file = generation_file(place.directory(), name, generation);
             let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display())).await.unwrap();
             sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&pool).await.unwrap();
             pool.close().await;
@@ -205,6 +209,33 @@ async fn one_row_is_made_anew_in_place_and_then_nothing_differs() {
         // and one that was right stays as it was
         assert_eq!(projector.rebuild_key(NAME, &order(5).to_string()).await.unwrap().changed, []);
         assert_eq!(whole().await, right);
+        projector.shutdown().await;
+    }
+}
+
+/// Whatever the row says that it contributed: its groups were never told of the damage.
+#[tokio::test]
+async fn a_row_of_a_roll_up_is_made_anew_and_its_groups_count_it_once() {
+    const NAME: &str = "customer_overview";
+    for kind in BOTH {
+        let feeds = Feeds::default();
+        feeds.history(&mut Random(28), 20);
+        let place = Place::new(kind).await;
+        let projector = place.projector(&feeds, quick()).await;
+        projector.caught_up().await;
+        let right = projector.live_hash(NAME).await.unwrap();
+        let (emptied, gone) = (order(3).to_string(), order(7).to_string());
+        for statement in [
+            format!("update customer_overview_g1 set order_facet = null where order_id = '{emptied}'"),
+            format!("delete from customer_overview_g1 where order_id = '{gone}'"),
+        ] {
+            damage_of(&place, NAME, 1, &statement).await;
+        }
+        assert_ne!(projector.live_hash(NAME).await.unwrap(), right);
+        for key in [&emptied, &gone] {
+            assert!(projector.rebuild_key(NAME, key).await.unwrap().is_there, "{kind:?}");
+        }
+        assert_eq!(projector.live_hash(NAME).await.unwrap(), right, "{kind:?}");
         projector.shutdown().await;
     }
 }

@@ -94,6 +94,9 @@ async fn no_order_is_better_off_than_its_worst_line() {
         ([held(0, 1), held(1, 2)].concat(), ReservationStatus::Confirmed, 4, 0, 0),
         ([gone(0, 1), held(1, 2)].concat(), ReservationStatus::Confirmed, 2, 0, 2),
         ([gone(0, 1), gone(1, 2)].concat(), ReservationStatus::Shipped, 0, 0, 4),
+        // nobody's line, and another product's: neither is the order's
+        ([gone(0, 1), gone(1, 2), vec![withdrawn(1, 9, 2)]].concat(), ReservationStatus::Shipped, 0, 0, 4),
+        ([gone(0, 1), gone(1, 2), vec![rejected(1, 1, 1)]].concat(), ReservationStatus::Shipped, 0, 2, 4),
     ] {
         let hand = folded(Kind::Sqlite, |feeds| {
             feeds.order(placed(1, 7, &[1, 2]));
@@ -274,7 +277,7 @@ async fn what_is_heard_before_the_order_is_kept_and_not_served() {
         let mut hand = Place::new(kind).await.hand(StoreOptions::default()).await;
         hand.finish(&feeds).await;
         assert_eq!(hand.order(1).await, None);
-        assert_eq!(hand.read.projections().await.unwrap()[0].rows, 0);
+        assert_eq!(hand.read.projections().await.unwrap()[0].rows, Some(0));
         feeds.order(placed(1, 7, &[1]));
         hand.finish(&feeds).await;
         let row = hand.order(1).await.unwrap();

@@ -67,7 +67,7 @@ async fn events_come_through_to_rows_and_a_rebuild_equals_live() {
         assert!(read.order(order(900), &token).await.unwrap().is_some());
         let status = read.projections().await.unwrap();
         assert_eq!(status[0].live_generation, rebuilt.generation);
-        assert_eq!((status[0].state.as_str(), status[0].rows), ("live", 41));
+        assert_eq!((status[0].state.as_str(), status[0].rows), ("live", Some(41)));
         assert_eq!(status[0].vector.iter().map(|source| source.lag_events()).sum::<i64>(), 0);
         projector.shutdown().await;
     }

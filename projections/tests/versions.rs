@@ -119,7 +119,7 @@ async fn a_file_that_an_older_program_has_made_is_asked_for_what_has_come_since(
     let read = place.read();
     assert!(read.projections().await.unwrap().is_empty(), "it is not the file that this program knows");
     let database = place.database().await;
-    assert_eq!(read.projections().await.unwrap()[0].rows, 1);
+    assert_eq!(read.projections().await.unwrap()[0].rows, Some(1));
     assert!(matches!(read.changes(&TEMPLATE, None, 1).await.unwrap(), Changes::Resync { .. }));
     database.close().await;
 }

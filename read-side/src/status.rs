@@ -30,8 +30,9 @@ pub struct ProjectionStatus {
     /// The generation that is being built.
     pub building_generation: Option<i64>,
     pub vector: Vec<SourceStatus>,
-    /// Rows that are served.
-    pub rows: i64,
+    /// Rows that are served. `None` where nobody asked: counting them takes the longer the more there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
 }
 
 /// How far a read model is in one source.
@@ -97,13 +98,29 @@ const VECTOR: &str = "select c.source, c.epoch, c.position, c.event_recorded_at_
         on o.read_model = c.read_model and o.generation = c.generation and o.source = c.source \
     where c.read_model = $1 and c.generation = $2 order by c.source";
 
+/// Whether rows are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    Counted,
+    Uncounted,
+}
+
 impl ReadSide {
     /// Every read model that has a live generation. Figures of one read model may be of moments that lie a little
     /// apart: this is for operators, not for readers.
     pub async fn projections(&self) -> Result<Vec<ProjectionStatus>, ReadError> {
+        self.projections_with(Rows::Counted).await
+    }
+
+    /// The same without `rows`: what asks every few seconds must not scan whole tables.
+    pub async fn projections_uncounted(&self) -> Result<Vec<ProjectionStatus>, ReadError> {
+        self.projections_with(Rows::Uncounted).await
+    }
+
+    async fn projections_with(&self, rows: Rows) -> Result<Vec<ProjectionStatus>, ReadError> {
         let mut statuses = Vec::new();
         for template in READ_MODELS {
-            match self.projection(template).await {
+            match self.projection(template, rows).await {
                 Ok(Some(status)) => statuses.push(status),
                 Ok(None) => {}
                 // the query database is not there yet, or the generation went while we looked
@@ -114,7 +131,7 @@ impl ReadSide {
         Ok(statuses)
     }
 
-    async fn projection(&self, template: &Template) -> Result<Option<ProjectionStatus>, sqlx::Error> {
+    async fn projection(&self, template: &Template, rows: Rows) -> Result<Option<ProjectionStatus>, sqlx::Error> {
         let live: Option<Live> = match self.database() {
             Database::Sqlite { pointers, .. } => {
                 sqlx::query_as(LIVE).bind(template.name).fetch_optional(pointers).await?
@@ -124,16 +141,22 @@ impl ReadSide {
         let Some(Live { live_generation: Some(generation), version: Some(version), building_generation }) = live else {
             return Ok(None);
         };
-        let count = AssertSqlSafe(template.count_served(generation));
-        let (vector, rows): (Vec<SourceStatus>, i64) = match self.database() {
+        let count = (rows == Rows::Counted).then(|| AssertSqlSafe(template.count_served(generation)));
+        let (vector, rows): (Vec<SourceStatus>, Option<i64>) = match self.database() {
             Database::Sqlite { .. } => {
                 let pool = self.generation_pool(template.name, generation);
                 let vector = sqlx::query_as(VECTOR).bind(template.name).bind(generation).fetch_all(&pool).await?;
-                (vector, sqlx::query_scalar(count).fetch_one(&pool).await?)
+                match count {
+                    Some(count) => (vector, Some(sqlx::query_scalar(count).fetch_one(&pool).await?)),
+                    None => (vector, None),
+                }
             }
             Database::Postgres(pool) => {
                 let vector = sqlx::query_as(VECTOR).bind(template.name).bind(generation).fetch_all(pool).await?;
-                (vector, sqlx::query_scalar(count).fetch_one(pool).await?)
+                match count {
+                    Some(count) => (vector, Some(sqlx::query_scalar(count).fetch_one(pool).await?)),
+                    None => (vector, None),
+                }
             }
         };
         Ok(Some(ProjectionStatus {

@@ -101,7 +101,8 @@ impl Postgres {
 
 /// The planner cannot know how many rows come out of a CTE, and takes nested loops over them: above some 80,000 events it
 /// would never end. Hash joins and sorts get the memory that a rebuild has.
-const AT_ITS_BEST: &str = "set enable_nestloop = off; set work_mem = '256MB'; set maintenance_work_mem = '256MB'; set jit = off";
+const AT_ITS_BEST: &str =
+    "set enable_nestloop = off; set work_mem = '256MB'; set maintenance_work_mem = '256MB'; set jit = off";
 
 fn raw(payload: &str) -> Box<serde_json::value::RawValue> {
     serde_json::value::RawValue::from_string(payload.to_owned()).expect("a payload is JSON")

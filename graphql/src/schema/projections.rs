@@ -54,7 +54,8 @@ impl From<ProjectionStatus> for Projection {
             generation: SafeInt(status.live_generation),
             state: status.state,
             building_generation: status.building_generation.map(SafeInt),
-            rows: SafeInt(status.rows),
+            // the schema's query has counted them
+            rows: SafeInt(status.rows.unwrap_or_default()),
             sources: status.vector.into_iter().map(ProjectionSource::from).collect(),
         }
     }

@@ -66,7 +66,7 @@ pub async fn of_running(admin: &Admin) -> Vec<Check> {
         checks.extend(of_copy("index of sagas", saga.service, saga.index.follower()));
         checks.push(of_saga(saga).await);
     }
-    match admin.read.projections().await {
+    match admin.read.projections_uncounted().await {
         Ok(statuses) if statuses.is_empty() => {
             checks.push(Check::bad("projections", "no projection is live: look for the projector's errors in the log"));
         }

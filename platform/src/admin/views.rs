@@ -17,8 +17,9 @@ pub struct ProjectionView {
     pub building_generation: Option<i64>,
     /// `live` or `rebuilding`.
     pub state: String,
-    /// Rows that are served.
-    pub rows: i64,
+    /// Rows that are served; absent unless they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
     pub sources: Vec<SourceView>,
 }
 

@@ -42,7 +42,7 @@ pub async fn run(args: ProjectionArgs, output: Output) -> Result<ExitCode> {
 }
 
 async fn ls(client: &Client, output: Output) -> Result<ExitCode> {
-    let projections: Vec<ProjectionView> = client.get("/admin/projections").await?;
+    let projections: Vec<ProjectionView> = client.get("/admin/projections?rows=true").await?;
     match output {
         Output::Json => output::json(&projections),
         Output::Human => {
@@ -52,7 +52,7 @@ async fn ls(client: &Client, output: Output) -> Result<ExitCode> {
                     projection.version.to_string(),
                     projection.live_generation.to_string(),
                     projection.state,
-                    projection.rows.to_string(),
+                    projection.rows.map(|rows| rows.to_string()).unwrap_or_default(),
                 ]
             });
             output::table(&["NAME", "VERSION", "GENERATION", "STATE", "ROWS"], rows);

@@ -1,5 +1,8 @@
 //! The real binary as a process of its own: started, asked, killed, started again.
-#![allow(clippy::print_stderr, reason = "the process under test is heard when its test fails, and with TRIBUTARY_TEST_LOG")]
+#![allow(
+    clippy::print_stderr,
+    reason = "the process under test is heard when its test fails, and with TRIBUTARY_TEST_LOG"
+)]
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
 use std::{

@@ -98,17 +98,17 @@ impl ReservationFacet {
         self.place(line, product_id).ok().map(|place| &self.lines[place])
     }
 
-    /// Of the whole order with these lines.
+    /// Of the whole order with these lines. Pieces that are held in its name count whatever they are held for; how it
+    /// stands is a matter of its own lines alone, for anybody may give up a line that it has not got.
     pub fn of_order(&self, lines: &[OrderLineRow]) -> Option<OrderReservation> {
         let updated_at_us = self.lines.iter().map(|line| line.updated_at_us).max()?;
-        let is_answered = |(line, row): (usize, &OrderLineRow)| self.of_line(line, row.product_id).is_some();
-        let unanswered = (!lines.iter().enumerate().all(is_answered)).then_some(ReservationStatus::Pending);
-        let statuses = self.lines.iter().map(|line| line.status).chain(unanswered);
+        let answered = |(line, row): (usize, &OrderLineRow)| self.of_line(line, row.product_id);
+        let status = |row| answered(row).map_or(ReservationStatus::Pending, |line| line.status);
         let pieces = |counts: fn(ReservationStatus) -> bool| {
             self.lines.iter().filter(|line| counts(line.status)).map(|line| u64::from(line.quantity)).sum::<u64>()
         };
         Some(OrderReservation {
-            status: statuses.min()?,
+            status: lines.iter().enumerate().map(status).min()?,
             held_quantity: pieces(|status| {
                 matches!(status, ReservationStatus::Reserved | ReservationStatus::Confirmed)
             }),

@@ -159,7 +159,7 @@ mod tests {
                 live_generation: 1,
                 building_generation: None,
                 state: "live".to_owned(),
-                rows: 1,
+                rows: None,
                 sources: vec![source(position)],
             }]
         };

@@ -21,6 +21,7 @@ use super::{
     super::{
         batch::{self, Entity, Routed, json},
         compare::{Field, differing},
+        groups::Contribution,
         statements::{Part, row_of},
         transaction::{Transaction, Value},
     },
@@ -56,8 +57,8 @@ struct Gathered {
 }
 
 impl GenerationStore {
-    /// Folds everything that `key` is made of anew and replaces its row, links, entries and what its groups hold of it, in
-    /// one transaction. The fence must be held. Not cancel-safe.
+    /// Folds everything that `key` is made of anew and replaces its row, links and entries, in one transaction. Groups are
+    /// as they are: they add up many rows, and a group that is wrong is made right by a rebuild. The fence must be held. Not cancel-safe.
     pub(crate) async fn rebuild_key(&self, key: &str, feeds: &[Arc<dyn Feed>]) -> Result<KeyRebuilt, ApplyError> {
         let mut gathered = Gathered::default();
         let before = self.reload().await?;
@@ -179,6 +180,9 @@ impl GenerationStore {
             return Err(Refused::Apply(ApplyError::Poison(poison)));
         }
         entity.folded(&self.projection);
+        // what the row says that it contributed is what is doubted, and its groups were never changed by the damage: they
+        // hold what these events have made
+        entity.contributed = Contribution::of(&self.projection, &entity.facets);
         rebuilt.was_there = before.is_some();
         rebuilt.is_there = entity.facets.0.iter().any(Option::is_some);
         self.forget_row(transaction, table.name.as_str(), key).await?;
@@ -190,9 +194,10 @@ impl GenerationStore {
         }
         self.forget_history(transaction, key).await?;
         self.write_history(transaction, noted).await?;
-        let groups = self.write_groups(transaction, &entities).await?;
-        let told = if self.projection.template.groups.is_some() { groups } else { vec![key.to_owned()] };
-        self.write_changes(transaction, writing, &told).await?;
+        // of a roll-up groups are told, and those are as they were
+        if self.projection.template.groups.is_none() {
+            self.write_changes(transaction, writing, &[key.to_owned()]).await?;
+        }
         let after = self.row_text(transaction, &look, key).await?;
         if let (Some(before), Some(after)) = (&before, &after) {
             rebuilt.changed = differing(before, after);
