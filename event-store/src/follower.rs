@@ -95,7 +95,8 @@ async fn run(
         let reader = Reader { feed, queue, options: options.clone(), shared: shared.clone() };
         readers.spawn(reader.run());
     }
-    let mut applier = Applier { store, options, shared, sources, fence: 0, vector: Vector::new(), moved: 0 };
+    let (fence, vector, moved, beating) = (0, Vector::new(), 0, None);
+    let mut applier = Applier { store, options, shared, sources, fence, vector, moved, beating };
     let reason = applier.run().await;
     readers.shutdown().await;
     obituary.reason = Some(reason);

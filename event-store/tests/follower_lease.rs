@@ -2,12 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use event_store::{
-    follower::{Checkpoint, Follower, FollowerHandle, FollowerOptions, FollowerStore, StopReason, Vector},
+    follower::{
+        Acquired, ApplyError, Checkpoint, Follower, FollowerHandle, FollowerOptions, FollowerStore, Pulse, Status,
+        Step, StopReason, StoreError, Vector,
+    },
     memory::MemoryLog,
 };
 use testkit::follower_kit::{
-    PATIENCE, ScriptedStore, assert_each_once, feeds, ledger, logs, options, soon, write_many,
+    LedgerStore, PATIENCE, ScriptedStore, UNKNOWN_TYPE, assert_each_once, feeds, ledger, logs, options, soon, write,
+    write_many,
 };
 use tokio::time::{Instant, sleep};
 
@@ -112,14 +117,132 @@ async fn of_many_that_stand_by_one_takes_over_and_the_others_go_on_standing_by()
         standing_by(follower, "all others stand by").await;
     }
     holder.abort().await;
+    let fences = || crowd.iter().filter_map(|follower| follower.status().fence).collect::<Vec<_>>();
+    // where several were as quick, all but the last one are refused a moment later
+    let settled = soon("one of them holds the fence", async {
+        let mut before = fences();
+        loop {
+            sleep(LEASE * 3).await;
+            let now = fences();
+            if now.len() == 1 && now == before {
+                return now;
+            }
+            before = now;
+        }
+    });
+    let settled = settled.await;
     sleep(LEASE * 3).await;
-    let holders = crowd.iter().filter(|follower| follower.status().fence.is_some()).count();
-    assert_eq!(holders, 1);
-    let fences: Vec<_> = crowd.iter().filter_map(|follower| follower.status().fence).collect();
-    sleep(LEASE * 3).await;
-    assert_eq!(
-        fences,
-        crowd.iter().filter_map(|follower| follower.status().fence).collect::<Vec<_>>(),
-        "it is settled"
-    );
+    assert_eq!(fences(), settled, "it is settled");
+}
+
+/// A newer program on the same store: it knows the type that the older one does not.
+struct Newer(Arc<LedgerStore>);
+
+#[async_trait]
+impl FollowerStore for Newer {
+    async fn acquire(&self) -> Result<Acquired, StoreError> {
+        self.0.acquire().await
+    }
+
+    async fn reload(&self) -> Result<Acquired, StoreError> {
+        self.0.reload().await
+    }
+
+    async fn beat(&self, fence: u64) -> Result<bool, StoreError> {
+        self.0.beat(fence).await
+    }
+
+    async fn pulse(&self) -> Result<Pulse, StoreError> {
+        self.0.pulse().await
+    }
+
+    async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {
+        let mut events = step.events.to_vec();
+        events.iter_mut().for_each(|event| event.event_type = "Noted".into());
+        self.0.apply(&Step { events: &events, ..*step }).await
+    }
+}
+
+fn is_halted(status: &Status) -> bool {
+    status.sources["users"].halt().is_some()
+}
+
+#[tokio::test]
+async fn who_halted_at_what_it_does_not_know_goes_on_once_another_is_past_it() {
+    let (logs, store) = (logs(&[("users", 40)]).await, ledger());
+    let old = start(&logs, &store);
+    write(&logs[0], &[("0", UNKNOWN_TYPE)]).await;
+    soon("the old one halts", old.watch().wait_for(is_halted)).await.unwrap();
+    let new = start(&logs, &Arc::new(Newer(store.clone())));
+    soon("the new one goes on", new.reached(&at(41))).await.unwrap();
+    standing_by(&old, "the old one stands by").await;
+    new.abort().await;
+    write_many(&logs[0], 10, 3).await;
+    soon("the old one goes on in turn", old.comes_true(|status| status.vector.reaches(&at(51)))).await;
+    assert!(old.status().fence.is_some() && !is_halted(&old.status()), "{:?}", old.status());
+    assert_each_once(&store, &*logs[0], &[], "two programs").await;
+    assert_eq!(old.shutdown(PATIENCE).await, StopReason::Shutdown);
+}
+
+#[tokio::test]
+async fn who_is_too_old_for_what_comes_gives_way_to_a_newer_one_that_stands_by() {
+    let (logs, store) = (logs(&[("users", 40)]).await, ledger());
+    let new = start(&logs, &Arc::new(Newer(store.clone())));
+    holding(&new, "the new one begins alone").await;
+    let old = start(&logs, &store);
+    standing_by(&new, "an old one was started behind it").await;
+    write(&logs[0], &[("0", UNKNOWN_TYPE)]).await;
+    soon("the new one takes over and goes on", new.reached(&at(41))).await.unwrap();
+    standing_by(&old, "the old one stands by").await;
+    soon("its halt is over", old.watch().wait_for(|status| !is_halted(status))).await.unwrap();
+    assert_each_once(&store, &*logs[0], &[], "two programs").await;
+}
+
+#[tokio::test]
+async fn programs_that_are_all_too_old_do_not_take_it_from_each_other_all_the_time() {
+    let (logs, store) = (logs(&[("users", 40)]).await, ledger());
+    let second = start(&logs, &store);
+    holding(&second, "the second begins alone").await;
+    let first = start(&logs, &store);
+    standing_by(&second, "the second stands by").await;
+    write(&logs[0], &[("0", UNKNOWN_TYPE)]).await;
+    soon("the second tries, too", second.watch().wait_for(is_halted)).await.unwrap();
+    let fence = second.status().fence;
+    sleep(LEASE * 4).await;
+    assert_eq!((second.status().fence, first.status().standing_by), (fence, true));
+}
+
+#[tokio::test]
+async fn who_stands_by_and_is_waited_for_looks_at_once() {
+    let (logs, store) = (logs(&[("users", 40)]).await, ledger());
+    let options = FollowerOptions { lease: Some(PATIENCE * 9), ..options() };
+    let start = || Follower::start("test", feeds(&logs), store.clone(), options.clone());
+    let other = start();
+    holding(&other, "the other begins alone").await;
+    let holder = start();
+    soon("the holder begins", holder.caught_up()).await.unwrap();
+    other.look_again();
+    // it hears of its loss when it wants to write, or looks
+    write_many(&logs[0], 10, 3).await;
+    standing_by(&other, "the other stands by").await;
+    write_many(&logs[0], 10, 3).await;
+    soon("what the holder applies is known", other.comes_true(|status| status.vector.reaches(&at(60)))).await;
+    assert!(other.status().standing_by);
+}
+
+#[tokio::test]
+async fn looks_that_are_asked_for_do_not_make_a_silence_longer() {
+    let (logs, store) = (logs(&[("users", 5)]).await, ledger());
+    let other = start(&logs, &store);
+    holding(&other, "the other begins alone").await;
+    let holder = start(&logs, &store);
+    standing_by(&other, "the other stands by").await;
+    holder.abort().await;
+    let killed_at = Instant::now();
+    let never = other.comes_true(|_| false);
+    tokio::select! {
+        () = never => unreachable!("it never comes true"),
+        () = holding(&other, "it takes over") => {}
+    }
+    assert!(killed_at.elapsed() >= LEASE * 2 / 3, "{:?}", killed_at.elapsed());
 }

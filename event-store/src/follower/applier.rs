@@ -25,6 +25,8 @@ pub(super) struct Applier {
     pub vector: Vector,
     /// How often in a row the checkpoint was found elsewhere.
     pub moved: u32,
+    /// While the fence is ours, and this program is of use to it.
+    pub beating: Option<Beating>,
 }
 
 pub(super) struct Source {
@@ -32,8 +34,16 @@ pub(super) struct Source {
     pub queue: Arc<ReadAhead>,
     pub parked: Vec<ParkedStream>,
     pub parked_streams: HashSet<StreamId>,
-    /// An event of it cannot be applied: it stands still until the follower is started anew.
-    pub halted: bool,
+    /// Where an event of it could not be applied: it stands still until the follower is started anew, or another has
+    /// brought the store past it.
+    pub halted: Option<Halted>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Halted {
+    position: u64,
+    /// A newer program would know what to do.
+    too_old: bool,
 }
 
 /// Which sources are read again in any case.
@@ -68,14 +78,19 @@ impl Applier {
         loop {
             let acquired = self.ask_store(Ask::Acquire).await?;
             self.take_over(acquired);
-            let beating = self.options.lease.map(|lease| Beating::start(self, lease));
+            self.beating = self.options.lease.filter(|_| !self.is_too_old()).map(|lease| Beating::start(self, lease));
             let Err(reason) = self.hold().await;
-            drop(beating);
+            self.beating = None;
             match (reason, self.options.lease) {
                 (StopReason::Fenced, Some(lease)) => self.stand_by(lease).await?,
                 (reason, _) => return Err(reason),
             }
         }
+    }
+
+    /// Whether a newer program would come further than this one.
+    pub fn is_too_old(&self) -> bool {
+        self.sources.iter().any(|source| source.halted.is_some_and(|halted| halted.too_old))
     }
 
     /// Applies what comes, while the fence is ours.
@@ -236,9 +251,14 @@ impl Applier {
         match halt {
             None => source.queue.done(),
             Some(reason) => {
-                source.halted = true;
+                let too_old = matches!(reason, HaltReason::UnknownEventType { .. });
+                source.halted = Some(Halted { position: checkpoint.position + 1, too_old });
                 source.queue.close();
                 self.shared.halt(&source.name, reason);
+                if too_old {
+                    // it goes on with the other sources, but stands in nobody's way: a newer program may stand by
+                    self.beating = None;
+                }
             }
         }
         let source = &self.sources[index];
@@ -284,7 +304,12 @@ impl Applier {
                 Anew::Source(elsewhere) => elsewhere == index,
                 Anew::Moved => false,
             };
-            if (again || self.vector.get(&source.name) != here) && !source.halted {
+            if source.halted.is_some_and(|halted| halted.position <= here.position) {
+                // whoever held the fence meanwhile knew what to do
+                source.halted = None;
+                self.shared.goes_on(&source.name);
+            }
+            if (again || self.vector.get(&source.name) != here) && source.halted.is_none() {
                 source.queue.reset(here);
             }
         }
@@ -336,7 +361,7 @@ enum Ask {
 
 impl Source {
     pub fn new(name: Name, queue: Arc<ReadAhead>) -> Self {
-        Self { name, queue, parked: Vec::new(), parked_streams: HashSet::new(), halted: false }
+        Self { name, queue, parked: Vec::new(), parked_streams: HashSet::new(), halted: None }
     }
 
     /// Which of `events` wait, because their stream is parked or is about to be.

@@ -15,6 +15,9 @@ use super::{
     status::{HaltReason, Status, StopReason},
 };
 
+/// Who waits for what another process applies has the store looked at so often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Owns a follower's task. When it is dropped, the follower applies what it has read ahead and ends.
 pub struct FollowerHandle {
     shared: Arc<Shared>,
@@ -97,15 +100,34 @@ impl FollowerHandle {
         let done = |status: &Status| {
             matches!(judge(status), Coverage::Reached | Coverage::OtherAnchor { .. }) || status.stopped.is_some()
         };
-        let mut watch = self.watch();
         // on a time-out, too, the last look decides
-        let _ = timeout(wait, watch.wait_for(done)).await;
+        let _ = timeout(wait, self.comes_true(done)).await;
         match judge(&self.status.borrow()) {
             Coverage::Reached => Ok(()),
             Coverage::Behind { source } => Err(TokenWaitError::Behind { feed: source }),
             Coverage::OtherEpoch { source } | Coverage::OtherAnchor { source } => {
                 Err(TokenWaitError::Lost { feed: source })
             }
+        }
+    }
+
+    /// Waits until the status is so. Who stands by looks at the store again meanwhile, since another moves it. Cancel-safe.
+    pub async fn comes_true(&self, mut is_so: impl FnMut(&Status) -> bool) {
+        let mut watch = self.watch();
+        loop {
+            let mut is_there = false;
+            let judge = |status: &Status| {
+                is_there = is_so(status);
+                is_there || status.standing_by
+            };
+            // the sender lives as long as this handle
+            let _ = watch.wait_for(judge).await;
+            if is_there {
+                return;
+            }
+            self.look_again();
+            // when nothing has changed, it is time to ask for another look
+            let _ = timeout(LOOK_AGAIN, watch.changed()).await;
         }
     }
 

@@ -134,7 +134,7 @@ impl ReadAhead {
         self.changed.notify_one();
     }
 
-    /// Ends reading for good and drops what was read ahead.
+    /// Ends reading, until it begins again, and drops what was read ahead.
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.generation += 1;

@@ -85,6 +85,12 @@ impl Shared {
         self.set_state(source, SourceState::Halted(reason));
     }
 
+    /// What its halt was about is in the store by now: another knew what to do.
+    pub fn goes_on(&self, source: &Name) {
+        tracing::info!(follower = %self.name, %source, "another has brought the source past where it was halted");
+        self.source(source, |status| status.state = SourceState::Running);
+    }
+
     /// The feed has answered. An answer that comes late, or from behind, does not take the head back.
     pub fn observed(&self, source: &Name, epoch: Uuid, head: &LogHead, now: DateTime<Utc>) {
         self.source(source, |status| {

@@ -8,7 +8,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
     Shared,
@@ -19,6 +22,13 @@ use super::{
 
 /// One or two may be late or lost.
 pub(super) const BEATS_PER_LEASE: u32 = 3;
+
+/// So many leases of silence it takes before a program takes over that knows itself to be too old: others come first, and
+/// if there are only old ones, they take turns no faster than that.
+const LEASES_IF_TOO_OLD: u32 = 10;
+
+/// Between two looks that somebody asks for: each may load what the store holds.
+const ASKED_LOOKS_APART: Duration = Duration::from_millis(50);
 
 /// Raises the beat until it is dropped: from a task of its own, because a step may wait for the store for long.
 pub(super) struct Beating(JoinHandle<()>);
@@ -51,36 +61,54 @@ async fn beat(store: Arc<dyn FollowerStore>, shared: Arc<Shared>, fence: u64, ev
 
 impl Applier {
     /// Waits until the holder of the fence has been silent for a whole lease. What the holder has stored is loaded on the
-    /// way, so that whoever asks here is told how far it is.
+    /// way, and whenever somebody who asks here waits for it.
     pub async fn stand_by(&mut self, lease: Duration) -> Result<(), StopReason> {
         let follower = &self.shared.name;
         tracing::warn!(%follower, "another follower has taken over: this one stands by until that one falls silent");
         self.say_where(None);
         let (mut heard, mut silent) = (None, 0);
-        while silent < BEATS_PER_LEASE {
-            tokio::select! {
-                () = sleep(lease / BEATS_PER_LEASE) => {}
+        let mut next = Instant::now() + lease / BEATS_PER_LEASE;
+        loop {
+            // a look that was asked for may find that the holder lives, but says nothing of how long it has been silent
+            let counts = tokio::select! {
+                () = sleep_until(next) => true,
+                () = self.shared.ready.notified() => false,
                 () = self.shared.cancel.cancelled() => return Err(StopReason::Shutdown),
-            }
+            };
             if let Some(reason) = self.shared.take_fatal() {
                 return Err(StopReason::Bug(reason));
             }
-            match self.look_at_the_holder().await {
+            // readers say so, too, when they have read ahead
+            if !self.shared.take_look_again() && !counts {
+                continue;
+            }
+            let looked = self.look_at_the_holder().await;
+            let still = matches!((&looked, &heard), (Ok(beat), Some(before)) if beat == before);
+            if counts || !still {
+                next = Instant::now() + lease / BEATS_PER_LEASE;
+                silent = if still { silent + 1 } else { 0 };
+            }
+            heard = match looked {
                 Ok(beat) => {
                     self.shared.store_answered();
-                    silent = if heard == Some(beat) { silent + 1 } else { 0 };
-                    heard = Some(beat);
+                    Some(beat)
                 }
                 Err(StoreError::Bug(reason)) => return Err(StopReason::Bug(reason)),
                 // it may be that the holder is not heard either
                 Err(StoreError::Unavailable(cause)) => {
                     self.shared.store_failed(&cause.to_string());
-                    (heard, silent) = (None, 0);
+                    None
                 }
+            };
+            let leases = if self.is_too_old() { LEASES_IF_TOO_OLD } else { 1 };
+            if silent >= BEATS_PER_LEASE * leases {
+                tracing::warn!(follower = %self.shared.name, "whoever held the fence has been silent for a whole lease");
+                return Ok(());
+            }
+            if !counts {
+                sleep(ASKED_LOOKS_APART).await;
             }
         }
-        tracing::warn!(follower = %self.shared.name, "whoever held the fence has been silent for a whole lease");
-        Ok(())
     }
 
     async fn look_at_the_holder(&mut self) -> Result<(u64, u64), StoreError> {

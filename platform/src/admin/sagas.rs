@@ -157,8 +157,8 @@ async fn decide(
     }
 }
 
-/// Begins the saga of something that happened before anybody listened for it, and answers with it; the one there is, if
-/// there is one.
+/// Begins the saga of something that happened before anybody listened for it, and answers with it. The one there is, if
+/// there is one, is told what an earlier start that was cut off has not told it.
 async fn start(
     State(admin): State<Admin>,
     By(who): By,

@@ -131,11 +131,11 @@ impl Replica {
             let read = timeout(PROBE_WAIT_MAX, read).await.map_err(|_| behind())?;
             read.map_err(|_| behind())?.map_err(|_| behind())?.head.position
         };
-        let mut status = self.follower.watch();
-        let there = |status: &Status| status.vector.get(source).position >= head || status.stopped.is_some();
-        match timeout(wait, status.wait_for(there)).await {
-            Ok(Ok(status)) if status.stopped.is_none() => Ok(()),
-            Ok(_) | Err(_) => Err(behind()),
+        let is_there = |status: &Status| status.vector.get(source).position >= head;
+        let over = |status: &Status| is_there(status) || status.stopped.is_some();
+        match timeout(wait, self.follower.comes_true(over)).await {
+            Ok(()) if self.follower.status().stopped.is_none() => Ok(()),
+            Ok(()) | Err(_) => Err(behind()),
         }
     }
 

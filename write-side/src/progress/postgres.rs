@@ -9,18 +9,24 @@ use async_trait::async_trait;
 use event_store::follower::{ApplyError, Checkpoint, Pulse, StoreError, Vector};
 use futures::future::BoxFuture;
 use sqlx::{
-    AssertSqlSafe, PgPool, PgTransaction, Row,
+    AssertSqlSafe, Connection, PgPool, PgTransaction, Row,
     postgres::{PgConnectOptions, PgPoolOptions},
     raw_sql,
 };
 
-use super::{Moved, Tenure, checkpoint, signed, unsigned};
+use tokio::time::timeout;
+
+use super::{LEASE, Moved, Tenure, checkpoint, signed, unsigned};
 
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A transaction here is a few statements. One that stays open belongs to a process that was frozen or cut off: the server
 /// ends it, or whoever takes over would wait for its locks for ever.
 const IDLE_IN_TRANSACTION_MAX: &str = "10s";
+
+/// How long a transaction may take here, with its waits for locks. The other end of a connection may be gone without a
+/// word, and who waits for it would neither act nor let another act, since the beat takes another connection.
+const TRANSACTION_MAX: Duration = LEASE;
 
 /// What a schema is made of.
 #[derive(Debug, Clone, Copy)]
@@ -66,14 +72,32 @@ impl PostgresSchema {
     /// Runs `work` in a transaction, which is rolled back if it fails.
     pub async fn transact<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
-        work: impl for<'t> FnOnce(&'t Self, &'t mut PgTransaction<'static>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
+        work: impl for<'t> FnOnce(&'t Self, &'t mut PgTransaction<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
+        self.transact_within(TRANSACTION_MAX, work).await
+    }
+
+    /// The same with a bound of its own, for what reads much.
+    pub async fn transact_within<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        bound: Duration,
+        work: impl for<'t> FnOnce(&'t Self, &'t mut PgTransaction<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
     ) -> Result<T, E> {
         let schema = self.clone();
         let done = tokio::spawn(async move {
-            let mut transaction = schema.pool.begin().await.map_err(unavailable)?;
-            let value = work(&schema, &mut transaction).await?;
-            transaction.commit().await.map_err(unavailable)?;
-            Ok(value)
+            let mut connection = schema.pool.acquire().await.map_err(unavailable)?;
+            let working = timeout(bound, async {
+                let mut transaction = connection.begin().await.map_err(unavailable)?;
+                let value = work(&schema, &mut transaction).await?;
+                transaction.commit().await.map_err(unavailable)?;
+                Ok(value)
+            });
+            let done = working.await;
+            done.unwrap_or_else(|_| {
+                // whatever is still on its way on it, nobody else is to wait for
+                drop(connection.detach());
+                Err(StoreError::Unavailable(format!("no answer of the database within {bound:?}").into()).into())
+            })
         });
         done.await.unwrap_or_else(|error| Err(StoreError::Bug(format!("database task: {error}")).into()))
     }
@@ -82,26 +106,36 @@ impl PostgresSchema {
     pub async fn load(&self, take_fence: bool) -> Result<(u64, Vector), StoreError> {
         self.transact(move |schema, transaction| {
             Box::pin(async move {
-                // its lock keeps every writer out until this is read
-                let fence = schema.lock_fence(transaction, take_fence).await?;
+                let fence = schema.fence_in(transaction, take_fence).await?;
                 Ok((fence, schema.vector(transaction).await?))
             })
         })
         .await
     }
 
-    /// Takes the fence, or locks it as it is. Either keeps every writer out until the transaction ends.
-    pub async fn lock_fence(&self, transaction: &mut PgTransaction<'_>, take: bool) -> Result<u64, StoreError> {
-        let fence = if take {
-            "update {schema}.fence set fence = fence + 1 returning fence"
-        } else {
-            "select fence from {schema}.fence for update"
-        };
-        let fence = sqlx::query_scalar(self.sql(fence)).fetch_one(&mut **transaction).await.map_err(unavailable)?;
-        unsigned("fence", fence)
+    /// Begins a transaction that reads what there is, by taking the fence, which keeps every writer out until it ends; or by
+    /// a look at it, and then all of it sees one moment and nobody waits for it.
+    pub async fn fence_in(&self, transaction: &mut PgTransaction<'_>, take: bool) -> Result<u64, StoreError> {
+        if take {
+            return self.take_fence(transaction).await;
+        }
+        let snapshot = sqlx::query("set transaction isolation level repeatable read, read only");
+        snapshot.execute(&mut **transaction).await.map_err(unavailable)?;
+        let fence = sqlx::query_scalar(self.sql("select fence from {schema}.fence"));
+        unsigned("fence", fence.fetch_one(&mut **transaction).await.map_err(unavailable)?)
+    }
+
+    /// Keeps every writer out until the transaction ends, and earlier holders for good.
+    pub async fn take_fence(&self, transaction: &mut PgTransaction<'_>) -> Result<u64, StoreError> {
+        let take = sqlx::query_scalar(self.sql("update {schema}.fence set fence = fence + 1 returning fence"));
+        unsigned("fence", take.fetch_one(&mut **transaction).await.map_err(unavailable)?)
     }
 
     /// Refuses whoever does not hold the fence, and keeps it from being taken until the transaction ends.
+    ///
+    /// Locks that are shared could keep the beat, or who takes over, waiting for ever if they overlapped without a gap. They
+    /// do not: there are two connections of a process, which do one thing after the other with round trips in between, and
+    /// a beat takes up one of them.
     pub async fn check_fence(&self, transaction: &mut PgTransaction<'_>, held: u64) -> Result<(), ApplyError> {
         let select = self.sql("select fence from {schema}.fence for share");
         let fence = sqlx::query_scalar(select).fetch_one(&mut **transaction).await.map_err(unavailable)?;
@@ -237,5 +271,23 @@ mod tests {
             })
             .await;
         assert_eq!(in_force.unwrap(), IDLE_IN_TRANSACTION_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_does_not_answer_is_waited_for_no_longer_than_the_bound() {
+        let schema = PostgresSchema::connect(&fresh_database("silent").await, SAMPLE, 1).await.unwrap();
+        let ask = async |seconds: f64, bound: Duration| -> Result<(), StoreError> {
+            let asking = schema.transact_within(bound, move |_, transaction| {
+                Box::pin(async move {
+                    let sleep = sqlx::query("select pg_sleep($1)").bind(seconds);
+                    sleep.execute(&mut **transaction).await.map(drop).map_err(unavailable)
+                })
+            });
+            timeout(Duration::from_secs(20), asking).await.expect("it does not wait for ever")
+        };
+        let silent = ask(600.0, Duration::from_millis(200)).await;
+        assert!(matches!(silent, Err(StoreError::Unavailable(_))), "{silent:?}");
+        // and the only connection that there may be is free again
+        ask(0.0, Duration::from_secs(10)).await.unwrap();
     }
 }

@@ -102,7 +102,8 @@ pub trait SagaDesk: Send + Sync + 'static {
     /// Decides about a step, given as [`Instance::view`] shows it: JSON, or a bare word for one that is a word.
     async fn decide(&self, id: Uuid, step: &str, word: Word) -> Result<Executed, CommandError>;
 
-    /// Begins the instance of what happened before anybody listened; nothing if there is one. `by` is the principal.
+    /// Begins the instance of what happened before anybody listened, or tells the one there is what it has not been told.
+    /// `by` is the principal.
     async fn begin_late(&self, key: &str, by: &str) -> Result<(), CommandError>;
 }
 

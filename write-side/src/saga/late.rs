@@ -5,37 +5,47 @@
 //! thing. The instance is then told everything that it would have been told, under the dispatcher's own keys, so it is all
 //! the same how often that is done, and whether the dispatcher tells it some of that too.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use event_store::{
     bus::{CommandError, Refusal},
     feed::{Cursor, Feed, PageLimit},
     follower::Reject,
+    log::LogError,
 };
 use events::envelope::{Metadata, RecordedEvent};
+use uuid::Uuid;
 
 use super::{
     aggregate::SagaCommand,
     definition::{Definition, Told, saga_id},
     dispatcher::recording,
-    handle::{SagaHandle, refused},
+    handle::{SagaDesk, SagaHandle, refused},
 };
 use crate::reactor::key_of;
 
 impl<D: Definition> SagaHandle<D> {
-    /// Begins the instance of `key`, if something that began it ever happened and it has not gone on without. Nothing
-    /// happens if there is one. Reads the feeds from their first event, twice.
+    /// Begins the instance of `key`, if something that began it ever happened and it has not gone on without. If there is
+    /// one, it is only told what it has not been told yet, since whoever began it may have been cut off half-way. Reads the
+    /// feeds from their first event, twice.
+    ///
+    /// In a task of its own: who asked may go away, and what was begun is told the rest all the same.
     pub async fn begin_late(&self, key: &str, by: &str) -> Result<(), CommandError> {
-        let id = saga_id(D::NAME, key);
-        let unavailable = |error: event_store::log::LogError| CommandError::Unavailable(error.to_string());
-        if self.load(id).await.map_err(unavailable)?.is_some() {
-            return Ok(());
+        let (handle, key, by) = (self.clone(), key.to_owned(), by.to_owned());
+        let told = tokio::spawn(async move { handle.begin_and_tell(&key, &by).await }).await;
+        told.unwrap_or_else(|error| Err(CommandError::Internal(format!("what began it ended badly: {error}"))))
+    }
+
+    async fn begin_and_tell(&self, key: &str, by: &str) -> Result<(), CommandError> {
+        let mut heard = self.heard(saga_id(D::NAME, key)).await?;
+        if heard.is_empty() {
+            let Some((event, told)) = self.beginning(key).await? else {
+                let detail = format!("nothing that happened begins a {} of {key}", D::NAME);
+                return Err(refused(Refusal::new("saga_not_begun", detail)));
+            };
+            self.tell(&event, told, by).await?;
+            heard.insert(event.event_id.to_string());
         }
-        let Some((event, told)) = self.beginning(key).await? else {
-            let detail = format!("nothing that happened begins a {} of {key}", D::NAME);
-            return Err(refused(Refusal::new("saga_not_begun", detail)));
-        };
-        self.tell(&event, told, by).await?;
         // only now: what happens from here on the dispatcher tells it, since it is there
         for feed in &*self.feeds {
             let mut rest = Vec::new();
@@ -44,11 +54,25 @@ impl<D: Definition> SagaHandle<D> {
                 Ok(())
             })
             .await?;
+            // the keys keep a fact from being taken twice, but not for ever; its own story does
+            rest.retain(|(event, _)| !heard.contains(&event.event_id.to_string()));
             for (event, told) in rest {
                 self.tell(&event, told, by).await?;
             }
         }
         Ok(())
+    }
+
+    /// The events because of which something has happened to an instance; none if there is no instance.
+    async fn heard(&self, id: Uuid) -> Result<HashSet<String>, CommandError> {
+        let unavailable = |error: LogError| CommandError::Unavailable(error.to_string());
+        let story = SagaDesk::story(self, id).await.map_err(unavailable)?;
+        let cause = |event: &RecordedEvent| {
+            let cause = event.metadata().ok().and_then(|metadata| metadata.causation_id);
+            // an operator's word has none; that there is a story is told by its own id, too
+            [cause, Some(event.event_id.to_string())]
+        };
+        Ok(story.iter().flat_map(cause).flatten().collect())
     }
 
     /// The first event that begins it.

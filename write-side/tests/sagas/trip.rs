@@ -98,7 +98,7 @@ pub struct TripState {
     pub bounces: u32,
     insured: bool,
     /// Why it is given up.
-    giving_up: Option<String>,
+    pub giving_up: Option<String>,
     flight_cancelled: bool,
     hotel_cancelled: bool,
 }

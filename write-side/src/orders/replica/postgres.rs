@@ -1,5 +1,7 @@
 //! The replica's rows in the schema `replica` of the orders service's PostgreSQL database.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use event_store::follower::{ApplyError, StoreError};
 use events::money::Money;
@@ -33,6 +35,9 @@ const MIGRATIONS: [&str; 6] = [
 /// The follower applies one step at a time; one more connection for its next try after a broken one.
 const CONNECTIONS_MAX: u32 = 2;
 
+/// How long it may take to load all rows: a million of them take seconds.
+const LOAD_MAX: Duration = Duration::from_secs(60);
+
 pub struct PostgresRows {
     schema: PostgresSchema,
 }
@@ -48,10 +53,9 @@ impl PostgresRows {
 impl Rows for PostgresRows {
     async fn load(&self, take_fence: bool) -> Result<Stored, StoreError> {
         self.schema
-            .transact(move |schema, transaction| {
+            .transact_within(LOAD_MAX, move |schema, transaction| {
                 Box::pin(async move {
-                    // its lock keeps every writer out until this is read
-                    let fence = schema.lock_fence(transaction, take_fence).await?;
+                    let fence = schema.fence_in(transaction, take_fence).await?;
                     let vector = schema.vector(transaction).await?;
                     Ok(Stored { fence, vector, known: load_known(transaction).await? })
                 })
@@ -80,7 +84,7 @@ impl Rows for PostgresRows {
         self.schema
             .transact(move |schema, transaction| {
                 Box::pin(async move {
-                    schema.lock_fence(transaction, true).await?;
+                    schema.take_fence(transaction).await?;
                     let checkpoint = schema.sql("delete from {schema}.checkpoint where source = $1");
                     sqlx::query(checkpoint).bind(source).execute(&mut **transaction).await.map_err(unavailable)?;
                     // one of two constants

@@ -89,7 +89,7 @@ impl Rows for PostgresRows {
         self.schema
             .transact(move |schema, transaction| {
                 Box::pin(async move {
-                    schema.lock_fence(transaction, true).await?;
+                    schema.take_fence(transaction).await?;
                     for table in ["sagas.checkpoint", "sagas.sagas"] {
                         // one of two constants
                         let delete = AssertSqlSafe(format!("delete from {table}"));
