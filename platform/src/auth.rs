@@ -10,8 +10,11 @@ mod keys;
 mod ring_crypto;
 mod token;
 
+use std::{future::Future, pin::Pin};
+
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use events::principal::{Principal, scope};
+use graphql::options::{Admitted, Authenticate, NotAdmitted};
 use thiserror::Error;
 use write_side::edge::{Problem, access};
 
@@ -46,11 +49,17 @@ impl Authenticator {
         Ok(Self { keys: Keys::open(config.keys, config.algorithm).await?, rules })
     }
 
-    async fn principal(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+    async fn known(&self, headers: &HeaderMap) -> Result<Admitted, AuthError> {
         let token = bearer(headers).ok_or(AuthError::Missing)?;
         let key_id = self.rules.key_id(token)?;
         let key = self.keys.find(key_id.as_deref()).await?;
-        Ok(self.rules.check(token, &key)?)
+        let (principal, until) = self.rules.check(token, &key)?;
+        Ok(Admitted { principal, until: Some(until) })
+    }
+
+    #[cfg(test)]
+    async fn principal(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+        self.known(headers).await.map(|known| known.principal)
     }
 }
 
@@ -60,13 +69,21 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Who asks, if they may at all: what their token says, or nobody where nothing of the data is to be had.
-pub async fn check(authenticator: &Authenticator, request: &Parts) -> Result<Principal, Problem> {
-    let principal = match authenticator.principal(&request.headers).await {
-        Ok(principal) => principal,
-        Err(AuthError::Missing) if is_public(request) => return Ok(Principal::nobody()),
+pub async fn check(authenticator: &Authenticator, request: &Parts) -> Result<Admitted, Problem> {
+    let known = match authenticator.known(&request.headers).await {
+        Ok(known) => known,
+        Err(AuthError::Missing) if is_public(request) || opens_socket(request) => {
+            return Ok(Admitted { principal: Principal::nobody(), until: None });
+        }
         Err(error) => return Err(refused(&error)),
     };
-    if let Some(needed) = part(request.uri.path()) {
+    may_reach(request.uri.path(), &known.principal)?;
+    Ok(known)
+}
+
+/// Whether somebody may ask the part that lies there.
+fn may_reach(path: &str, principal: &Principal) -> Result<(), Problem> {
+    if let Some(needed) = part(path) {
         if !principal.may(needed) {
             return Err(access::scope_missing(needed));
         }
@@ -75,7 +92,29 @@ pub async fn check(authenticator: &Authenticator, request: &Parts) -> Result<Pri
             return Err(access::not_for_customers());
         }
     }
-    Ok(principal)
+    Ok(())
+}
+
+/// A browser cannot show a token when it opens a socket: it does so in the first message.
+impl Authenticate for Authenticator {
+    fn admit<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+    ) -> Pin<Box<dyn Future<Output = Result<Admitted, NotAdmitted>> + Send + 'a>> {
+        Box::pin(async move {
+            let known = self.known(headers).await.map_err(|error| refused(&error));
+            let known = known.and_then(|known| may_reach(GRAPHQL, &known.principal).map(|()| known));
+            known.map_err(|problem| NotAdmitted { code: problem.code.to_string(), detail: problem.detail.to_string() })
+        })
+    }
+}
+
+/// The address of the sockets: whoever comes there without a token is nobody until the first message.
+const GRAPHQL: &str = "/graphql";
+
+fn opens_socket(request: &Parts) -> bool {
+    let upgrade = request.headers.get(header::UPGRADE);
+    request.uri.path() == GRAPHQL && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// The scope of the parts that are not services; a service's operations have theirs declared with them.
@@ -83,7 +122,7 @@ fn part(path: &str) -> Option<&'static str> {
     let below = |part: &str| path == part || path.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'));
     if below("/admin") {
         Some(scope::ADMIN)
-    } else if path == "/graphql" {
+    } else if path == GRAPHQL {
         Some(scope::QUERY)
     } else if path == "/metrics" {
         Some(scope::METRICS)

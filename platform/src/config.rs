@@ -60,6 +60,11 @@ pub struct UpArgs {
     #[command(flatten)]
     pub limits: LimitArgs,
 
+    /// Pages of these origins may open sockets and event streams at /graphql, beside those of the address that is asked;
+    /// such as https://shop.example.com, several with commas
+    #[arg(long, env = "TRIBUTARY_GRAPHQL_ALLOWED_ORIGINS", value_delimiter = ',')]
+    pub graphql_allowed_origins: Vec<String>,
+
     #[command(flatten)]
     pub mail: MailArgs,
 

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use events::principal::Principal;
+use graphql::options::Admitted;
 use write_side::edge::Problem;
 
 use crate::{
@@ -20,6 +21,8 @@ use crate::{
 pub struct Door {
     pub authenticator: Option<Arc<Authenticator>>,
     pub limits: Option<Arc<Limits>>,
+    /// Whose pages may open what stays open, beside our own.
+    pub allowed_origins: Vec<String>,
 }
 
 /// The layer.
@@ -28,11 +31,11 @@ pub async fn around(State(door): State<Door>, request: Request, next: Next) -> R
     let address = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let asked = match &door.authenticator {
         Some(authenticator) => auth::check(authenticator, &head).await,
-        None => Ok(Principal::anonymous()),
+        None => Ok(Admitted { principal: Principal::anonymous(), until: None }),
     };
     // who is refused has asked too: guessing tokens counts by address
     let asker = match &asked {
-        Ok(principal) => Asker::of(principal, address),
+        Ok(admitted) => Asker::of(&admitted.principal, address),
         Err(_) => Asker::at(address),
     };
     // an orchestrator must not take us for dead because its neighbour asks too often
@@ -43,8 +46,10 @@ pub async fn around(State(door): State<Door>, request: Request, next: Next) -> R
         Some((limits, Err(wait))) => return limits.refusal(wait).into_response(),
     };
     let mut response = match asked {
-        Ok(principal) => {
-            head.extensions.insert(principal);
+        Ok(admitted) => {
+            head.extensions.insert(admitted.principal.clone());
+            // for what stays open: until when
+            head.extensions.insert(admitted);
             next.run(Request::from_parts(head, body)).await
         }
         Err(problem) => problem.into_response(),

@@ -12,7 +12,10 @@ use axum::{
     routing::get,
 };
 use event_store::{feed::Feed, log::EventLog, retention::RetentionOptions};
-use graphql::GraphqlOptions;
+use graphql::{
+    Closing, GraphqlOptions, LiveOptions,
+    options::{Authenticate, Authentication},
+};
 use projections::{Projector, ProjectorHandle, QueryDatabase};
 use read_side::{ReadSide, status::READ_MODELS};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +38,8 @@ pub struct Roles {
     projector: Arc<ProjectorHandle>,
     read: ReadSide,
     closing: CancellationToken,
+    /// Of sockets and event streams.
+    live: Closing,
 }
 
 impl Roles {
@@ -65,7 +70,13 @@ impl Roles {
         let (database, read) = open_query_database(storage).await?;
         let projector =
             Projector::start(database, feeds, projecting.options(read.wake())).await.context("start the projector")?;
-        Ok(Self { services, projector: Arc::new(projector), read, closing: CancellationToken::new() })
+        Ok(Self {
+            services,
+            projector: Arc::new(projector),
+            read,
+            closing: CancellationToken::new(),
+            live: Closing::default(),
+        })
     }
 
     /// Everything that is served, behind the guard.
@@ -90,7 +101,7 @@ impl Roles {
         services
             .merge(composed)
             .merge(docs::router(&apis))
-            .merge(graphql::router(self.read.clone(), GraphqlOptions::default()))
+            .merge(graphql::router(self.read.clone(), self.graphql(&door)))
             .merge(metrics::router(admin.clone()))
             .merge(admin::router(admin))
             .route("/livez", get(async || "ok\n"))
@@ -104,19 +115,28 @@ impl Roles {
             .layer(from_fn(edge::trace::around))
     }
 
+    fn graphql(&self, door: &Door) -> GraphqlOptions {
+        let authenticate = door.authenticator.clone().map(|known| Authentication(known as Arc<dyn Authenticate>));
+        let (allowed_origins, closing) = (door.allowed_origins.clone(), self.live.clone());
+        let live = LiveOptions { authenticate, allowed_origins, closing, ..LiveOptions::default() };
+        GraphqlOptions { live, ..GraphqlOptions::default() }
+    }
+
     /// The services that run, in the order of the register.
     pub fn services(&self) -> &[Service] {
         &self.services
     }
 
-    /// Ends long polls, and soon after every other wait, so that a server can drain.
+    /// Ends long polls, sockets and event streams, and soon after every other wait, so that a server can drain.
     pub fn close(&self) {
         self.closing.cancel();
+        self.live.close();
         self.services.iter().for_each(Service::close_feeds);
     }
 
     /// Ends every role after what it is at: the projector first, then the services it follows.
     pub async fn shutdown(&self) {
+        self.live.ended().await;
         self.projector.shutdown().await;
         for service in self.services.iter().rev() {
             service.shutdown().await;

@@ -103,7 +103,7 @@ async fn door(args: &UpArgs) -> Result<Door> {
         Some(config) => Some(Arc::new(Authenticator::start(config).await.context("set up authentication")?)),
     };
     let limits = args.limits.limits(authenticator.is_some()).map(Arc::new);
-    Ok(Door { authenticator, limits })
+    Ok(Door { authenticator, limits, allowed_origins: args.graphql_allowed_origins.clone() })
 }
 
 async fn drain(mut server: JoinHandle<std::io::Result<()>>) {

@@ -1,5 +1,7 @@
 //! What a token must say, and the principal that it names.
 
+use std::time::{Duration, SystemTime};
+
 use events::{
     ids::CustomerId,
     principal::{Principal, PrincipalError},
@@ -25,6 +27,8 @@ pub struct Rules {
 #[derive(Debug, Deserialize)]
 struct Claims {
     sub: String,
+    /// Seconds of Unix time; some issuers write fractions.
+    exp: serde_json::Number,
     #[serde(default, alias = "scp")]
     scope: Scopes,
     #[serde(default, deserialize_with = "stated")]
@@ -105,8 +109,8 @@ impl Rules {
         Ok(header.kid)
     }
 
-    /// Checks signature and claims.
-    pub fn check(&self, token: &str, key: &DecodingKey) -> Result<Principal, TokenError> {
+    /// Checks signature and claims; gives also when the token ends.
+    pub fn check(&self, token: &str, key: &DecodingKey) -> Result<(Principal, SystemTime), TokenError> {
         let claims = decode::<Claims>(token, key, &self.validation).map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => TokenError::Expired,
             ErrorKind::ImmatureSignature => TokenError::NotYet,
@@ -117,7 +121,15 @@ impl Rules {
             ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => TokenError::Claims,
             _ => TokenError::NotOurs,
         })?;
-        let Claims { sub, scope, customer_id } = claims.claims;
-        Ok(Principal::try_new(&sub, customer_id, scope.into_list())?)
+        let Claims { sub, exp, scope, customer_id } = claims.claims;
+        let principal = Principal::try_new(&sub, customer_id, scope.into_list())?;
+        Ok((principal, ends_at(&exp).ok_or(TokenError::Claims)?))
     }
+}
+
+/// When a token with this `exp` has ended, by our clock and with the leeway. One beyond every clock is of no issuer.
+fn ends_at(exp: &serde_json::Number) -> Option<SystemTime> {
+    let whole = exp.to_string().split(['.', 'e', 'E']).next()?.parse::<u64>();
+    let seconds = exp.as_u64().or(whole.ok())?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.checked_add(LEEWAY_SECONDS)?))
 }
