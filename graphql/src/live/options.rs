@@ -73,7 +73,7 @@ impl Default for LiveLimits {
             waiting_bytes_max: 256 * 1024,
             catch_ups_max: 4,
             poll_every: Duration::from_millis(50),
-            progress_every: Duration::from_millis(500),
+            progress_every: Duration::from_secs(1),
         }
     }
 }
