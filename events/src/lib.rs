@@ -5,7 +5,7 @@
 //! - [`consistency`]: the `Consistency-Token` that lets a reader wait for what a writer has just written.
 //! - [`Published`]: how events are read back, also those of versions that are no longer written ([`Upcaster`]).
 //! - [`personal`]: values that belong to a person, and can be erased.
-//! - [`ids`], [`money`], [`principal`]: the words all services share.
+//! - [`ids`], [`money`], [`principal`], [`asker`]: the words all services share.
 //! - [`users`], [`catalog`], [`inventory`], [`orders`], [`payments`], [`shipping`], [`notifications`], [`checkout`]: one
 //!   file a service, one type an event. [`saga`] has what all sagas publish.
 //!
@@ -17,6 +17,8 @@ pub mod envelope;
 pub mod personal;
 mod published;
 
+#[cfg(feature = "domain")]
+pub mod asker;
 #[cfg(feature = "domain")]
 pub mod catalog;
 #[cfg(feature = "domain")]

@@ -7,13 +7,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use events::principal::Principal;
+use events::{asker::Asker, principal::Principal};
 use graphql::options::Admitted;
 use write_side::edge::Problem;
 
 use crate::{
     auth::{self, Authenticator},
-    limits::{Asker, Limits},
+    limits::Limits,
 };
 
 /// What is asked at the door. Both may be off: then nothing listens off loopback.

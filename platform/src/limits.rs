@@ -5,7 +5,6 @@
 //! (draft-ietf-httpapi-ratelimit-headers-10).
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
     num::NonZeroUsize,
     sync::Mutex,
     time::{Duration, Instant},
@@ -13,7 +12,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use clap::Args;
-use events::{envelope::Name, principal::Principal};
+use events::asker::Asker;
 use lru::LruCache;
 use write_side::edge::Problem;
 
@@ -48,37 +47,6 @@ impl LimitArgs {
         let per_second = self.rate_limit_per_second.unwrap_or(default);
         let burst = self.rate_limit_burst.unwrap_or(per_second.saturating_mul(BURST_SECONDS));
         (per_second > 0).then(|| Limits::new(per_second, burst.max(1)))
-    }
-}
-
-/// Whose bucket it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Asker {
-    Principal(Name),
-    /// As [`Self::at`] makes it.
-    Address(IpAddr),
-    /// A connection that has no address: a test's.
-    Unknown,
-}
-
-impl Asker {
-    /// Who has shown a token counts by their name, wherever they come from.
-    pub fn of(principal: &Principal, address: Option<IpAddr>) -> Self {
-        if *principal == Principal::anonymous() || *principal == Principal::nobody() {
-            return Self::at(address);
-        }
-        Self::Principal(principal.name().clone())
-    }
-
-    /// Whoever asks from there. Of IPv6 a network of 64 bits counts as one: whoever has one address has all of them.
-    pub fn at(address: Option<IpAddr>) -> Self {
-        match address.map(|address| address.to_canonical()) {
-            None => Self::Unknown,
-            Some(IpAddr::V6(address)) => {
-                Self::Address(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into())
-            }
-            Some(address) => Self::Address(address),
-        }
     }
 }
 
@@ -181,17 +149,5 @@ mod tests {
         assert!(args(Some(0), None).limits(true).is_none());
         assert_eq!(args(None, None).limits(true).map(|limits| limits.burst), Some(400));
         assert_eq!(args(Some(5), Some(0)).limits(false).map(|limits| limits.burst), Some(1));
-    }
-
-    #[test]
-    fn who_has_no_token_counts_by_address() {
-        let address = IpAddr::from([10, 0, 0, 1]);
-        assert_eq!(Asker::of(&Principal::nobody(), Some(address)), Asker::Address(address));
-        let at = |text: &str| Asker::at(Some(text.parse().expect("an address")));
-        assert_eq!(at("2001:db8:1:2::3"), at("2001:db8:1:2:ffff:ffff:ffff:ffff"), "one network");
-        assert_ne!(at("2001:db8:1:2::3"), at("2001:db8:1:3::3"));
-        assert_eq!((at("::ffff:10.0.0.1"), at("10.0.0.2") == at("10.0.0.1")), (Asker::Address(address), false));
-        let ana = Principal::try_new("ana", None, []).expect("a name");
-        assert_eq!(Asker::of(&ana, Some(address)), Asker::Principal("ana".into()));
     }
 }
