@@ -17,7 +17,7 @@ use projections::{
     },
     projection::{Facets, Fold, Projection, References},
 };
-use read_side::{Consistency, ReadError, order_details::TEMPLATE};
+use read_side::{Consistency, ReadError, freshness::Witness, order_details::TEMPLATE};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -203,4 +203,36 @@ async fn a_program_that_is_older_leaves_the_rows_to_the_newer_one_that_runs() {
     assert!(old.status().await[0].live.is_none() && new.status().await[0].live.is_some());
     new.shutdown().await;
     old.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_while_generations_are_swapped_is_answered_from_the_new_one() {
+    for kind in BOTH {
+        let (feeds, place) = (Feeds::default(), Place::new(kind).await);
+        place_orders(&feeds, 1..=30);
+        let old = start(&place, &feeds, buggy(), ChangedVersions::Rebuild).await;
+        old.caught_up().await;
+        old.shutdown().await;
+        let new = start(&place, &feeds, fixed(), ChangedVersions::Wait).await;
+        place_orders(&feeds, 31..=33);
+        let witness = Witness::default();
+        let read = place.read().telling(&witness);
+        assert!(read.order(order(30), &Consistency::any()).await.unwrap().is_some());
+        assert_eq!(witness.seen()[0].generation, 1);
+
+        // the old generation stands still, so only the swap can bring this
+        let waiting = Witness::default();
+        let (reader, token) = (place.read().telling(&waiting), feeds.orders.token());
+        let consistency = Consistency::at_least(token).with_wait(Duration::from_secs(25));
+        let reading = tokio::spawn(async move { reader.order(order(33), &consistency).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!reading.is_finished(), "{kind:?}: nobody has folded it");
+        assert_eq!(over(new.build(NAME, Purpose::Swap, None).await.unwrap()).await.phase, Phase::Swapped);
+        assert!(reading.await.unwrap().unwrap().is_some(), "{kind:?}");
+        let seen = waiting.seen().remove(0);
+        assert!(seen.generation > 1 && seen.waited >= Duration::from_millis(100), "{kind:?}: {seen:?}");
+        let orders = seen.observed.sources.iter().find(|each| each.source == "orders").unwrap();
+        assert!(orders.position >= 33, "{kind:?}: {orders:?}");
+        new.shutdown().await;
+    }
 }

@@ -6,6 +6,7 @@
 //! - the others, each as small as it can be: [`customer_overview`] and [`product_sales_by_day`] add up, [`order_timeline`]
 //!   lists, [`order_search`] finds.
 //! - [`consistency`]: how a reader waits for what a writer has just written.
+//! - [`freshness`]: how fresh an answer is.
 //! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot.
 //! - [`template`]: what a read model's tables look like; [`query_database`]: where they lie.
 //! - [`changes`]: which rows changed, for whoever keeps an answer up to date.
@@ -19,6 +20,7 @@ mod columns;
 pub mod consistency;
 pub mod customer_overview;
 pub mod error;
+pub mod freshness;
 pub mod order_details;
 pub mod order_search;
 pub mod order_timeline;

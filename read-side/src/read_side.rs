@@ -22,6 +22,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use crate::{
     consistency::{self, Commits, Consistency, POLL_INTERVAL, Reached, Verdict, WAIT_MAX, WAITERS_MAX, Wake},
     error::ReadError,
+    freshness::{Freshness, LastSeen, Observed, Witness},
     query_database,
     template::{Live, Template},
 };
@@ -41,12 +42,15 @@ const OPEN_GENERATIONS_MAX: usize = 3;
 #[derive(Clone)]
 pub struct ReadSide {
     inner: Arc<Inner>,
+    /// Who is told how fresh the answers of this handle are.
+    witness: Option<Witness>,
 }
 
 struct Inner {
     pub(crate) database: Database,
     /// The generation that was live at the last read, by read model.
     live: Mutex<HashMap<&'static str, Live>>,
+    last_seen: LastSeen,
     waiters: Semaphore,
     wake: Wake,
 }
@@ -73,8 +77,10 @@ pub(crate) enum Bind {
 /// What one statement found.
 struct Snapshot<T> {
     live_generation: Option<i64>,
-    /// Empty if there was no token.
+    /// Empty if nobody wanted it.
     reached: Vec<Reached>,
+    /// What is told of it instead: it was seen a moment before.
+    observed: Option<Arc<Observed>>,
     rows: Vec<T>,
 }
 
@@ -104,7 +110,14 @@ impl ReadSide {
 
     fn new(database: Database) -> Self {
         let waiters = Semaphore::new(WAITERS_MAX);
-        Self { inner: Arc::new(Inner { database, live: Mutex::default(), waiters, wake: Wake::default() }) }
+        let inner =
+            Inner { database, live: Mutex::default(), last_seen: LastSeen::default(), waiters, wake: Wake::default() };
+        Self { inner: Arc::new(inner), witness: None }
+    }
+
+    /// A handle on the same query database that tells `witness` how fresh its answers are.
+    pub fn telling(&self, witness: &Witness) -> Self {
+        Self { witness: Some(witness.clone()), ..self.clone() }
     }
 
     /// For a projector of the same process: its commits wake waiting readers at once, others are polled for.
@@ -139,7 +152,8 @@ impl ReadSide {
         S: Fn(Live) -> String,
     {
         let wait = consistency.wait.min(WAIT_MAX);
-        let deadline = Instant::now() + wait;
+        let began = Instant::now();
+        let deadline = began + wait;
         // subscribed before the look, so that a commit between look and wait is not missed
         let mut commits = self.inner.wake.subscribe();
         let mut waiting = None;
@@ -147,7 +161,10 @@ impl ReadSide {
             commits.mark_unchanged();
             let snapshot: Snapshot<T> = self.snapshot(template, consistency, &rows).await?;
             let late = match consistency::judge(template, &consistency.token, &snapshot.reached, wait) {
-                Verdict::Satisfied => return Ok(snapshot.rows),
+                Verdict::Satisfied => {
+                    self.tell(template, &snapshot, began, waiting.is_some());
+                    return Ok(snapshot.rows);
+                }
                 Verdict::Never(error) => return Err(error),
                 Verdict::NotYet(error) => error,
             };
@@ -161,6 +178,23 @@ impl ReadSide {
             let look_again = deadline.min(Instant::now() + POLL_INTERVAL);
             let _ = tokio::time::timeout_at(look_again, commits.changed()).await;
         }
+    }
+
+    /// Tells the witness of an answer.
+    fn tell<T>(&self, template: &'static Template, snapshot: &Snapshot<T>, began: Instant, has_waited: bool) {
+        let (Some(witness), Some(generation)) = (&self.witness, snapshot.live_generation) else { return };
+        let observed = match &snapshot.observed {
+            Some(observed) => Arc::clone(observed),
+            None => self.inner.last_seen.note(template.name, generation, &snapshot.reached),
+        };
+        let waited = if has_waited { began.elapsed() } else { Duration::ZERO };
+        witness.tell(Freshness { read_model: template.name, generation, waited, observed });
+    }
+
+    /// What was seen of a generation just before a read of it, if nothing asks for more.
+    fn observed(&self, template: &Template, live: Live, consistency: &Consistency) -> Option<Arc<Observed>> {
+        let is_enough = self.witness.is_some() && consistency.token.is_empty();
+        is_enough.then(|| self.inner.last_seen.of(template.name, live.generation)).flatten()
     }
 
     /// One statement's answer, from whichever generation was live in its snapshot.
@@ -184,21 +218,24 @@ impl ReadSide {
                     None => break,
                 },
             };
+            let observed = self.observed(template, guess, consistency);
+            let has_use = !consistency.token.is_empty() || (self.witness.is_some() && observed.is_none());
+            let wanted = has_use.then(|| consistency::wanted_json(&consistency.token));
             let answer = match &self.inner.database {
                 Database::Postgres(pool) => {
-                    let statement = statement(POSTGRES, template, guess, consistency, rows);
-                    postgres_snapshot(pool, statement, consistency, rows).await
+                    let statement = statement(POSTGRES, template, guess, wanted.is_some(), rows);
+                    postgres_snapshot(pool, statement, wanted.as_deref(), rows).await
                 }
                 Database::Sqlite { .. } => {
                     let pool = self.generation_pool(template.name, guess.generation);
-                    let statement = statement(SQLITE, template, guess, consistency, rows);
-                    sqlite_snapshot(&pool, statement, consistency, rows).await
+                    let statement = statement(SQLITE, template, guess, wanted.is_some(), rows);
+                    sqlite_snapshot(&pool, statement, wanted.as_deref(), rows).await
                 }
             };
             match answer {
                 Ok(snapshot) if snapshot.live_generation == Some(guess.generation) => {
                     self.remember(template.name, guess);
-                    return Ok(snapshot);
+                    return Ok(Snapshot { observed, ..snapshot });
                 }
                 Ok(snapshot) if snapshot.live_generation.is_none() => break,
                 Ok(_) => {}
@@ -342,10 +379,10 @@ fn statement<S: Fn(Live) -> String>(
     dialect: Dialect,
     template: &Template,
     live: Live,
-    consistency: &Consistency,
+    with_vector: bool,
     rows: &Rows<S>,
 ) -> AssertSqlSafe<String> {
-    let vector = if consistency.token.is_empty() {
+    let vector = if !with_vector {
         "cast(null as text)".to_owned()
     } else {
         dialect
@@ -370,7 +407,7 @@ macro_rules! snapshot_of {
         async fn $name<T, S>(
             pool: &$pool,
             statement: AssertSqlSafe<String>,
-            consistency: &Consistency,
+            wanted: Option<&str>,
             rows: &Rows<S>,
         ) -> Result<Snapshot<T>, sqlx::Error>
         where
@@ -383,8 +420,8 @@ macro_rules! snapshot_of {
                     Bind::Integer(integer) => query.bind(*integer),
                 };
             }
-            if !consistency.token.is_empty() {
-                query = query.bind(consistency::wanted_json(&consistency.token));
+            if let Some(wanted) = wanted {
+                query = query.bind(wanted);
             }
             let found = query.fetch_all(pool).await?;
             let Some(first) = found.first() else { return Err(sqlx::Error::RowNotFound) };
@@ -398,7 +435,7 @@ macro_rules! snapshot_of {
                     rows.push(T::from_row(row)?);
                 }
             }
-            Ok(Snapshot { live_generation, reached, rows })
+            Ok(Snapshot { live_generation, reached, observed: None, rows })
         }
     };
 }
