@@ -15,7 +15,7 @@ use async_graphql::{
 };
 
 use crate::{
-    errors::{code, coded, limit_exceeded},
+    errors::{code, coded, limit_exceeded, over_limit, with_asked},
     options::{Limits, PAGE_MAX},
 };
 
@@ -48,13 +48,22 @@ pub(crate) fn operation<'a>(
     }
 }
 
-/// Measures the document and looks at the variables of the operation that will run.
-pub(crate) fn check(
-    document: &ExecutableDocument,
-    operation: &Positioned<OperationDefinition>,
-    variables: &Variables,
-    limits: &Limits,
-) -> Result<(), ServerError> {
+/// The variables of a request with the defaults of those that it leaves out. The library knows defaults where a value is an
+/// argument of a field, but not where it is that of `@skip` or `@include` (7.2.1).
+pub(crate) fn with_defaults(operation: &OperationDefinition, mut variables: Variables) -> Variables {
+    for definition in &operation.variable_definitions {
+        let (name, default) = (&definition.node.name.node, &definition.node.default_value);
+        if let Some(default) = default
+            && !variables.contains_key(name)
+        {
+            variables.insert(name.clone(), default.node.clone());
+        }
+    }
+    variables
+}
+
+/// Measures a document: what depends on nothing else, and is found out once.
+pub(crate) fn measure(document: &ExecutableDocument, limits: &Limits) -> Result<(), ServerError> {
     let mut walk = Walk { document, fragments: HashMap::new() };
     let mut cost = Cost::default();
     // The library walks all operations, not only the one that runs: so do the bounds.
@@ -63,19 +72,25 @@ pub(crate) fn check(
         cost.directives = cost.directives.saturating_add(each.node.directives.len());
     }
     cost.within(limits)?;
+    document.fragments.keys().try_for_each(|name| walk.fragment(name).map(|_| ()))
+}
+
+/// Looks at the variables of the operation that will run, and at the page sizes that they say.
+pub(crate) fn check_variables(
+    document: &ExecutableDocument,
+    operation: &Positioned<OperationDefinition>,
+    variables: &Variables,
+) -> Result<(), ServerError> {
     required_variables(&operation.node, variables)?;
-    for name in document.fragments.keys() {
-        walk.fragment(name)?;
-    }
     let sets = std::iter::once(&operation.node.selection_set)
         .chain(document.fragments.values().map(|fragment| &fragment.node.selection_set));
     sets.into_iter().try_for_each(|set| page_sizes(set, &operation.node, variables))
 }
 
-/// Counts tokens and open brackets without building anything.
+/// Counts tokens and open brackets without building anything, to the end: the body bounds it.
 fn scan(query: &str, limits: &Limits) -> Result<(), ServerError> {
     let bytes = query.as_bytes();
-    let (mut at, mut tokens, mut nesting) = (0, 0_usize, 0_usize);
+    let (mut at, mut tokens, mut nesting, mut deepest) = (0, 0_usize, 0_usize, 0_usize);
     while let Some(&byte) = bytes.get(at) {
         let skip = match byte {
             b' ' | b'\t' | b'\r' | b'\n' | b',' => {
@@ -103,17 +118,14 @@ fn scan(query: &str, limits: &Limits) -> Result<(), ServerError> {
         };
         at += skip;
         tokens += 1;
-        if tokens > limits.document_tokens_max {
-            return Err(limit_exceeded(
-                "document_tokens",
-                limits.document_tokens_max,
-                "the document is too long",
-                None,
-            ));
-        }
-        if nesting > limits.document_nesting_max {
-            let what = "the document has too many open brackets";
-            return Err(limit_exceeded("document_nesting", limits.document_nesting_max, what, None));
+        deepest = deepest.max(nesting);
+    }
+    for (measured, limit, max, what) in [
+        (tokens, "document_tokens", limits.document_tokens_max, "the document is too long"),
+        (deepest, "document_nesting", limits.document_nesting_max, "the document has too many open brackets"),
+    ] {
+        if measured > max {
+            return Err(over_limit(limit, max, measured, what, None));
         }
     }
     Ok(())
@@ -169,7 +181,7 @@ impl Cost {
             (self.directives, "directives", limits.directives_max, "the document has too many directives"),
         ] {
             if measured > max {
-                return Err(limit_exceeded(limit, max, what, None));
+                return Err(over_limit(limit, max, measured, what, None));
             }
         }
         Ok(())
@@ -278,7 +290,9 @@ fn page_size(
         _ => None,
     };
     match asked {
-        Some(asked) if asked > PAGE_MAX as i64 => Err(page_too_large(Some(argument.pos))),
+        Some(asked) if asked > PAGE_MAX as i64 => {
+            Err(with_asked(page_too_large(Some(argument.pos)), usize::try_from(asked).unwrap_or(usize::MAX)))
+        }
         Some(asked) if asked < 1 => {
             let mut error = coded(code::VALIDATION_FAILED, "first must be at least 1");
             error.locations.push(argument.pos);

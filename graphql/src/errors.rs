@@ -1,6 +1,8 @@
 //! Errors as clients see them: a sentence, a stable `extensions.code`, and what a program needs to go on. The codes are
 //! the words that the HTTP edge of the services uses too.
 
+use std::fmt::Write;
+
 use async_graphql::{ErrorExtensionValues, Pos, ServerError, Value};
 
 /// The stable words in `extensions.code`. The read side adds its own: [`read_side::ReadError::code`].
@@ -18,12 +20,20 @@ pub mod code {
     pub const SYNTAX_ERROR: &str = "syntax_error";
     /// The document or its variables do not fit the schema.
     pub const VALIDATION_FAILED: &str = "validation_failed";
-    /// A bound was crossed; `extensions.limit` and `extensions.max` say which.
+    /// A bound was crossed; `extensions.limit`, `max` and `asked` say which and by how much.
     pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
     pub const INVALID_CONSISTENCY_TOKEN: &str = "invalid_consistency_token";
     pub const INVALID_CONSISTENCY_WAIT: &str = "invalid_consistency_wait";
+    /// Nobody has sent a document of this hash, or not of late. In capitals, as the clients of this protocol look for it.
+    pub const PERSISTED_QUERY_NOT_FOUND: &str = "PERSISTED_QUERY_NOT_FOUND";
+    /// The hash is not that of the document beside it.
+    pub const PERSISTED_QUERY_MISMATCH: &str = "persisted_query_mismatch";
+    /// Only listed documents are answered, and this is none.
+    pub const OPERATION_NOT_LISTED: &str = "operation_not_listed";
     /// Too much is going on at once: ask again later.
     pub const OVERLOADED: &str = "overloaded";
+    /// Too much of one principal's or address's own is going on at once.
+    pub const TOO_MANY_REQUESTS: &str = "too_many_requests";
     /// Nobody knows who asks, and it must be known.
     pub const UNAUTHENTICATED: &str = "unauthenticated";
     /// A page of another site asks.
@@ -50,6 +60,26 @@ pub(crate) fn limit_exceeded(limit: &str, max: usize, what: &str, at: Option<Pos
     let extensions = error.extensions.get_or_insert_default();
     extensions.set("limit", limit);
     extensions.set("max", max);
+    error
+}
+
+/// As [`limit_exceeded`], where it is known how much was asked for.
+pub(crate) fn over_limit(limit: &str, max: usize, asked: usize, what: &str, at: Option<Pos>) -> ServerError {
+    with_asked(limit_exceeded(limit, max, what, at), asked)
+}
+
+/// Adds how much was asked for to an error of a limit.
+pub(crate) fn with_asked(mut error: ServerError, asked: usize) -> ServerError {
+    let _ = write!(error.message, ", and {asked} was asked for");
+    error.extensions.get_or_insert_default().set("asked", asked);
+    error
+}
+
+/// Makes of an error one that goes away by itself.
+pub(crate) fn retryable(mut error: ServerError, code: &str) -> ServerError {
+    let extensions = error.extensions.get_or_insert_default();
+    extensions.set("code", code);
+    extensions.set("retryable", true);
     error
 }
 

@@ -6,23 +6,30 @@
 //!   `schema.graphql` beside this crate's manifest is what they print.
 //! - `http/`: GraphQL over HTTP to the letter.
 //! - `live/`: what changes, told to whoever has subscribed.
-//! - `document`: what a document may cost, found out before anything runs.
+//! - `document`: what a document may cost, found out before anything runs; `bounds`: what the library finds out of it.
+//! - [`documents`]: those that are known by their hash: of late, or listed by an operator.
+//! - `running`: how much runs at once.
 //! - `request_state`: what a request carries to its resolvers: token, wait, trace id.
+//! - `freshness`: how fresh an answer is, in its `extensions`.
 //! - `playground`: GraphiQL, from the binary.
 //! - [`errors`]: the codes.
 //!
 //! What does not live here: queries against a database (read-side), events, and any way to change something.
 
+mod bounds;
 mod document;
+pub mod documents;
 pub mod errors;
+mod freshness;
 mod http;
 mod live;
 pub mod options;
 mod playground;
 mod request_state;
+mod running;
 mod schema;
 
-pub use options::{Closing, GraphqlOptions, Limits, LiveLimits, LiveOptions};
+pub use options::{Closing, GraphqlOptions, Limits, ListError, Listed, LiveLimits, LiveOptions};
 
 /// `GET` and `POST /graphql`, sockets and event streams there, and the playground's files under `/graphql/assets/`.
 ///

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use crate::documents::listed::{ListError, Listed};
 pub use crate::live::options::{Admitted, Authenticate, Authentication, Closing, LiveLimits, LiveOptions, NotAdmitted};
 
 /// How the GraphQL edge behaves. The default is safe to expose as it is.
@@ -14,11 +15,19 @@ pub struct GraphqlOptions {
     pub limits: Limits,
     /// Subscriptions, and the sockets and event streams they go over.
     pub live: LiveOptions,
+    /// Documents that are known from the start, perhaps the only ones that are answered.
+    pub listed: Listed,
 }
 
 impl Default for GraphqlOptions {
     fn default() -> Self {
-        Self { introspection: true, playground: true, limits: Limits::default(), live: LiveOptions::default() }
+        Self {
+            introspection: true,
+            playground: true,
+            limits: Limits::default(),
+            live: LiveOptions::default(),
+            listed: Listed::default(),
+        }
     }
 }
 
@@ -48,6 +57,13 @@ pub struct Limits {
     pub execution_max: Duration,
     /// Requests executed at once; more are answered 503 instead of queued.
     pub requests_max: usize,
+    /// Of those, the requests of one principal, or of one address without a token; more are answered 429. A page that asks
+    /// for all it shows at once has some tens.
+    pub requests_per_principal_max: usize,
+    /// Documents that are kept parsed, and can be asked for by their hash. A client has as many as it has views.
+    pub documents_kept_max: usize,
+    /// Bytes of their texts. Parsed they take some ten times as much.
+    pub documents_kept_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -64,6 +80,9 @@ impl Default for Limits {
             directives_max: 50,
             execution_max: Duration::from_secs(40),
             requests_max: 1_024,
+            requests_per_principal_max: 256,
+            documents_kept_max: 1_000,
+            documents_kept_bytes_max: 2 * 1_024 * 1_024,
         }
     }
 }

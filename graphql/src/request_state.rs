@@ -15,7 +15,7 @@ use async_graphql::{
 };
 use axum::http::HeaderMap;
 use events::consistency::{ConsistencyToken, HeaderError, TOKEN_HEADER, WAIT_HEADER, from_headers};
-use read_side::Consistency;
+use read_side::{Consistency, freshness::Witness};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
@@ -33,6 +33,8 @@ pub(crate) struct RequestState {
     /// Names the request in the log and, after an internal error, in the answer.
     pub(crate) trace_id: String,
     pub(crate) token: ConsistencyToken,
+    /// Is told how fresh the answers are that fields read.
+    pub(crate) witness: Witness,
     /// When the last wait for the token ends. One instant for the whole request: fields that are read one after another
     /// share the wait instead of adding theirs up.
     wait_until: Instant,
@@ -85,6 +87,7 @@ impl RequestState {
         Ok(Self {
             trace_id: trace_id(headers),
             token,
+            witness: Witness::default(),
             wait_until: Instant::now() + wait,
             executed: AtomicBool::new(false),
             is_following: AtomicBool::new(false),

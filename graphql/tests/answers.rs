@@ -210,6 +210,7 @@ async fn a_token_that_is_not_reached_in_time_is_a_retryable_error_however_many_f
     let waited_ms = started.elapsed().as_millis();
     assert!((300..3_000).contains(&waited_ms), "waited {waited_ms} ms");
     let json = answer.json();
+    assert_eq!(answer.header("retry-after"), "1");
     assert_eq!(json["data"]["a"], Value::Null);
     assert_eq!(json["data"]["projections"][0]["name"], "order_details", "what waits for no token is answered");
     let errors = json["errors"].as_array().unwrap();

@@ -71,7 +71,7 @@ async fn a_post_without_the_content_type_application_json_in_utf_8_is_answered_4
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_well_formed_is_answered_400_under_both_media_types() {
+async fn a_body_that_is_no_json_is_answered_400_and_parameters_that_are_wrong_422_or_400_to_older_clients() {
     let endpoint = Endpoint::new();
     for (body, code) in [
         ("", "invalid_json"),
@@ -89,11 +89,29 @@ async fn a_request_that_is_not_well_formed_is_answered_400_under_both_media_type
         ("{\"query\": \"{ __typename }\", \"extensions\": \"x\"}", "bad_request"),
         ("[{\"query\": \"{ __typename }\"}]", "batching_not_supported"),
     ] {
-        for accept in [NEW, OLD] {
+        let unprocessable = if code == "invalid_json" { 400 } else { 422 };
+        for (accept, status) in [(NEW, unprocessable), (OLD, 400)] {
             let request = endpoint.post_as(Some(OLD), body.to_owned()).header(header::ACCEPT, accept);
-            request.send().await.is_refused(StatusCode::BAD_REQUEST, code);
+            request.send().await.is_refused(StatusCode::from_u16(status).unwrap(), code);
         }
     }
+}
+
+#[tokio::test]
+async fn an_operation_that_is_meant_must_be_one_that_there_is() {
+    let endpoint = Endpoint::new();
+    let several = "query A { a: __typename } query B { b: __typename }";
+    for (query, name) in [(several, json!(null)), (several, json!("C")), (several, json!("")), (FINE, json!("A"))] {
+        let body = json!({ "query": query, "operationName": name });
+        let answer = endpoint.post(&body).header(header::ACCEPT, NEW).send().await;
+        answer.is_refused(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed");
+    }
+    // on GET the empty name is none
+    let answer = endpoint.get(&[("query", several), ("operationName", "")]).send().await;
+    answer.is_refused(StatusCode::OK, "validation_failed");
+    // and `null` is a name
+    let answer = endpoint.get(&[("query", "query null { __typename }"), ("operationName", "null")]).send().await;
+    assert_eq!(answer.json()["data"]["__typename"], "Query");
 }
 
 #[tokio::test]
@@ -106,7 +124,7 @@ async fn null_and_unknown_parameters_do_no_harm() {
 }
 
 #[tokio::test]
-async fn a_document_that_cannot_run_is_400_under_the_newer_media_type_and_200_under_the_older_and_never_has_data() {
+async fn a_document_that_cannot_run_is_400_or_422_under_the_newer_media_type_and_200_under_the_older() {
     let endpoint = Endpoint::new();
     for (body, code) in [
         (json!({ "query": "" }), "syntax_error"),
@@ -134,20 +152,22 @@ async fn a_document_that_cannot_run_is_400_under_the_newer_media_type_and_200_un
         (json!({ "query": "{ ...a } fragment a on Query { ...a }" }), "validation_failed"),
         (json!({ "query": "{ ...unknown }" }), "validation_failed"),
     ] {
+        let unparsable = code == "syntax_error";
+        let status = if unparsable { StatusCode::BAD_REQUEST } else { StatusCode::UNPROCESSABLE_ENTITY };
         let answer = endpoint.post(&body).header(header::ACCEPT, NEW).send().await;
-        answer.is_refused(StatusCode::BAD_REQUEST, code);
+        answer.is_refused(status, code);
         let answer = endpoint.post(&body).header(header::ACCEPT, OLD).send().await;
         answer.is_refused(StatusCode::OK, code);
     }
 }
 
 #[tokio::test]
-async fn a_request_that_ran_is_200_with_data_even_when_its_fields_failed() {
+async fn a_request_that_ran_has_data_even_when_its_fields_failed_and_is_a_partial_success() {
     let endpoint = Endpoint::new();
-    for accept in [NEW, OLD] {
+    for (accept, status) in [(NEW, 294), (OLD, 200)] {
         let body = json!({ "query": "{ __typename order(id: \"no id\") { id } }" });
         let answer = endpoint.post(&body).header(header::ACCEPT, accept).send().await;
-        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.status, StatusCode::from_u16(status).unwrap());
         assert_eq!(answer.json()["data"], json!({ "__typename": "Query", "order": null }));
         assert_eq!(answer.code(), "validation_failed");
         assert_eq!(answer.json()["errors"][0]["path"], json!(["order"]));
@@ -182,6 +202,8 @@ async fn get_takes_its_parameters_from_the_query_string() {
         (&[("query", FINE), ("variables", "{")], "invalid_json"),
         (&[("query", FINE), ("variables", "[]")], "bad_request"),
         (&[("query", FINE), ("query", FINE)], "bad_request"),
+        (&[("query", ""), ("operationName", "A")], "bad_request"),
+        (&[("query", FINE), ("extensions", "1")], "bad_request"),
     ] {
         endpoint.get(pairs).send().await.is_refused(StatusCode::BAD_REQUEST, code);
     }
@@ -267,4 +289,16 @@ async fn the_playgrounds_files_have_types_and_are_not_sent_twice() {
     }
     let missing = endpoint.request(Method::GET, "/graphql/assets/other.js").send().await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_variable_that_is_left_out_has_its_default_also_in_a_directive() {
+    let endpoint = Endpoint::new();
+    let query = "query ($no: Boolean! = true) { __typename projections @skip(if: $no) { name } }";
+    for (variables, projections) in
+        [(json!({}), json!(null)), (json!({ "no": true }), json!(null)), (json!({ "no": false }), json!([]))]
+    {
+        let answer = endpoint.post(&json!({ "query": query, "variables": variables })).send().await;
+        assert_eq!(answer.json()["data"]["projections"], projections, "{variables}");
+    }
 }

@@ -14,6 +14,7 @@ use thiserror::Error;
 use write_side::{REGISTER, saga::SagaOptions};
 
 use crate::{
+    asking::AskingArgs,
     auth::config::{AuthArgs, AuthConfigError},
     limits::LimitArgs,
     mail::MailArgs,
@@ -70,6 +71,9 @@ pub struct UpArgs {
 
     #[command(flatten)]
     pub projecting: ProjectingArgs,
+
+    #[command(flatten)]
+    pub asking: AskingArgs,
 }
 
 /// PostgreSQL instead of SQLite: one database a service, and one for queries. All of them, or none.

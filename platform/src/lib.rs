@@ -6,6 +6,7 @@
 //! public HTTP API and of nothing else.
 
 mod admin;
+mod asking;
 mod auth;
 mod cli;
 mod client;

@@ -37,6 +37,7 @@ pub struct Roles {
     services: Vec<Service>,
     projector: Arc<ProjectorHandle>,
     read: ReadSide,
+    asking: GraphqlOptions,
     closing: CancellationToken,
     /// Of sockets and event streams.
     live: Closing,
@@ -50,6 +51,7 @@ impl Roles {
         saga: &SagaOptions,
         post: &Post,
         projecting: &ProjectingArgs,
+        asking: GraphqlOptions,
     ) -> Result<Self> {
         // all logs first: services may follow each other in a circle
         let mut logs: Vec<Arc<dyn EventLog>> = Vec::new();
@@ -74,6 +76,7 @@ impl Roles {
             services,
             projector: Arc::new(projector),
             read,
+            asking,
             closing: CancellationToken::new(),
             live: Closing::default(),
         })
@@ -119,7 +122,7 @@ impl Roles {
         let authenticate = door.authenticator.clone().map(|known| Authentication(known as Arc<dyn Authenticate>));
         let (allowed_origins, closing) = (door.allowed_origins.clone(), self.live.clone());
         let live = LiveOptions { authenticate, allowed_origins, closing, ..LiveOptions::default() };
-        GraphqlOptions { live, ..GraphqlOptions::default() }
+        GraphqlOptions { live, ..self.asking.clone() }
     }
 
     /// The services that run, in the order of the register.

@@ -31,11 +31,12 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 pub async fn run(args: Box<UpArgs>) -> Result<ExitCode> {
     let storage = args.storage()?;
     let door = door(&args).await?;
+    let asking = args.asking.options().await?;
     let lock = prepare(&storage, args.reset)?;
     let listener = listen(&args).await?;
     let url = format!("http://{}", listener.local_addr().context("read the address listened on")?);
     let post = args.mail.post(&args.data_dir)?;
-    let roles = Roles::start(&storage, &args.retention(), &args.saga(), &post, &args.projecting).await?;
+    let roles = Roles::start(&storage, &args.retention(), &args.saga(), &post, &args.projecting, asking).await?;
     let stop = CancellationToken::new();
     let server = tokio::spawn(serve(listener, roles.router(door), stop.clone()));
 

@@ -64,21 +64,29 @@ impl Witness {
 
 /// The last look at each generation that is live.
 #[derive(Debug, Default)]
-pub(crate) struct LastSeen(Mutex<HashMap<&'static str, (i64, Instant, Arc<Observed>)>>);
+pub(crate) struct LastSeen(Mutex<HashMap<&'static str, Look>>);
+
+#[derive(Debug)]
+struct Look {
+    generation: i64,
+    at: Instant,
+    observed: Arc<Observed>,
+}
 
 impl LastSeen {
     /// What was seen of this generation a moment ago.
     pub(crate) fn of(&self, read_model: &'static str, generation: i64) -> Option<Arc<Observed>> {
         let seen = lock(&self.0);
-        let (of, at, observed) = seen.get(read_model)?;
-        (*of == generation && at.elapsed() < OBSERVED_FOR).then(|| Arc::clone(observed))
+        let last = seen.get(read_model)?;
+        (last.generation == generation && last.at.elapsed() < OBSERVED_FOR).then(|| Arc::clone(&last.observed))
     }
 
     pub(crate) fn note(&self, read_model: &'static str, generation: i64, reached: &[Reached]) -> Arc<Observed> {
         let mut sources: Vec<_> = reached.iter().map(Applied::from).collect();
         sources.sort_unstable_by(|one, other| one.source.cmp(&other.source));
         let observed = Arc::new(Observed { at_us: now_us(), sources });
-        lock(&self.0).insert(read_model, (generation, Instant::now(), Arc::clone(&observed)));
+        let look = Look { generation, at: Instant::now(), observed: Arc::clone(&observed) };
+        lock(&self.0).insert(read_model, look);
         observed
     }
 }

@@ -27,7 +27,7 @@ const SCHEMATHESIS: (&str, &str) = (
 );
 
 /// `TRIBUTARY_SOAK` is for tests of our own making, `PROPTEST_CASES` for property tests.
-const REGISTER: [Soak; 9] = [
+const REGISTER: [Soak; 10] = [
     Soak {
         name: "kill",
         about: "SIGKILL at named places and at random under load: what was acknowledged is there once",
@@ -83,6 +83,13 @@ const REGISTER: [Soak; 9] = [
         package: "platform",
         tests: &["--lib", "--", "import::decimal"],
         variables: &[("PROPTEST_CASES", "5000000")],
+    },
+    Soak {
+        name: "edge",
+        about: "whatever is sent to GraphQL is answered, and never with a 5xx (50,000 requests of each kind)",
+        package: "graphql",
+        tests: &["--test", "any_request"],
+        variables: &[("TRIBUTARY_SOAK", "1")],
     },
     Soak {
         name: "tokens",

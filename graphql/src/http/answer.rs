@@ -13,21 +13,38 @@ use axum::{
 use serde::Serialize;
 
 use super::media::Media;
+use crate::errors::{code, code_of};
+
+/// However long something may take, look again after this many seconds.
+const RETRY_AFTER_MAX_S: u64 = 60;
 
 /// A request that was refused before anything ran. Its answer has no `data`.
 #[derive(Debug)]
 pub(super) struct Refusal {
+    /// Under `application/graphql-response+json`.
     status: StatusCode,
-    /// A fault of the document within a well-formed request: 200 under `application/json`.
-    of_document: bool,
+    /// Under `application/json`, whose clients take an answer for one of ours only if it is 200.
+    json_status: StatusCode,
     allow: Option<&'static str>,
     errors: Vec<ServerError>,
 }
 
+/// What the specification calls it when an answer has data and errors. Whoever does not know it takes it for 200.
+const PARTIAL_SUCCESS: u16 = 294;
+
 impl Refusal {
     /// A request that is wrong as HTTP, whatever the client takes.
     pub(super) fn of_request(status: StatusCode, error: ServerError) -> Self {
-        Self { status, of_document: false, allow: None, errors: vec![error] }
+        Self { status, json_status: status, allow: None, errors: vec![error] }
+    }
+
+    /// A request whose parameters are not as they should be: 422, or 400 if they cannot even be read.
+    pub(super) fn of_parameters(error: ServerError) -> Self {
+        let status = match code_of(error.extensions.as_ref()) {
+            Some(code::INVALID_JSON) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self { json_status: StatusCode::BAD_REQUEST, ..Self::of_request(status, error) }
     }
 
     /// A method that this document or address does not take.
@@ -35,14 +52,20 @@ impl Refusal {
         Self { allow: Some(allow), ..Self::of_request(StatusCode::METHOD_NOT_ALLOWED, error) }
     }
 
-    /// A document that cannot be run.
+    /// A document of a well-formed request that cannot be run.
     pub(super) fn of_document(errors: Vec<ServerError>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, of_document: true, allow: None, errors }
+        let code = errors.first().and_then(|error| code_of(error.extensions.as_ref()));
+        let status = match code {
+            Some(code::SYNTAX_ERROR | code::PERSISTED_QUERY_MISMATCH) => StatusCode::BAD_REQUEST,
+            Some(code::OPERATION_NOT_LISTED) => StatusCode::FORBIDDEN,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self { status, json_status: StatusCode::OK, allow: None, errors }
     }
 
     /// Whether the request is well-formed, and its document is what is wrong.
     pub(super) fn is_of_document(&self) -> bool {
-        self.of_document
+        self.json_status == StatusCode::OK
     }
 
     pub(super) fn into_errors(self) -> Vec<ServerError> {
@@ -50,27 +73,31 @@ impl Refusal {
     }
 
     pub(super) fn into_response(self, media: Media) -> Response {
-        let status = if self.of_document && media == Media::Json { StatusCode::OK } else { self.status };
-        let mut response = respond(status, media, &Body { data: None, errors: &self.errors, extensions: None });
+        let status = if media == Media::Json { self.json_status } else { self.status };
+        let body = Body { data: None, errors: &self.errors, extensions: None };
+        let mut response = respond(status, media, &body);
         if let Some(allow) = self.allow {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
 }
 
-/// The answer of a request that ran: 200, also when some of its fields failed.
+/// The answer of a request that ran: 200, and 294 under the newer media type when some of its fields failed.
 pub(super) fn executed(
     media: Media,
     data: &Value,
     errors: &[ServerError],
     extensions: &BTreeMap<String, Value>,
 ) -> Response {
+    let status = match media {
+        Media::GraphqlResponse if !errors.is_empty() => {
+            StatusCode::from_u16(PARTIAL_SUCCESS).expect("three digits are a status")
+        }
+        Media::GraphqlResponse | Media::Json => StatusCode::OK,
+    };
     let extensions = Some(extensions).filter(|extensions| !extensions.is_empty());
-    respond(StatusCode::OK, media, &Body { data: Some(data), errors, extensions })
+    respond(status, media, &Body { data: Some(data), errors, extensions })
 }
 
 /// An answer as JSON, for what is no response of its own.
@@ -98,5 +125,22 @@ fn respond(status: StatusCode, media: Media, body: &Body) -> Response {
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (VARY, HeaderValue::from_static("accept, consistency-token")),
     ];
-    (status, headers, bytes).into_response()
+    let mut response = (status, headers, bytes).into_response();
+    if let Some(seconds) = body.errors.iter().filter_map(retry_after).max() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// After how many seconds the same request is worth asking again, if it is at all.
+fn retry_after(error: &ServerError) -> Option<u64> {
+    const SOON: u64 = 1;
+    let extensions = error.extensions.as_ref()?;
+    if extensions.get("retryable") != Some(&Value::Boolean(true)) {
+        return None;
+    }
+    match extensions.get("etaSeconds") {
+        Some(Value::Number(eta)) => Some(eta.as_u64().unwrap_or(SOON).clamp(SOON, RETRY_AFTER_MAX_S)),
+        _ => Some(SOON),
+    }
 }

@@ -1,10 +1,16 @@
 //! Who asks, until when, and from where.
 
-use std::time::SystemTime;
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::SystemTime,
+};
 
-use axum::http::{
-    Extensions, HeaderMap,
-    header::{HOST, ORIGIN},
+use axum::{
+    extract::ConnectInfo,
+    http::{
+        Extensions, HeaderMap,
+        header::{HOST, ORIGIN},
+    },
 };
 use events::principal::Principal;
 
@@ -18,6 +24,7 @@ pub(super) struct Asker {
     pub(super) until: Option<SystemTime>,
     /// The cursor that an event stream's client comes back with by itself.
     pub(super) resume_after: Option<String>,
+    address: Option<IpAddr>,
 }
 
 impl Asker {
@@ -29,13 +36,18 @@ impl Asker {
             None => Principal::anonymous(),
             Some(_) => Principal::nobody(),
         });
-        Self { principal, until: admitted.and_then(|admitted| admitted.until), resume_after: None }
+        let address = extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        Self { principal, until: admitted.and_then(|admitted| admitted.until), resume_after: None, address }
     }
-}
 
-impl From<Admitted> for Asker {
-    fn from(Admitted { principal, until }: Admitted) -> Self {
-        Self { principal, until, resume_after: None }
+    /// The same connection, once it is known who is at its other end.
+    pub(super) fn admitted(&self, Admitted { principal, until }: Admitted) -> Self {
+        Self { principal, until, resume_after: None, address: self.address }
+    }
+
+    /// Against whose share of what runs at once it counts.
+    pub(super) fn counted(&self) -> events::asker::Asker {
+        events::asker::Asker::of(&self.principal, self.address)
     }
 }
 

@@ -15,11 +15,11 @@ const LEVELS: usize = 2;
 
 /// The keys of an object in the order of the query, each with the keys below it.
 #[derive(Debug, Default)]
-pub(super) struct Keys(IndexMap<Name, Keys>);
+pub(crate) struct Keys(IndexMap<Name, Keys>);
 
 impl Keys {
     /// The first levels of what an operation selects.
-    pub(super) fn of(document: &ExecutableDocument, selected: &SelectionSet) -> Self {
+    pub(crate) fn of(document: &ExecutableDocument, selected: &SelectionSet) -> Self {
         let mut keys = Self::default();
         keys.collect(document, selected, LEVELS);
         keys
@@ -63,7 +63,7 @@ impl Keys {
 }
 
 /// Puts in what is missing, and all of it in order.
-pub(super) fn complete(answer: &mut Response, keys: &Keys) {
+pub(crate) fn complete(answer: &mut Response, keys: &Keys) {
     if matches!(answer.data, Value::Null) {
         answer.data = Value::Object(IndexMap::new());
     }

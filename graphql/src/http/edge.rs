@@ -1,23 +1,24 @@
 //! The two methods of the endpoint.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use async_graphql::{Executor, Response as Executed, ServerError, parser::types::OperationType};
 use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, Request, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header::CONTENT_LENGTH},
     response::Response,
     routing::get,
 };
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::{
     answer::{self, Refusal},
     asker::Asker,
     complete::{Keys, complete},
+    compress,
     media::{self, Events, Media},
     operation::one_root_field,
     params::Params,
@@ -26,10 +27,13 @@ use super::{
 };
 use crate::{
     document,
-    errors::{code, code_of, coded, limit_exceeded},
+    documents::Documents,
+    errors::{code, code_of, coded, limit_exceeded, over_limit, retryable, with_asked},
+    freshness,
     options::GraphqlOptions,
     playground,
     request_state::RequestState,
+    running::{NoPlace, Running},
 };
 
 /// The endpoint's address.
@@ -41,8 +45,9 @@ const METHODS: &str = "GET, HEAD, POST";
 pub(super) struct Edge<E> {
     pub(super) executor: E,
     pub(super) options: GraphqlOptions,
+    pub(super) documents: Documents,
     /// Bounds what runs at once.
-    running: Semaphore,
+    running: Running,
     /// Bounds what stays.
     pub(super) seats: Seats,
 }
@@ -52,18 +57,22 @@ pub(super) struct Prepared {
     pub(super) request: async_graphql::Request,
     pub(super) state: Arc<RequestState>,
     pub(super) kind: OperationType,
-    pub(super) keys: Keys,
+    pub(super) keys: Arc<Keys>,
+    /// Against whose share of what runs at once it counts.
+    counted: events::asker::Asker,
 }
 
 /// `GET` and `POST /graphql`, and the playground's files.
 pub(crate) fn router<E: Executor>(executor: E, options: GraphqlOptions) -> Router {
     let playground = if options.playground { playground::router() } else { Router::new() };
     let body_limit = DefaultBodyLimit::max(options.limits.body_bytes_max);
-    let running = Semaphore::new(options.limits.requests_max);
+    let documents = Documents::new(options.limits.clone(), options.listed.clone());
+    let running = Running::new(options.limits.requests_max, options.limits.requests_per_principal_max);
     let seats = Seats::new(&options.live.limits);
-    let edge = Arc::new(Edge { executor, options, running, seats });
+    let edge = Arc::new(Edge { executor, options, documents, running, seats });
     let methods = get(by_get).post(by_post).fallback(by_another_method);
-    Router::new().route(PATH, methods.layer(body_limit)).with_state(edge).merge(playground)
+    let methods = methods.layer::<_, Infallible>(body_limit).layer(compress::layer());
+    Router::new().route(PATH, methods).with_state(edge).merge(playground)
 }
 
 /// Queries and event streams only; for a browser without a query, the playground; and sockets.
@@ -72,7 +81,8 @@ async fn by_get<E: Executor>(State(edge): State<Arc<Edge<E>>>, request: Request)
         return ws::open(edge, request).await;
     }
     let (uri, headers) = (request.uri(), request.headers());
-    let asks = uri.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("query=")));
+    let asks = |pair: &str| pair.starts_with("query=") || pair.starts_with("extensions=");
+    let asks = uri.query().is_some_and(|query| query.split('&').any(asks));
     if edge.options.playground && !asks && media::wants_html(headers) {
         return playground::page();
     }
@@ -85,9 +95,9 @@ async fn by_get<E: Executor>(State(edge): State<Arc<Edge<E>>>, request: Request)
     let params = match uri.query().map_or(0, str::len) {
         length if length > limit => Err(Refusal::of_request(
             StatusCode::URI_TOO_LONG,
-            limit_exceeded("body_bytes", limit, "the query string is too long", None),
+            over_limit("body_bytes", limit, length, "the query string is too long", None),
         )),
-        _ => Params::from_uri(uri).map_err(|error| Refusal::of_request(StatusCode::BAD_REQUEST, error)),
+        _ => Params::from_uri(uri).map_err(Refusal::of_parameters),
     };
     if sse::is_meant(&edge, media, events, &params) {
         return sse::open(edge, asker, headers, params, &[OperationType::Query, OperationType::Subscription]).await;
@@ -109,11 +119,14 @@ async fn by_post<E: Executor>(State(edge): State<Arc<Edge<E>>>, request: Request
     let headers = request.headers().clone();
     let limit = edge.options.limits.body_bytes_max;
     let params = match Bytes::from_request(request, &()).await {
-        Ok(body) => Params::from_body(&body).map_err(|error| Refusal::of_request(StatusCode::BAD_REQUEST, error)),
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Refusal::of_request(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            limit_exceeded("body_bytes", limit, "the body is too long", None),
-        )),
+        Ok(body) => Params::from_body(&body).map_err(Refusal::of_parameters),
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let error = limit_exceeded("body_bytes", limit, "the body is too long", None);
+            // a body that comes in chunks does not say how long it is
+            let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            let error = declared.map_or(error.clone(), |declared| with_asked(error, declared));
+            Err(Refusal::of_request(StatusCode::PAYLOAD_TOO_LARGE, error))
+        }
         Err(_) => Err(Refusal::of_request(
             StatusCode::BAD_REQUEST,
             coded(code::BAD_REQUEST, "the body ended before its declared length"),
@@ -163,13 +176,14 @@ impl<E: Executor> Edge<E> {
         params: Params,
         operations: &[OperationType],
     ) -> Result<Prepared, Refusal> {
-        let limits = &self.options.limits;
+        let counted = asker.counted();
         let state =
             RequestState::from_headers(headers).map_err(|error| Refusal::of_request(StatusCode::BAD_REQUEST, error))?;
         let state = Arc::new(state.resuming(asker.resume_after));
         let of_document = |error| Refusal::of_document(vec![error]);
-        let document = document::parse(&params.query, limits).map_err(of_document)?;
-        let operation = document::operation(&document, params.operation_name.as_deref()).map_err(of_document)?;
+        let known = self.documents.find(params.asked).map_err(of_document)?;
+        let name = params.operation_name.as_deref();
+        let operation = document::operation(&known.document, name).map_err(of_document)?;
         let kind = operation.node.ty;
         match kind {
             asked if operations.contains(&asked) => {}
@@ -185,27 +199,32 @@ impl<E: Executor> Edge<E> {
                 return Err(Refusal::of_method("POST", error));
             }
         }
-        document::check(&document, operation, &params.variables, limits).map_err(of_document)?;
-        let keys = Keys::of(&document, &operation.node.selection_set.node);
-        let mut document = document;
+        document::check_variables(&known.document, operation, &params.variables).map_err(of_document)?;
+        let variables = document::with_defaults(&operation.node, params.variables);
+        let keys = known.keys(name);
+        let mut document = known.document.clone();
         if kind == OperationType::Subscription {
-            one_root_field(&mut document, params.operation_name.as_deref()).map_err(of_document)?;
+            one_root_field(&mut document, name).map_err(of_document)?;
         }
 
-        let request = async_graphql::Request::new(params.query).variables(params.variables);
+        // the text is not looked at any more
+        let request = async_graphql::Request::new("").variables(variables);
         let mut request = request.data(state.clone()).data(asker.principal);
         request.operation_name = params.operation_name;
         request.set_parsed_query(document);
-        Ok(Prepared { request, state, kind, keys })
+        Ok(Prepared { request, state, kind, keys, counted })
     }
 
     /// Runs what is answered once.
     pub(super) async fn run(&self, prepared: Prepared) -> Result<Executed, Refusal> {
-        let Prepared { request, state, keys, .. } = prepared;
-        let mut executed = self.run_apart(request, &state).await?;
+        let Prepared { request, state, keys, counted, .. } = prepared;
+        let mut executed = self.run_apart(request, counted, &state).await?;
         if state.is_executed() {
             complete(&mut executed, &keys);
             executed.errors.iter_mut().for_each(give_code);
+            if let Some(told) = freshness::told(&state.witness) {
+                executed.extensions.insert(freshness::KEY.to_owned(), told);
+            }
             return Ok(executed);
         }
         let errors = executed.errors.into_iter().map(|error| self.named(error)).collect();
@@ -214,12 +233,17 @@ impl<E: Executor> Edge<E> {
 
     /// Runs in a task of its own, so that a panic is an answer. The task ends with this future: reads are single
     /// statements, which are safe to give up when the client has gone.
-    async fn run_apart(&self, request: async_graphql::Request, state: &RequestState) -> Result<Executed, Refusal> {
+    async fn run_apart(
+        &self,
+        request: async_graphql::Request,
+        counted: events::asker::Asker,
+        state: &RequestState,
+    ) -> Result<Executed, Refusal> {
         let limits = &self.options.limits;
-        let Ok(_permit) = self.running.try_acquire() else {
-            let error = limit_exceeded("requests", limits.requests_max, "too many requests are running", None);
-            return Err(Refusal::of_request(StatusCode::SERVICE_UNAVAILABLE, retryable(error, code::OVERLOADED)));
-        };
+        let _place = self.running.enter(counted).map_err(|no| match no {
+            NoPlace::ForAnybody(error) => Refusal::of_request(StatusCode::SERVICE_UNAVAILABLE, error),
+            NoPlace::ForAsker(error) => Refusal::of_request(StatusCode::TOO_MANY_REQUESTS, error),
+        })?;
         let executor = self.executor.clone();
         let mut task = JoinSet::new();
         task.spawn(async move { executor.execute(request).await }.in_current_span());
@@ -234,7 +258,8 @@ impl<E: Executor> Edge<E> {
             }
             Err(_) => {
                 let max_ms = usize::try_from(limits.execution_max.as_millis()).unwrap_or(usize::MAX);
-                let error = limit_exceeded("execution_ms", max_ms, "the answer takes too long", None);
+                let what = "the operation was cut off, as its answer takes too long";
+                let error = limit_exceeded("execution_ms", max_ms, what, None);
                 Err(Refusal::of_request(StatusCode::SERVICE_UNAVAILABLE, retryable(error, code::TIMEOUT)))
             }
         }
@@ -249,7 +274,6 @@ impl<E: Executor> Edge<E> {
             named
         };
         match error.message.as_str() {
-            "Query is too complex." => over("complexity", limits.complexity_max, "the query may answer too much"),
             "Query is nested too deep." => over("depth", limits.depth_max, "the document is nested too deep"),
             _ => {
                 give_code(&mut error);
@@ -264,11 +288,4 @@ pub(super) fn give_code(error: &mut ServerError) {
     if code_of(error.extensions.as_ref()).is_none() {
         error.extensions.get_or_insert_default().set("code", code::VALIDATION_FAILED);
     }
-}
-
-pub(super) fn retryable(mut error: ServerError, code: &str) -> ServerError {
-    let extensions = error.extensions.get_or_insert_default();
-    extensions.set("code", code);
-    extensions.set("retryable", true);
-    error
 }

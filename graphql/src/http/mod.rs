@@ -1,7 +1,7 @@
 //! GraphQL over HTTP, to the letter of its specification: what is refused with which status and media type.
 //!
 //! Reading order: [`media`] (Accept and Content-Type), [`params`] (what a request says), [`edge`] (the two methods),
-//! [`complete`] (what the library leaves out), [`answer`] (how errors and data become a response). For what stays:
+//! [`complete`] (what the library leaves out), [`answer`] (how errors and data become a response), [`compress`]. For what stays:
 //! [`asker`] (who asks, until when), [`seats`] (how many may stay), [`operation`] (an operation as a stream of answers),
 //! [`sse`] (as events), [`messages`] and [`ws`] (over a socket).
 //!
@@ -11,12 +11,13 @@
 
 mod answer;
 mod asker;
-mod complete;
+pub(crate) mod complete;
+mod compress;
 mod edge;
 mod media;
 mod messages;
 mod operation;
-mod params;
+pub(crate) mod params;
 mod seats;
 mod sse;
 #[cfg(test)]

@@ -1,22 +1,29 @@
-//! What a request says: `query`, `operationName`, `variables`, `extensions`. Other parameters are ignored.
+//! What a request says: `query`, `operationName`, `variables`, `extensions`. Other parameters are ignored, and so are
+//! extensions other than `persistedQuery`.
 
 use async_graphql::{ServerError, Variables};
 use axum::{extract::Query, http::Uri};
 use serde_json::{Map, Value};
 
-use crate::errors::{code, coded};
+use crate::{
+    documents::{Asked, Hash},
+    errors::{code, coded},
+};
 
-/// The parameters of a well-formed request. `extensions` is taken and checked, but we define none, so it is not kept.
+/// The version of the protocol of persisted queries that there is.
+const PERSISTED_QUERY_VERSION: u64 = 1;
+
+/// The parameters of a well-formed request.
 #[derive(Debug)]
-pub(super) struct Params {
-    pub(super) query: String,
-    pub(super) operation_name: Option<String>,
-    pub(super) variables: Variables,
+pub(crate) struct Params {
+    pub(crate) asked: Asked,
+    pub(crate) operation_name: Option<String>,
+    pub(crate) variables: Variables,
 }
 
 impl Params {
     /// From the body of a POST.
-    pub(super) fn from_body(body: &[u8]) -> Result<Self, ServerError> {
+    pub(crate) fn from_body(body: &[u8]) -> Result<Self, ServerError> {
         match serde_json::from_slice(body) {
             Ok(Value::Object(members)) => Self::from_members(members),
             Ok(Value::Array(_)) => Err(coded(
@@ -36,9 +43,8 @@ impl Params {
         let mut members = Map::new();
         for (name, value) in pairs {
             let value = match name.as_str() {
-                "query" => Value::String(value),
                 _ if value.is_empty() => continue,
-                "operationName" => Value::String(value),
+                "query" | "operationName" => Value::String(value),
                 "variables" | "extensions" => serde_json::from_str(&value)
                     .map_err(|error| coded(code::INVALID_JSON, format!("{name} is not JSON: {error}")))?,
                 _ => continue,
@@ -51,11 +57,11 @@ impl Params {
     }
 
     /// From the members of a request, wherever they come from.
-    pub(super) fn from_members(mut members: Map<String, Value>) -> Result<Self, ServerError> {
+    pub(crate) fn from_members(mut members: Map<String, Value>) -> Result<Self, ServerError> {
         let query = match members.remove("query") {
-            Some(Value::String(query)) => query,
+            Some(Value::String(query)) => Some(query),
+            Some(Value::Null) | None => None,
             Some(_) => return Err(wrong_type("query", "a string")),
-            None => return Err(coded(code::BAD_REQUEST, "the parameter query is missing")),
         };
         let operation_name = match members.remove("operationName") {
             Some(Value::String(name)) => Some(name),
@@ -67,12 +73,32 @@ impl Params {
             None | Some(Value::Null) => Variables::default(),
             Some(_) => return Err(wrong_type("variables", "an object or null")),
         };
-        match members.remove("extensions") {
-            None | Some(Value::Null | Value::Object(_)) => {}
+        let hash = match members.remove("extensions") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(extensions)) => extensions.get("persistedQuery").map(persisted_query).transpose()?,
             Some(_) => return Err(wrong_type("extensions", "an object or null")),
-        }
-        Ok(Self { query, operation_name, variables })
+        };
+        let asked = match (query, hash) {
+            (Some(query), None) => Asked::Text(query),
+            (Some(query), Some(hash)) => Asked::Named(query, hash),
+            (None, Some(hash)) => Asked::Hash(hash),
+            (None, None) => return Err(coded(code::BAD_REQUEST, "the parameter query is missing")),
+        };
+        Ok(Self { asked, operation_name, variables })
     }
+}
+
+/// `{"version": 1, "sha256Hash": "<64 hexadecimal digits>"}`
+fn persisted_query(value: &Value) -> Result<Hash, ServerError> {
+    let Value::Object(members) = value else {
+        return Err(wrong_type("extensions.persistedQuery", "an object"));
+    };
+    if members.get("version").and_then(Value::as_u64) != Some(PERSISTED_QUERY_VERSION) {
+        let message = format!("extensions.persistedQuery.version must be {PERSISTED_QUERY_VERSION}");
+        return Err(coded(code::BAD_REQUEST, message));
+    }
+    let hash = members.get("sha256Hash").and_then(Value::as_str).and_then(Hash::from_hex);
+    hash.ok_or_else(|| wrong_type("extensions.persistedQuery.sha256Hash", "64 hexadecimal digits"))
 }
 
 fn wrong_type(parameter: &str, wanted: &str) -> ServerError {

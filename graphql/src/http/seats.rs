@@ -10,8 +10,7 @@ use events::{envelope::Name, principal::Principal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    errors::{code, limit_exceeded},
-    http::edge::retryable,
+    errors::{code, limit_exceeded, retryable},
     live::options::LiveLimits,
 };
 

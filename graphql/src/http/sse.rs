@@ -56,9 +56,9 @@ pub(super) fn is_meant<E>(
         Events::Also => {
             media.is_none()
                 || params.as_ref().is_ok_and(|params| {
-                    let document = document::parse(&params.query, &edge.options.limits);
-                    document.is_ok_and(|document| {
-                        let operation = document::operation(&document, params.operation_name.as_deref());
+                    let known = edge.documents.find(params.asked.clone());
+                    known.is_ok_and(|known| {
+                        let operation = document::operation(&known.document, params.operation_name.as_deref());
                         operation.is_ok_and(|operation| operation.node.ty == OperationType::Subscription)
                     })
                 })

@@ -222,7 +222,7 @@ impl<E: Executor> Connection<E> {
             && brings_token
         {
             match authentication.admit(&self.headers).await {
-                Ok(admitted) => self.asker = admitted.into(),
+                Ok(admitted) => self.asker = self.asker.admitted(admitted),
                 Err(refused) => return close(Code::Forbidden, format!("{}: {}", refused.code, refused.detail)),
             }
             self.until = ends_in(self.asker.until);

@@ -32,19 +32,19 @@ use self::{
     read::{look, read},
     subscription::Subscriptions,
 };
-use crate::{options::GraphqlOptions, request_state::NoteExecution};
+use crate::{bounds::Bounds, options::GraphqlOptions, request_state::NoteExecution};
 
 /// The schema with the limits of `options`, still without the read side.
 pub(crate) fn build(options: &GraphqlOptions) -> SchemaBuilder<Query, EmptyMutation, Subscriptions> {
     let limits = &options.limits;
     let builder = Schema::build(Query, EmptyMutation, Subscriptions)
         .limit_depth(limits.depth_max)
-        .limit_complexity(limits.complexity_max)
         .limit_directives(limits.directives_max)
         .limit_recursive_depth(limits.document_nesting_max)
         .override_output_type_description::<DateTime<Utc>>(
             "An instant as RFC 3339 writes it, such as `2026-11-21T08:30:00.123456+00:00`, to the microsecond.",
         )
+        .extension(Bounds { complexity_max: limits.complexity_max })
         .extension(NoteExecution);
     if options.introspection { builder } else { builder.disable_introspection() }
 }

@@ -18,7 +18,7 @@ pub(super) async fn read<T>(
     let turn = state.turn(read_model.name);
     let _waiting = turn.take().await;
     let consistency = state.consistency();
-    let answer = reads(ctx.data_unchecked(), &consistency).await;
+    let answer = reads(&side(ctx), &consistency).await;
     if answer.is_ok() {
         turn.token_is_met();
     }
@@ -30,7 +30,12 @@ pub(super) async fn look<T>(
     ctx: &Context<'_>,
     reads: impl AsyncFnOnce(&ReadSide) -> Result<T, ReadError>,
 ) -> Result<T> {
-    reads(ctx.data_unchecked()).await.map_err(|error| answered(&error, state(ctx)))
+    reads(&side(ctx)).await.map_err(|error| answered(&error, state(ctx)))
+}
+
+/// The query database, with the request's witness of how fresh it is.
+fn side(ctx: &Context<'_>) -> ReadSide {
+    ctx.data_unchecked::<ReadSide>().telling(&state(ctx).witness)
 }
 
 fn state<'a>(ctx: &Context<'a>) -> &'a RequestState {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 /// The router over one query database.
+#[derive(Clone)]
 pub struct Endpoint {
     router: Router,
 }
@@ -28,6 +29,11 @@ impl Endpoint {
 
     pub fn over(read: ReadSide, options: GraphqlOptions) -> Self {
         Self { router: graphql::router(read, options) }
+    }
+
+    /// A request as it is.
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        answer(self.router.clone(), request).await
     }
 
     pub fn request(&self, method: Method, path: &str) -> Asked {
@@ -84,11 +90,15 @@ impl Asked {
     }
 
     pub async fn send(self) -> Answer {
-        let response = self.router.oneshot(self.builder.body(self.body).unwrap()).await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec();
-        Answer { status, headers, body }
+        answer(self.router, self.builder.body(self.body).unwrap()).await
     }
+}
+
+async fn answer(router: Router, request: Request<Body>) -> Answer {
+    let response = router.oneshot(request).await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec();
+    Answer { status, headers, body }
 }
 
 #[derive(Debug)]
