@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use testkit::postgres::ThrowAwayPostgres;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -44,18 +45,18 @@ pub fn databases() -> impl Iterator<Item = &'static str> {
 
 /// Where a platform keeps its data; outlives the processes that use it.
 pub enum Home {
-    Sqlite(tempfile::TempDir),
+    Sqlite(Arc<TempDir>),
     /// URLs by the name of the database.
     Postgres {
         urls: BTreeMap<&'static str, String>,
         /// What is no database: mail.
-        folder: tempfile::TempDir,
+        folder: Arc<TempDir>,
     },
 }
 
 impl Home {
     pub fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().expect("a temporary directory"))
+        Self::Sqlite(folder())
     }
 
     pub async fn postgres(server: &ThrowAwayPostgres) -> Self {
@@ -63,11 +64,11 @@ impl Home {
         for name in databases() {
             urls.insert(name, server.create_database(name).await.expect("a fresh database"));
         }
-        Self::Postgres { urls, folder: tempfile::tempdir().expect("a temporary directory") }
+        Self::Postgres { urls, folder: folder() }
     }
 
     pub fn arguments(&self) -> Vec<String> {
-        let in_folder = |dir: &tempfile::TempDir| format!("--data-dir={}", dir.path().display());
+        let in_folder = |dir: &TempDir| format!("--data-dir={}", dir.path().display());
         match self {
             Self::Sqlite(dir) => vec![in_folder(dir)],
             Self::Postgres { urls, folder } => {
@@ -83,6 +84,18 @@ impl Home {
             Self::Postgres { .. } => panic!("kept in PostgreSQL"),
         }
     }
+
+    /// To be kept by whoever works in it: a platform goes on for a while in a directory that is gone, and then a connection
+    /// that it opens is refused.
+    fn folder(&self) -> Arc<TempDir> {
+        match self {
+            Self::Sqlite(folder) | Self::Postgres { folder, .. } => Arc::clone(folder),
+        }
+    }
+}
+
+fn folder() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().expect("a temporary directory"))
 }
 
 /// A running `tributary up`. Killed when dropped.
@@ -91,6 +104,7 @@ pub struct Platform {
     pub url: String,
     pub http: reqwest::Client,
     said: Arc<Mutex<Vec<String>>>,
+    _folder: Arc<TempDir>,
 }
 
 /// Killed and gone: only a process that was waited for has let go of its data directory. A test that fails shows what its
@@ -168,7 +182,7 @@ impl Platform {
                 heard.lock().expect("no panic while pushing").push(line);
             }
         });
-        Ok(Self { child, url, http: reqwest::Client::new(), said })
+        Ok(Self { child, url, http: reqwest::Client::new(), said, _folder: home.folder() })
     }
 
     /// SIGKILL, and gone.
