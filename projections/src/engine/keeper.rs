@@ -10,7 +10,7 @@ use event_store::{feed::Feed, follower::StopReason};
 use tokio::{
     sync::{Mutex, Notify, watch},
     task::JoinHandle,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,12 +22,18 @@ use super::{
     query_database::{Generation, QueryDatabase, Wishes},
     rebuild::{Outcome, Phase, Progress, Purpose, Rebuild, RebuildError, STOP_WAIT_MAX},
     running::{Live, Running},
-    transaction::is_passing,
 };
 use crate::projection::Projection;
 
 /// Between two looks when nobody tells of anything: what another process has asked for is taken up so soon.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// After a fault of what is followed, times how many there were in a row.
+const FAULT_PAUSE: Duration = Duration::from_secs(1);
+const FAULT_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// What has run for so long begins to count anew.
+const FAULTS_FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// What the keeper shares with whoever asks and steers.
 #[derive(Default)]
@@ -78,6 +84,10 @@ pub(crate) struct Keeper {
     building: Option<Building>,
     /// A rebuild that a failpoint or a panic has ended: the next start goes on with it.
     given_up: Option<i64>,
+    /// After a fault of the live one: how many in a row, and when it is tried again.
+    fault: Option<(u32, Instant)>,
+    /// Since when the live one is followed.
+    followed_since: Instant,
     /// The live generation is of another version, and the next one is to be built without being asked for.
     wants_build: bool,
     /// Said once.
@@ -114,6 +124,8 @@ impl Keeper {
             live_lease: None,
             building: None,
             given_up: None,
+            fault: None,
+            followed_since: Instant::now(),
             wants_build: false,
             is_failing: false,
         };
@@ -251,10 +263,22 @@ impl Keeper {
         if let Some(now) = &*running {
             let generation = now.store.generation();
             let is_ours = self.live_lease.as_ref().is_some_and(|(of, lease)| *of == generation && !lease.is_lost());
-            // with the lease still ours, whoever has taken the fence does not know of leases: it is taken back
-            let is_shut_out = now.follower.status().stopped == Some(StopReason::Fenced);
-            if wanted != Some(generation) || !is_ours || is_shut_out {
+            let status = now.follower.status();
+            let is_over = match &status.stopped {
+                None | Some(StopReason::Shutdown | StopReason::Reached) => false,
+                // with the lease still ours, whoever has taken the fence does not know of leases: it is taken back
+                Some(StopReason::Fenced) => true,
+                // a lease that is kept renewed by who does nothing keeps everybody away
+                Some(reason) => {
+                    self.note_fault(reason);
+                    true
+                }
+            };
+            if wanted != Some(generation) || !is_ours || is_over {
                 self.let_go(&mut running).await;
+                if is_over {
+                    shared.live.show_stopped(generation, status);
+                }
             }
         }
         let Some(generation) = wanted else {
@@ -263,7 +287,7 @@ impl Keeper {
             }
             return Ok(());
         };
-        if running.is_some() {
+        if running.is_some() || self.fault.is_some_and(|(_, again_at)| Instant::now() < again_at) {
             return Ok(());
         }
         let lease = match self.live_lease.take() {
@@ -275,7 +299,10 @@ impl Keeper {
                 self.leases.try_take(self.name(), generation).await?
             }
         };
-        let Some(lease) = lease else { return Ok(()) };
+        let Some(lease) = lease else {
+            shared.live.show_nothing();
+            return Ok(());
+        };
         self.live_lease = Some((generation, lease));
         let (store, wake) = (self.options.store.clone(), self.options.wake.clone());
         let store = self.database.store(Arc::clone(&self.projection), generation, store, wake).await?;
@@ -283,8 +310,18 @@ impl Keeper {
         let now = Running::start(Arc::new(store), &self.feeds, self.options.follower.clone());
         shared.live.show(&now);
         *running = Some(now);
+        self.followed_since = Instant::now();
         self.wants_build = false;
         Ok(())
+    }
+
+    /// What has stopped by a fault is tried again, later each time, by whoever gets the lease.
+    fn note_fault(&mut self, reason: &StopReason) {
+        let ran_well = self.followed_since.elapsed() > FAULTS_FORGOTTEN;
+        let failures = self.fault.filter(|_| !ran_well).map_or(1, |(failures, _)| failures.saturating_add(1));
+        let pause = FAULT_PAUSE.saturating_mul(failures).min(FAULT_PAUSE_MAX);
+        tracing::error!(projection = self.name(), %reason, failures, ?pause, "following has stopped, and is tried again");
+        self.fault = Some((failures, Instant::now() + pause));
     }
 
     /// Ends following. The lease is given back unless it is of another generation, which is followed next.
@@ -316,7 +353,7 @@ impl Keeper {
         };
         let number = progress.generation;
         if self.given_up == Some(number) {
-            return Ok(());
+            return if wishes.cancel { self.cancel_given_up(&progress, live).await } else { Ok(()) };
         }
         let generations = self.database.generations(template).await?;
         let Some(generation) = generations.into_iter().find(|one| one.generation == number) else {
@@ -338,6 +375,20 @@ impl Keeper {
             return self.database.end_rebuild(template, number, Phase::Failed, Some(why), None).await;
         }
         self.begin(progress, generation, wishes, lease);
+        Ok(())
+    }
+
+    /// Building it has failed in a way that the next start may mend; nobody has to wait for that.
+    async fn cancel_given_up(&mut self, progress: &Progress, live: Option<&Generation>) -> Result<(), EngineError> {
+        let (template, number) = (self.projection.template, progress.generation);
+        let Some(lease) = self.leases.try_take(self.name(), number).await? else { return Ok(()) };
+        if progress.purpose != Purpose::Rollback && live.map(|live| live.generation) != Some(number) {
+            self.database.drop_generation(&self.projection, number).await?;
+        }
+        self.database.end_rebuild(template, number, Phase::Cancelled, None, None).await?;
+        lease.give_back().await;
+        self.given_up = None;
+        self.shared.channel(progress).send_modify(|progress| progress.phase = Phase::Cancelled);
         Ok(())
     }
 
@@ -413,6 +464,11 @@ impl Keeper {
         outcome: Result<Outcome, RebuildError>,
     ) -> Result<(), EngineError> {
         let (template, generation) = (self.projection.template, building.generation);
+        let outcome = match outcome {
+            // whoever has taken over has it now: neither its generation nor its end is ours
+            Ok(Outcome::Compared(_)) | Err(_) if lease.is_lost() => return Ok(()),
+            outcome => outcome,
+        };
         let (phase, error, report) = match outcome {
             Ok(Outcome::Swapped(report)) => {
                 // the one before is shut out already
@@ -430,7 +486,9 @@ impl Keeper {
                 self.database.drop_generation(&self.projection, generation).await?;
                 lease.give_back().await;
                 match (building.purpose, &report.not_compared) {
-                    (Purpose::Verify, Some(why)) => (Phase::Failed, Some(format!("not compared: {why}")), Some(report)),
+                    (Purpose::Verify | Purpose::Diff, Some(why)) => {
+                        (Phase::Failed, Some(format!("not compared: {why}")), Some(report))
+                    }
                     (Purpose::Verify, None) => (Phase::Verified, None, Some(report)),
                     _ => (Phase::Compared, None, Some(report)),
                 }
@@ -440,8 +498,8 @@ impl Keeper {
                 lease.give_back().await;
                 return Ok(());
             }
-            Err(RebuildError::Engine(EngineError::Database { context, cause })) if is_passing(&cause) => {
-                tracing::warn!(projection = template.name, generation, %cause, context, "a rebuild is tried again");
+            Err(error) if error.is_passing() => {
+                tracing::warn!(projection = template.name, generation, %error, "a rebuild is tried again");
                 lease.give_back().await;
                 return Ok(());
             }
@@ -485,7 +543,14 @@ impl Keeper {
             Ok(generations) => generations,
             Err(error) => return tracing::warn!(%error, "old generations are kept"),
         };
-        let retired = generations.iter().rev().filter(|old| old.state == "retired").skip(self.options.generations_kept);
+        let previous = match self.database.previous(self.projection.template).await {
+            Ok(previous) => previous,
+            Err(error) => return tracing::warn!(%error, "old generations are kept"),
+        };
+        let mut retired: Vec<_> = generations.iter().rev().filter(|old| old.state == "retired").collect();
+        // what was live last is what an operator goes back to, whatever its number
+        retired.sort_by_key(|old| Some(old.generation) != previous);
+        let retired = retired.into_iter().skip(self.options.generations_kept);
         let failed = generations.iter().filter(|old| old.state == "failed");
         for old in retired.chain(failed) {
             if let Err(error) = self.database.drop_generation(&self.projection, old.generation).await {

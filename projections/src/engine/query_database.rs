@@ -56,8 +56,8 @@ fn growing(mut migrator: Migrator) -> Migrator {
 
 /// Connections of a projector to PostgreSQL: a live generation of each projection, some being built, and their fan-outs.
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
-/// On SQLite everybody shares one connection to the pointers: on a busy machine 10 seconds were too few.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+/// On SQLite everybody shares one connection to the pointers, each for a moment.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A transaction of ours never idles; one that does has lost its owner, and whoever takes over waits so long for its locks.
 const IDLE_IN_TRANSACTION_MAX_MS: &str = "5000";
 /// Page cache of a generation's writer, in KiB (negative, as the pragma wants it).

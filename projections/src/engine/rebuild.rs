@@ -14,7 +14,11 @@ mod meet;
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
-use event_store::{failpoint, feed::Feed, follower::FollowerOptions};
+use event_store::{
+    failpoint,
+    feed::{Feed, FeedError},
+    follower::{ApplyError, FollowerOptions, StoreError},
+};
 use read_side::Wake;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -31,6 +35,7 @@ use super::{
     parking::{self, ParkingError},
     query_database::{Figures, Frozen, Generation, QueryDatabase},
     store::{GenerationStore, StoreOptions},
+    transaction::is_passing,
 };
 use crate::projection::Projection;
 
@@ -157,7 +162,9 @@ pub enum RebuildError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("what is parked could not be settled: {0}")]
-    Parking(#[from] ParkingError),
+    Parking(#[source] ParkingError),
+    #[error("the query database is not to be had: {0}")]
+    Unavailable(String),
     #[error("generation {generation} of {projection} stands still: {reason}")]
     Stuck { projection: &'static str, generation: i64, reason: String },
     #[error(
@@ -182,6 +189,35 @@ pub enum RebuildError {
     /// A failpoint of a test was passed.
     #[error("failpoint {0}")]
     Failpoint(&'static str),
+}
+
+impl RebuildError {
+    /// Whether the same may succeed later. What is built stays, and is gone on with.
+    pub(crate) fn is_passing(&self) -> bool {
+        let passes = |error: &EngineError| matches!(error, EngineError::Database { cause, .. } if is_passing(cause));
+        match self {
+            Self::NotMet { .. } | Self::Unavailable(_) => true,
+            Self::Engine(error) | Self::Parking(ParkingError::Engine(error)) => passes(error),
+            Self::Parking(error) => matches!(
+                error,
+                ParkingError::Slow { .. }
+                    | ParkingError::Busy(_)
+                    | ParkingError::Feed(FeedError::Unreachable { .. })
+                    | ParkingError::Store(StoreError::Unavailable(_))
+                    | ParkingError::Apply(ApplyError::Unavailable(_) | ApplyError::Moved)
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl From<ParkingError> for RebuildError {
+    fn from(error: ParkingError) -> Self {
+        match error {
+            ParkingError::Apply(ApplyError::Fenced) => Self::Interrupted,
+            error => Self::Parking(error),
+        }
+    }
 }
 
 /// What a rebuild works with.

@@ -40,6 +40,11 @@ impl Live {
         *self.shown.lock().expect("no panic while held") = None;
     }
 
+    /// Says why what was followed is not: until it is tried again, the last status is all there is to see.
+    pub fn show_stopped(&self, generation: i64, status: Status) {
+        *self.shown.lock().expect("no panic while held") = Some((generation, watch::channel(status).1));
+    }
+
     pub fn shown(&self) -> Option<(i64, Status)> {
         let shown = self.shown.lock().expect("no panic while held");
         shown.as_ref().map(|(generation, status)| (*generation, status.borrow().clone()))
@@ -48,6 +53,9 @@ impl Live {
 
 /// Between tries when the database is away.
 const FAN_OUT_RETRY: Duration = Duration::from_millis(500);
+
+/// Between tries when something is wrong with what is written.
+const FAULT_RETRY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Running {
     pub store: Arc<GenerationStore>,
@@ -146,10 +154,12 @@ async fn carry_out_decisions(
                 // the stream waits on and says so; an operator may try as well
                 Err(error) if !is_told => {
                     is_told = true;
+                    look_again();
                     let projection = store.projection().template.name;
                     tracing::warn!(projection, %error, "a decision about a parked event waits on");
                 }
-                Err(_) => {}
+                // a part of it may be done
+                Err(_) => look_again(),
             }
         }
         tokio::select! {
@@ -176,10 +186,14 @@ async fn advance_fan_outs(store: Arc<GenerationStore>, cancel: CancellationToken
                         () = tokio::time::sleep(FAN_OUT_RETRY) => {}
                     }
                 }
-                // the follower meets the same and says so
+                Err(ApplyError::Fenced) => return,
+                // the follower meets the same, says so and is started anew; this one must not be the only one that is over
                 Err(error) => {
-                    tracing::error!(%error, "fan-out stopped");
-                    return;
+                    tracing::error!(%error, "fan-out: trying again");
+                    tokio::select! {
+                        () = cancel.cancelled() => return,
+                        () = tokio::time::sleep(FAULT_RETRY) => {}
+                    }
                 }
             }
         }

@@ -111,7 +111,10 @@ impl ProjectorHandle {
         let live = self.database.live(template).await?.ok_or_else(nothing)?;
         let generations = self.database.generations(template).await?;
         let kept = |one: &&Generation| one.state == "retired" && to.is_none_or(|to| to == one.generation);
-        let target = generations.iter().rev().find(kept).ok_or_else(nothing)?;
+        // what was live last is meant, whatever its number
+        let previous = self.database.previous(template).await?;
+        let last = generations.iter().filter(kept).find(|one| Some(one.generation) == previous);
+        let target = last.or_else(|| generations.iter().rev().find(kept)).ok_or_else(nothing)?;
         let Generation { generation, version, .. } = *target;
         if version != i64::from(program) {
             let here = self.database.vector(template, generation).await?;
@@ -220,7 +223,7 @@ impl ProjectorHandle {
             // one that goes while we look
             let Ok(vector) = self.database.vector(template, generation).await else { continue };
             let behind = live.iter().map(|(source, there)| there.position.saturating_sub(vector.get(source).position));
-            let holder = holders.iter().find(|(of, _, left_s)| *of == generation && *left_s > 0);
+            let holder = holders.iter().find(|(of, ..)| *of == generation);
             let holder = holder.map(|(_, holder, _)| holder.clone());
             kept.push(Kept { generation, version, state, behind_events: behind.sum(), holder });
         }

@@ -93,6 +93,8 @@ struct Writing {
     tells_changes: bool,
     /// When old changes were last swept away.
     swept_at_us: i64,
+    /// What waited was committed or was not: until that is looked at, `parked` may not be what is in the database.
+    stale: bool,
     /// By source: what waits goes by another way than a follower's steps.
     parked: HashSet<(Name, StreamId)>,
     /// What is left out by decision.
@@ -167,7 +169,7 @@ impl FollowerStore for GenerationStore {
 
     async fn apply(&self, step: &Step<'_>) -> Result<(), ApplyError> {
         let mut writing = self.writing.lock().await;
-        if !self.agrees(&writing.parked, step) {
+        if writing.stale || !self.agrees(&writing.parked, step) {
             return Err(ApplyError::Moved);
         }
         let routed = Routed::of(&self.projection, step, &writing.dropped)?;
@@ -310,6 +312,7 @@ impl GenerationStore {
         }
         let parked: Vec<_> = parked.iter().map(parked_stream).collect::<Result<_, _>>()?;
         writing.fan_outs = Some(fan_outs);
+        writing.stale = false;
         writing.parked = parked.iter().map(|parked| (parked.source.clone(), parked.stream.clone())).collect();
         writing.dropped = Arc::new(dropped);
         Ok(Acquired { fence: unsigned(fence), vector: vector(&checkpoints)?, parked })
@@ -340,6 +343,7 @@ impl GenerationStore {
     ) -> Result<(), Refused> {
         // until it is known how this ends, what is in memory may not be what is in the database
         let known = writing.fan_outs.take();
+        let was_stale = writing.stale;
         // what is taken back has changed nothing, and nobody may write next
         let kept = if matches!(work, Work::Waiting(_)) { known.clone() } else { None };
         let mut transaction = self.pool.begin().await?;
@@ -350,6 +354,7 @@ impl GenerationStore {
                 Ok(())
             }
             Ok(open) => {
+                writing.stale |= matches!(work, Work::Waiting(_));
                 failpoint!("projection.before_commit", Refused::Apply(ApplyError::Unavailable("failpoint".into())));
                 transaction.commit().await?;
                 // committed, but the answer is lost: the next try finds the checkpoint moved
@@ -363,8 +368,13 @@ impl GenerationStore {
                         let parking = step.parking.iter().map(|parked| (parked.source.clone(), parked.stream.clone()));
                         writing.parked.extend(parking);
                     }
-                    Work::Waiting(unparking) if unparking.is_over() => drop(writing.parked.remove(&unparking.key())),
-                    Work::Waiting(_) | Work::FanOuts => {}
+                    Work::Waiting(unparking) => {
+                        writing.stale = was_stale;
+                        if unparking.is_over() {
+                            writing.parked.remove(&unparking.key());
+                        }
+                    }
+                    Work::FanOuts => {}
                 }
                 self.wake.committed();
                 Ok(())

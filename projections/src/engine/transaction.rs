@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Sqlite, SqlitePool, postgres::PgCopyIn};
+use sqlx::{
+    AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Sqlite, SqlitePool,
+    postgres::{PgCopyIn, PgDatabaseError, PgSeverity},
+};
 
 /// Connections to one database of either kind.
 #[derive(Clone)]
@@ -83,9 +86,13 @@ impl Pool {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Begins to write. Not to be called in a future that may be dropped: a cancelled begin leaves a connection in the
-    /// pool that acknowledges writes and loses them.
+    /// Begins to write. Cancel-safe.
     pub async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        let pool = self.clone();
+        to_its_end(async move { pool.begin_here().await }).await
+    }
+
+    async fn begin_here(&self) -> Result<Transaction, sqlx::Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
         let kind = match &self.kind {
             // the lock now, not when the first row is written: an upgrade fails instead of waiting
@@ -95,8 +102,13 @@ impl Pool {
         Ok(Transaction { kind, sent: self.sent.clone() })
     }
 
-    /// Begins to read: everything in it sees the same moment.
+    /// Begins to read: everything in it sees the same moment. Cancel-safe.
     pub async fn begin_snapshot(&self) -> Result<Transaction, sqlx::Error> {
+        let pool = self.clone();
+        to_its_end(async move { pool.begin_snapshot_here().await }).await
+    }
+
+    async fn begin_snapshot_here(&self) -> Result<Transaction, sqlx::Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
         let kind = match &self.kind {
             Kind::Sqlite(pool) => Begun::Sqlite(pool.begin().await?),
@@ -124,6 +136,21 @@ impl Pool {
             }
             Kind::Postgres(pool) => pool.close().await,
         }
+    }
+}
+
+/// A begin that is dropped half-way leaves a connection in the pool that acknowledges writes and loses them: so it goes on
+/// in a task of its own, and who waits no more drops a transaction that has begun.
+async fn to_its_end(
+    begin: impl Future<Output = Result<Transaction, sqlx::Error>> + Send + 'static,
+) -> Result<Transaction, sqlx::Error> {
+    match tokio::spawn(begin).await {
+        Ok(begun) => begun,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // the runtime ends
+            Err(_) => Err(sqlx::Error::WorkerCrashed),
+        },
     }
 }
 
@@ -237,15 +264,41 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => match error.code().as_deref() {
-            // PostgreSQL: connection, resources, operator's intervention, rollback (deadlock), lock not available
-            Some(code) if code.len() == 5 => {
-                ["08", "53", "57", "40", "55", "58"].iter().any(|class| code.starts_with(class))
-            }
-            // SQLite: busy, locked, out of memory, interrupted, disk full, cannot open, and input/output, in their low byte
-            Some(code) => matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(5 | 6 | 7 | 9 | 10 | 13 | 14)),
-            None => false,
-        },
+        sqlx::Error::Database(error) => {
+            // whatever the reason, the session is over, and the next one may fare better
+            let has_ended = error
+                .try_downcast_ref::<PgDatabaseError>()
+                .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic));
+            has_ended || error.code().as_deref().is_some_and(is_passing_code)
+        }
         _ => false,
+    }
+}
+
+fn is_passing_code(code: &str) -> bool {
+    match code {
+        // PostgreSQL: this process was held up within a transaction for too long; the server takes no writes just now, as a
+        // standby that is about to be promoted
+        "25P03" | "25P04" | "25006" => true,
+        // PostgreSQL: connection, resources, operator's intervention, rollback (deadlock), lock not available
+        code if code.len() == 5 => ["08", "53", "57", "40", "55", "58"].iter().any(|class| code.starts_with(class)),
+        // SQLite: busy, locked, out of memory, interrupted, disk full, cannot open, and input/output, in their low byte
+        code => matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(5 | 6 | 7 | 9 | 10 | 13 | 14)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_succeed_later_is_told_from_a_fault_of_ours() {
+        for code in ["25P03", "25P04", "25006", "08006", "53300", "57P01", "40P01", "55P03", "58030", "5", "261", "13"]
+        {
+            assert!(is_passing_code(code), "{code}");
+        }
+        for code in ["25001", "25P02", "42P01", "23505", "22001", "1", "19", "2067", ""] {
+            assert!(!is_passing_code(code), "{code}");
+        }
     }
 }

@@ -25,6 +25,8 @@ use super::{
 
 /// How long a transaction may grow: what a crash costs, and how long a waiting source or a pause keeps it open.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+/// How long nothing may come before what is written is committed: a transaction that idles is ended by the database.
+const IDLE_MAX: Duration = Duration::from_secs(2);
 /// Events of one row of anchors: a reader fetches a row for each point of a token.
 const ANCHORS_PER_ROW_MAX: usize = 1_000;
 /// Where one in so many written rows has to be written again, rows are kept for longer.
@@ -141,7 +143,7 @@ impl Phase {
             let more = tokio::select! {
                 () = load.cancel.cancelled() => return Err(Stop::Cancelled),
                 ready = ready => ready?,
-                () = sleep_until(self.checkpoint_at.into()) => {
+                () = sleep_until(self.checkpoint_at.min(Instant::now() + IDLE_MAX).into()) => {
                     self.checkpoint().await?;
                     continue;
                 }

@@ -32,6 +32,16 @@ impl QueryDatabase {
         Ok(self.fetch_generations(statement, template).await?.pop())
     }
 
+    /// The number of the one that was live before the live one, though it may be dropped by now.
+    pub(crate) async fn previous(&self, template: &Template) -> Result<Option<i64>, EngineError> {
+        let statement: Arc<str> = "select cast(previous_generation as text) from read_models where name = $1".into();
+        let mut transaction = self.pointers().begin_snapshot().await.doing("begin")?;
+        let rows = transaction.fetch(&statement, &[Value::Text(template.name)]).await;
+        transaction.rollback().await;
+        let rows = rows.doing("read the pointers")?;
+        Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
+    }
+
     /// Every generation there is, in order.
     pub async fn generations(&self, template: &Template) -> Result<Vec<Generation>, EngineError> {
         let statement = "select cast(generation as text), cast(version as text), state from generations \

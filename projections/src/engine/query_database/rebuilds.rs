@@ -206,9 +206,12 @@ impl QueryDatabase {
     ) -> Result<(), EngineError> {
         assert!(phase.is_over(), "{phase:?} is no end");
         let report = report.map(|report| serde_json::to_string(report).expect("a report is plain data"));
-        let end: Arc<str> = "update rebuilds set phase = $3, error = $4, report = coalesce($5, report), \
-             progressed_at_us = $6 where read_model = $1 and generation = $2"
-            .into();
+        // what somebody else has ended stays so; a swap notes itself, and is told of here
+        let end: Arc<str> = format!(
+            "update rebuilds set phase = $3, error = $4, report = coalesce($5, report), progressed_at_us = $6 \
+             where read_model = $1 and generation = $2 and ({OPEN} or (phase = 'swapped' and $3 = 'swapped'))"
+        )
+        .into();
         let values = [
             Value::Text(template.name),
             Value::Integer(generation),
@@ -243,14 +246,14 @@ impl QueryDatabase {
         Ok(rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok()))
     }
 
-    /// Who holds which generation's lease, by generation: holder, and for how many more seconds (negative: expired).
+    /// Who holds which generation's lease, by generation: holder, and for how many more seconds, begun ones counted.
     pub async fn holders(&self, template: &Template) -> Result<Vec<(i64, String, i64)>, EngineError> {
         if matches!(&*self.place, Place::Sqlite { .. }) {
             return Ok(Vec::new());
         }
         let statement: Arc<str> = "select cast(generation as text), holder, \
-             cast(cast(extract(epoch from expires_at - clock_timestamp()) as bigint) as text) \
-             from leases where read_model = $1 order by leases.generation"
+             cast(cast(ceil(extract(epoch from expires_at - clock_timestamp())) as bigint) as text) \
+             from leases where read_model = $1 and expires_at > clock_timestamp() order by leases.generation"
             .into();
         let mut transaction = self.pointers().begin_snapshot().await.doing("begin")?;
         let rows = transaction.fetch(&statement, &[Value::Text(template.name)]).await;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -73,18 +74,23 @@ impl Rebuild {
         let loading = load.run(|now| *loaded.lock().expect("no panic while held") = now);
         tokio::pin!(loading);
         let ended = loop {
-            match timeout(PROGRESS_INTERVAL, &mut loading).await {
-                Ok(ended) => break ended,
-                Err(_) => {
-                    let now = *loaded.lock().expect("no panic while held");
-                    let figures = self.figures(now.events_done, now.events_total, rate);
-                    if let Err(error) = self.tell(figures).await {
-                        cancel.cancel();
-                        // it ends between two statements
-                        let _ = loading.await;
-                        return Err(error);
-                    }
+            if let Ok(ended) = timeout(PROGRESS_INTERVAL, &mut loading).await {
+                break ended;
+            }
+            let now = *loaded.lock().expect("no panic while held");
+            let figures = self.figures(now.events_done, now.events_total, rate);
+            // the load goes on meanwhile: it may have, or be the next to get, the one connection that telling waits for
+            let (told, ended) = beside(self.tell(figures), loading.as_mut()).await;
+            if let Err(error) = told {
+                cancel.cancel();
+                if ended.is_none() {
+                    // it ends between two statements
+                    let _ = loading.await;
                 }
+                return Err(error);
+            }
+            if let Some(ended) = ended {
+                break ended;
             }
         };
         let (projection, generation) = (self.projection.template.name, self.generation.generation);
@@ -99,10 +105,13 @@ impl Rebuild {
         loop {
             let ended = timeout(PROGRESS_INTERVAL, async {
                 tokio::select! {
-                    caught_up = building.follower.caught_up(), if until.is_none() => caught_up.map_err(|e| e.to_string()),
+                    caught_up = building.follower.caught_up(), if until.is_none() => match caught_up {
+                        Ok(_) => Ok(()),
+                        Err(_) => Err(building.follower.stopped().await),
+                    },
                     stopped = building.follower.stopped() => match stopped {
                         StopReason::Reached => Ok(()),
-                        reason => Err(reason.to_string()),
+                        reason => Err(reason),
                     },
                     () = self.cancel.cancelled() => Ok(()),
                 }
@@ -121,11 +130,23 @@ impl Rebuild {
             };
             match ended {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(reason)) => return stuck(reason),
+                Ok(Err(reason)) => return Err(self.stopped(&reason)),
                 Err(_) => {}
             }
             if let Some((source, reason)) = status.stuck() {
                 return stuck(format!("{source}: {reason}"));
+            }
+        }
+    }
+
+    /// One that was taken over from has nothing to say of the rebuild any more: whoever has taken over goes on.
+    fn stopped(&self, reason: &StopReason) -> RebuildError {
+        match reason {
+            StopReason::Fenced | StopReason::Shutdown | StopReason::Aborted => RebuildError::Interrupted,
+            StopReason::Failpoint(name) => RebuildError::Failpoint(name),
+            reason => {
+                let (projection, generation) = (self.projection.template.name, self.generation.generation);
+                RebuildError::Stuck { projection, generation, reason: reason.to_string() }
             }
         }
     }
@@ -139,6 +160,19 @@ impl Rebuild {
             progress.progressed_at_us = SystemClock.now().timestamp_micros();
         });
         Figures { phase: Phase::CatchingUp, events_done, events_total, events_per_s }
+    }
+}
+
+/// Waits for `one`, and lets `other` go on meanwhile; what `other` has ended in, if it has.
+async fn beside<A, B>(one: impl Future<Output = A>, mut other: Pin<&mut impl Future<Output = B>>) -> (A, Option<B>) {
+    tokio::pin!(one);
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut one => return (done, ended),
+            done = &mut other, if ended.is_none() => ended = Some(done),
+        }
     }
 }
 
@@ -166,6 +200,22 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_goes_on_beside_may_hold_what_is_waited_for() {
+        let connection = tokio::sync::Mutex::new(());
+        let other = async {
+            let held = connection.lock().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(held);
+            let _next = connection.lock().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        tokio::pin!(other);
+        assert!(timeout(Duration::from_millis(10), &mut other).await.is_err(), "it holds the connection");
+        let told = timeout(Duration::from_secs(5), beside(connection.lock(), other.as_mut())).await;
+        drop(told.expect("whoever is waited for goes on"));
+    }
 
     #[test]
     fn the_rate_is_that_of_the_last_seconds() {

@@ -49,7 +49,8 @@ pub(super) enum Target {
 
 impl Rebuild {
     pub(super) async fn target(&self, live: &Generation) -> Result<Target, RebuildError> {
-        let mut vector = self.database.vector(self.projection.template, live.generation).await?;
+        let vector = self.database.vector(self.projection.template, live.generation).await?;
+        let mut vector = self.followed(&vector);
         for feed in self.feeds.iter().filter(|feed| self.projection.sources().contains(&&**feed.source())) {
             let is_followed = vector.iter().any(|(source, _)| source == feed.source());
             let at = if is_followed { vector.get(feed.source()).cursor() } else { Cursor::START };
@@ -72,6 +73,16 @@ impl Rebuild {
             }
         }
         Ok(Target::Until(vector))
+    }
+
+    /// As much of a vector as this program follows: a live generation of another version may know more sources.
+    fn followed(&self, vector: &Vector) -> Vector {
+        let sources = self.projection.sources();
+        let mut followed = Vector::new();
+        for (source, checkpoint) in vector.iter().filter(|(source, _)| sources.contains(&&***source)) {
+            followed.set(source.clone(), *checkpoint);
+        }
+        followed
     }
 
     /// The vector of what is built.
@@ -120,7 +131,7 @@ impl Rebuild {
             let patient = live.version == self.generation.version || started.elapsed() < FAN_OUT_WAIT_MAX;
             let is_settled = frozen.open_fan_outs == 0 || !patient;
             let met = match self.vector().await {
-                Ok(here) if is_settled && gap(&here, &frozen.vector) <= GAP_EVENTS_MAX => {
+                Ok(here) if is_settled && gap(&here, &self.followed(&frozen.vector)) <= GAP_EVENTS_MAX => {
                     self.close_gap(built, &here, &frozen.vector).await
                 }
                 Ok(_) => Ok(false),
@@ -147,22 +158,27 @@ impl Rebuild {
         here: &Vector,
         there: &Vector,
     ) -> Result<bool, RebuildError> {
-        if gap(here, there) > 0 {
+        if gap(here, &self.followed(there)) > 0 {
             // sources that the live one does not follow stay where they are
             let mut until = here.clone();
             there.iter().for_each(|(source, checkpoint)| until.set(source.clone(), *checkpoint));
+            let until = self.followed(&until);
             let options = FollowerOptions { until: Some(until), ..self.follower.clone() };
             let mut running = Running::start(Arc::clone(built), &self.feeds, options);
             let stopped = timeout(GAP_WAIT_MAX, running.follower.stopped()).await;
             running.stop(STOP_WAIT_MAX).await;
-            if stopped != Ok(StopReason::Reached) {
-                return Ok(false);
+            match stopped {
+                Ok(StopReason::Reached) => {}
+                Ok(StopReason::Fenced) => return Err(RebuildError::Interrupted),
+                Ok(_) | Err(_) => return Ok(false),
             }
         }
         parking::settle(built, &self.feeds).await?;
         match finish_fan_outs(built).await {
             Ok(()) => Ok(true),
             Err(ApplyError::Fenced) => Err(RebuildError::Interrupted),
+            Err(ApplyError::Moved) => Ok(false),
+            Err(ApplyError::Unavailable(cause)) => Err(RebuildError::Unavailable(cause.to_string())),
             Err(error) => Err(EngineError::Damaged(error.to_string()).into()),
         }
     }
