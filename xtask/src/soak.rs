@@ -50,6 +50,13 @@ const REGISTER: [Soak; 10] = [
         variables: &[("TRIBUTARY_SOAK", "1")],
     },
     Soak {
+        name: "live",
+        about: "subscribers that are cut off anywhere, in a hundred histories: every last state is told, and nothing twice",
+        package: "graphql",
+        tests: &["--test", "live_laws"],
+        variables: &[("TRIBUTARY_SOAK", "1")],
+    },
+    Soak {
         name: "checkout",
         about: "2,000 orders while the platform dies at every step: whole or undone, and nothing twice",
         package: "platform",
