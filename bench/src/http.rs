@@ -4,8 +4,8 @@
 //! side as a process of its own), [`client`] (the load, in this process).
 
 pub mod accounts;
-mod client;
-mod server;
+pub mod client;
+pub mod server;
 
 use std::sync::Arc;
 

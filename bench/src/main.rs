@@ -5,6 +5,7 @@
 //! - [`ours`], [`peer`]: the two sides. [`stores`]: fresh logs for ours.
 //! - [`rebuild`]: a read model from its events, on both databases.
 //! - [`commands`], [`sqlite`] (its limit: [`raw_sqlite`]), [`feed`], [`load`]: in process. [`http`]: both sides as servers ([`serving`]).
+//!   [`graphql`]: the query side, against two others.
 //!   [`visible`], [`live`], [`checkout`] (with the orders of a [`shop`]), [`memory`]: the real binary ([`platform`]).
 //! - [`report`], [`table`]: what is written down.
 //!
@@ -16,6 +17,7 @@
 mod checkout;
 mod commands;
 mod feed;
+mod graphql;
 mod http;
 mod live;
 mod load;
@@ -123,6 +125,18 @@ enum Benchmark {
         #[arg(long)]
         soak: bool,
     },
+    /// Questions per second over HTTP, against axum + sqlx by hand and against PostGraphile, on both databases.
+    Graphql {
+        /// Leave PostGraphile out.
+        #[arg(long)]
+        without_peer: bool,
+    },
+    /// Our side of `graphql`, as a process of its own.
+    #[command(hide = true)]
+    ServeGraphql(Served),
+    /// What `graphql` is measured against, written by hand.
+    #[command(hide = true)]
+    ServeBare(Served),
     /// From an acknowledged command to its row in GraphQL, over HTTP.
     Visible {
         /// A platform that runs already, such as `http://127.0.0.1:8080`; without it one is started.
@@ -158,6 +172,25 @@ enum Benchmark {
     },
 }
 
+/// Where the rows of a side are.
+#[derive(clap::Args)]
+struct Served {
+    /// In PostgreSQL.
+    #[arg(long)]
+    url: Option<String>,
+    /// In SQLite.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    #[arg(long)]
+    generation: i64,
+}
+
+impl Served {
+    fn rows(&self) -> anyhow::Result<graphql::bare::Rows> {
+        graphql::bare::Rows::of(self.url.clone(), self.directory.clone())
+    }
+}
+
 #[derive(clap::Args)]
 struct Binary {
     /// The binary to start; without it, it is built first.
@@ -185,6 +218,10 @@ pub struct Scale {
     pub connections: u64,
     /// Streams that are prepared for one measurement.
     pub prepared: u64,
+    /// Orders that GraphQL is asked for.
+    pub graphql_orders: u64,
+    /// Kept connections over which GraphQL is asked.
+    pub graphql_connections: usize,
     /// Events of the feed that is read.
     pub feed_events: u64,
     /// Events of the aggregate that is loaded.
@@ -214,6 +251,8 @@ impl Scale {
             tasks: vec![1, 32, 256],
             connections: 64,
             prepared: 10_000,
+            graphql_orders: 50_000,
+            graphql_connections: 32,
             feed_events: 200_000,
             // the last hundred behind the last snapshot, as many as are on average
             load_events: 10_100,
@@ -237,6 +276,8 @@ impl Scale {
             tasks: vec![1, 8],
             connections: 4,
             prepared: 50,
+            graphql_orders: 100,
+            graphql_connections: 4,
             feed_events: 600,
             load_events: 450,
             rebuild_orders: 400,
@@ -271,7 +312,14 @@ fn folder() -> PathBuf {
 async fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let scale = Scale::of(&cli);
-    if cfg!(debug_assertions) && !cli.smoke && !matches!(cli.benchmark, Benchmark::Table { .. }) {
+    let is_side = matches!(
+        cli.benchmark,
+        Benchmark::Table { .. }
+            | Benchmark::ServeAccounts { .. }
+            | Benchmark::ServeGraphql(_)
+            | Benchmark::ServeBare(_)
+    );
+    if cfg!(debug_assertions) && !cli.smoke && !is_side {
         eprintln!("a debug build: run `cargo run --release -p bench` for figures that mean something");
     }
     let mut failed = false;
@@ -291,6 +339,11 @@ async fn main() -> anyhow::Result<ExitCode> {
         Benchmark::Rebuild { without_peer, soak: false } => {
             failed |= finish(&cli, None, rebuild(&scale, *without_peer).await?)?;
         }
+        Benchmark::Graphql { without_peer } => {
+            failed |= finish(&cli, None, graphql::run(&scale, &server().await?, !without_peer).await?)?;
+        }
+        Benchmark::ServeGraphql(served) => graphql::ours::serve(served.rows()?).await?,
+        Benchmark::ServeBare(served) => graphql::bare::serve(served.rows()?, served.generation).await?,
         Benchmark::Visible { url, binary } => {
             failed |= finish(&cli, None, visible(&scale, url.as_deref(), binary).await?)?;
         }
@@ -309,6 +362,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             failed |= finish(&cli, results, feed::run(&scale, &server().await?).await?)?;
             failed |= finish(&cli, results, load::run(&scale, &server().await?).await?)?;
             failed |= finish(&cli, results, rebuild(&scale, false).await?)?;
+            failed |= finish(&cli, results, graphql::run(&scale, &server().await?, true).await?)?;
             failed |= finish(&cli, results, visible(&scale, None, binary).await?)?;
             failed |= finish(&cli, results, live(&scale, binary).await?)?;
             failed |= finish(&cli, results, checkout(&scale, binary).await?)?;

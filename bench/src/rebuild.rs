@@ -2,7 +2,7 @@
 //! one database, against reading, folding and copying without anything else, and against the peer's replay.
 
 mod ceiling;
-mod history;
+pub mod history;
 mod one_database;
 
 use std::{

@@ -10,8 +10,20 @@ const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
 /// The order in which benchmarks are told.
-const BENCHMARKS: [&str; 11] =
-    ["commands", "http", "sqlite", "feed", "load", "rebuild", "rebuild-soak", "visible", "live", "checkout", "memory"];
+const BENCHMARKS: [&str; 12] = [
+    "commands",
+    "http",
+    "sqlite",
+    "feed",
+    "load",
+    "rebuild",
+    "rebuild-soak",
+    "graphql",
+    "visible",
+    "live",
+    "checkout",
+    "memory",
+];
 
 /// Replaces what stands between the markers of `into`.
 pub fn write(results: &Path, into: &Path) -> anyhow::Result<()> {

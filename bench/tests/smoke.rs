@@ -70,6 +70,12 @@ fn rebuilds_of_many_events_are_measured_against_those_of_few() {
 }
 
 #[test]
+fn graphql_is_measured_on_both_databases_against_the_same_answers_by_hand() {
+    // two questions on each
+    assert_eq!(ratios(&check(&["graphql", "--without-peer"])), 4);
+}
+
+#[test]
 fn visibility_is_measured_on_the_real_binary_with_both_databases() {
     // imports and checkouts, four rows each, on each
     let report = check(&["visible"]);

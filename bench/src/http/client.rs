@@ -58,7 +58,8 @@ impl Connections {
     }
 }
 
-struct Connection {
+/// One kept connection, one request after another.
+pub struct Connection {
     stream: TcpStream,
     address: SocketAddr,
     /// The answer that is being read.
@@ -66,7 +67,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true).context("send requests at once")?;
         Ok(Self { stream, address, answer: Vec::with_capacity(2_048) })
@@ -81,11 +82,18 @@ impl Connection {
         )
         .into_bytes();
         request.extend_from_slice(body);
-        self.stream.write_all(&request).await.context("send a request")?;
-        self.read_answer().await.with_context(|| format!("POST {path}"))
+        self.send(&request).await.with_context(|| format!("POST {path}")).map(drop)
     }
 
-    async fn read_answer(&mut self) -> anyhow::Result<()> {
+    /// Sends a whole request, and gives the body of its answer.
+    pub async fn send(&mut self, request: &[u8]) -> anyhow::Result<&[u8]> {
+        self.stream.write_all(request).await.context("send a request")?;
+        let body_from = self.read_answer().await?;
+        Ok(&self.answer[body_from..])
+    }
+
+    /// Where the body begins.
+    async fn read_answer(&mut self) -> anyhow::Result<usize> {
         self.answer.clear();
         let body_from = loop {
             self.read().await?;
@@ -102,7 +110,7 @@ impl Connection {
         if !(200..300).contains(&status) {
             bail!("answered {status}: {}", String::from_utf8_lossy(&self.answer[body_from..]));
         }
-        Ok(())
+        Ok(body_from)
     }
 
     async fn read(&mut self) -> anyhow::Result<()> {

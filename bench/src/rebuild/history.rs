@@ -13,6 +13,7 @@ use event_store::{
 };
 use events::{
     catalog::{self, ProductAdded, ProductDiscontinued, ProductEvent, ProductRenamed},
+    consistency::ConsistencyToken,
     envelope::StreamId,
     ids::{OrderId, PaymentId, ProductId, ShipmentId, UserId},
     inventory,
@@ -69,6 +70,15 @@ impl Logs {
         &*self.0.iter().find(|(of, _)| *of == source).expect("a log for each service").1
     }
 
+    /// The token of the last event of a service.
+    pub async fn token(&self, source: &str) -> anyhow::Result<ConsistencyToken> {
+        let first = self.log(source).page(Cursor::START, PageLimit::events(1), Duration::ZERO).await?;
+        let before = Cursor { position: first.head.position - 1, event_id: None };
+        let last = self.log(source).page(before, PageLimit::events(1), Duration::ZERO).await?;
+        let event = last.events.first().context("the log is empty")?;
+        Ok(ConsistencyToken::of(source, last.epoch, event.position, Some(event.event_id)))
+    }
+
     /// How many there are.
     pub async fn events(&self) -> anyhow::Result<u64> {
         let mut events = 0;
@@ -80,7 +90,12 @@ impl Logs {
 
     /// Writes the history of orders `from..to`. `(0, n)` and `(n, m)` give what `(0, m)` does, but for the ids.
     pub async fn fill(&self, from: u64, to: u64) -> anyhow::Result<()> {
-        let mut shop = Shop::default();
+        self.fill_for(from, to, ORDERS_PER_CUSTOMER).await
+    }
+
+    /// The same, with so many orders of each customer.
+    pub async fn fill_for(&self, from: u64, to: u64, orders_per_customer: u64) -> anyhow::Result<()> {
+        let mut shop = Shop { orders_per_customer, ..Shop::default() };
         for first in (from..to).step_by(ORDERS_AT_ONCE as usize) {
             let mut news = News::default();
             for n in first..(first + ORDERS_AT_ONCE).min(to) {
@@ -149,12 +164,13 @@ struct Shop {
     customers: Vec<(UserId, u64)>,
     products: Vec<(ProductId, u64)>,
     cursor: u64,
+    orders_per_customer: u64,
 }
 
 impl Shop {
     /// Everything that happens around order `n`.
     fn order(&mut self, n: u64, news: &mut News) {
-        if n.is_multiple_of(ORDERS_PER_CUSTOMER) || self.customers.is_empty() {
+        if n.is_multiple_of(self.orders_per_customer) || self.customers.is_empty() {
             self.register(n, news);
         }
         if (self.products.len() as u64) < PRODUCTS_MAX {
