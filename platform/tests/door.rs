@@ -4,45 +4,22 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use common::{Home, Platform};
-use hmac::{Hmac, Mac};
+use common::{
+    Home, Platform,
+    auth::{token, with_authentication},
+};
 use reqwest::{RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 use write_side::peer::{Peer, PeerCommand, PeerError, PeerQuestion};
 
-const SECRET: &str = "a secret of a test that is long enough for HS256";
 const ANA: &str = "11111111-1111-4111-8111-111111111111";
 const EVA: &str = "22222222-2222-4222-8222-222222222222";
 const CHAI: &str = "33333333-3333-4333-8333-333333333333";
 const ORDER: &str = "44444444-4444-4444-8444-444444444444";
-
-/// A token for an hour, or one that ended an hour ago.
-fn token(subject: &str, scope: &str, customer: Option<&str>, hours: i64) -> String {
-    let part = |value: Value| BASE64.encode(value.to_string());
-    let exp = chrono::Utc::now().timestamp() + hours * 3_600;
-    let mut claims = json!({ "iss": "test", "aud": "tributary", "sub": subject, "scope": scope, "exp": exp });
-    if let Some(customer) = customer {
-        claims["customer_id"] = json!(customer);
-    }
-    let message = format!("{}.{}", part(json!({ "alg": "HS256" })), part(claims));
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length will do");
-    mac.update(message.as_bytes());
-    format!("{message}.{}", BASE64.encode(mac.finalize().into_bytes()))
-}
-
-async fn with_authentication(home: &Home, more: &[&str]) -> Platform {
-    let secret = home.dir().join("secret");
-    std::fs::write(&secret, SECRET).expect("a file");
-    let key_file = format!("--auth-key-file={}", secret.display());
-    let auth = ["--auth-issuer=test", "--auth-audience=tributary", "--auth-algorithm=HS256", &key_file];
-    Platform::up_with(home, &[&auth[..], more].concat(), &[]).await.expect("the platform comes up")
-}
 
 /// Status, code if it is a problem, and headers.
 async fn problem(request: RequestBuilder) -> (u16, String, HeaderMap) {

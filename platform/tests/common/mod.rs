@@ -5,6 +5,8 @@
 )]
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+pub mod auth;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
