@@ -1,9 +1,12 @@
-// Sets GraphiQL up: one fetcher to this address, the explorer, and tabs with queries to start from.
+// Sets GraphiQL up: a fetcher to this address, the explorer, and tabs with operations to start from.
 'use strict';
 
 (function () {
-  // Tabs share these headers' names. An empty token asks for nothing; paste one to read your own write.
-  const headers = JSON.stringify({ 'Consistency-Token': '', 'Consistency-Wait': '2s' }, null, 2);
+  // What is sent with every request, for all tabs. A tab's own headers count more.
+  const fields = [...document.querySelectorAll('#sent input')];
+  const sent = () =>
+    Object.fromEntries(fields.map((field) => [field.name, field.value.trim()]).filter(([, value]) => value));
+  document.getElementById('sent').addEventListener('submit', (event) => event.preventDefault());
 
   const newest = `# The newest orders, each with its lines. All of it
 # comes from one row that six services' events made.
@@ -122,8 +125,8 @@ query OrdersOfACustomer($customer: ID!, $after: String) {
 #
 #   Consistency-Token: users:9f1c2ab34d5e:42:77aa01bc23de
 #
-# Paste its value into Consistency-Token under Headers
-# below and run this query. It waits until the read model
+# Paste its value into Consistency-Token at the top and
+# run this query. It waits until the read model
 # has seen the rename (at most Consistency-Wait), so every
 # order shows the new name. If that takes longer you get
 # the error consistency_timeout and ask again; never an
@@ -131,6 +134,30 @@ query OrdersOfACustomer($customer: ID!, $after: String) {
 query AfterARename($customer: ID!) {
   orders(first: 10, filter: { customerId: $customer }) {
     edges { node { orderId customer { name email } } }
+  }
+}
+`;
+
+  const live = `# Orders as they change: run it, order something in another
+# window, and see it here. First comes a message STARTED;
+# each one has a cursor, with which a client that was cut
+# off goes on (the argument "after").
+#
+#   curl ${window.location.origin}/orders \\
+#     -H 'Content-Type: application/json' -d '{"customer_id":
+#     "<customer id>", "lines": [{"product_id":
+#     "<product id>", "quantity": 1}]}'
+subscription OrdersAsTheyChange {
+  ordersChanged {
+    kind
+    cursor
+    node {
+      orderId
+      status
+      customer { name }
+      lines { productName quantity }
+      total { amountMinor currency }
+    }
   }
 }
 `;
@@ -151,21 +178,27 @@ query Projections {
   const order = JSON.stringify({ id: '' }, null, 2);
   const customer = JSON.stringify({ customer: '' }, null, 2);
   const tabs = [
-    { query: newest, headers },
-    { query: one, variables: order, headers },
-    { query: carried, variables: order, headers },
-    { query: paged, variables: JSON.stringify({ customer: '', after: null }, null, 2), headers },
-    { query: own, variables: customer, headers },
-    { query: river, headers },
+    { query: newest },
+    { query: one, variables: order },
+    { query: carried, variables: order },
+    { query: paged, variables: JSON.stringify({ customer: '', after: null }, null, 2) },
+    { query: own, variables: customer },
+    { query: live },
+    { query: river },
   ];
 
+  const address = window.location;
+  const fetcher = GraphiQL.createFetcher({
+    url: address.pathname,
+    subscriptionUrl: `${address.protocol === 'https:' ? 'wss:' : 'ws:'}//${address.host}${address.pathname}`,
+  });
   const page = React.createElement(GraphiQL, {
-    fetcher: GraphiQL.createFetcher({ url: window.location.pathname }),
+    fetcher: (params, options) => fetcher(params, { ...options, headers: { ...sent(), ...options?.headers } }),
     plugins: [GraphiQLPluginExplorer.explorerPlugin({ showAttribution: false })],
     defaultTabs: tabs,
-    defaultHeaders: headers,
-    defaultEditorToolsVisibility: 'headers',
-    shouldPersistHeaders: true,
+    defaultEditorToolsVisibility: 'variables',
+    // one may be a secret
+    shouldPersistHeaders: false,
   });
   ReactDOM.createRoot(document.getElementById('graphiql')).render(page);
 })();
