@@ -1,8 +1,12 @@
 //! Chores, as `cargo xtask <chore>`.
 //!
 //! Reading order: [`run_tests`] is the second of the two commands that the README begins with; [`soak`] runs tests for
-//! much longer than anybody waits for; [`schemathesis`] is a part of either; [`postgres`] makes sure that there is a server.
+//! much longer than anybody waits for; [`schemathesis`] is a part of either, [`clients`] of the first; both ask a [`platform`].
+//! [`postgres`] makes sure that there is a server, [`debian`] gets programs.
 
+mod clients;
+mod debian;
+mod platform;
 mod postgres;
 mod run_tests;
 mod schemathesis;
@@ -27,6 +31,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Have clients that people use ask a running platform: npm packages, and the playground in Chromium
+    Clients(clients::Asked),
     /// Run a test for long; without a name, list what there is
     Soak { name: Option<String> },
 }
@@ -34,6 +40,7 @@ enum Chore {
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().chore {
         Chore::Test { arguments } => run_tests::run(&arguments),
+        Chore::Clients(asked) => Ok(if clients::run(&asked)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         Chore::Soak { name } => soak::run(name.as_deref()),
     }
 }

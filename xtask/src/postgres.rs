@@ -3,10 +3,11 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::ensure;
+
+use crate::debian;
 
 /// What the tests were written against; later ones work as well.
 const PACKAGE: &str = "postgresql-15";
@@ -20,10 +21,7 @@ pub fn ensure_programs() -> anyhow::Result<()> {
     if found() {
         return Ok(());
     }
-    let Some(prefix) = root_prefix() else { bail!("{HOW}") };
-    say(&format!("no PostgreSQL here: installing {PACKAGE}"));
-    apt_get(prefix, &["update"])?;
-    apt_get(prefix, &["install", "--yes", "--no-install-recommends", PACKAGE])?;
+    debian::install(PACKAGE, HOW)?;
     ensure!(found(), "{PACKAGE} was installed, yet there is no initdb: {HOW}");
     Ok(())
 }
@@ -37,41 +35,4 @@ fn folders(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
     let versions = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
     folders.extend(versions.map(|version| version.path().join("bin")));
     folders
-}
-
-/// How to run a program as root: as it is, or behind `sudo` where that asks for no password. `None` = not at all.
-fn root_prefix() -> Option<&'static [&'static str]> {
-    quiet("apt-get", &["--version"])?;
-    let id = Command::new("id").arg("-u").output().ok()?;
-    if id.stdout.trim_ascii() == b"0" {
-        return Some(&[]);
-    }
-    quiet("sudo", &["-n", "true"])?;
-    Some(&["sudo", "-n"])
-}
-
-fn apt_get(prefix: &[&str], arguments: &[&str]) -> anyhow::Result<()> {
-    let line: Vec<&str> = prefix.iter().copied().chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]).collect();
-    let status = Command::new(line[0])
-        .args(&line[1..])
-        .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        // what it prints is no result of ours
-        .stdout(Stdio::null())
-        .status()
-        .context("run apt-get")?;
-    ensure!(status.success(), "apt-get {} failed: {HOW}", arguments.join(" "));
-    Ok(())
-}
-
-fn quiet(program: &str, arguments: &[&str]) -> Option<()> {
-    let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
-    status.success().then_some(())
-}
-
-fn say(line: &str) {
-    use std::io::Write;
-    // with stderr closed there is nobody to tell
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,10 +1,10 @@
-//! `cargo xtask test`: a minute of schemathesis, and every test of the workspace.
+//! `cargo xtask test`: a minute of schemathesis, clients that people use, and every test of the workspace.
 
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 
-use crate::{postgres, schemathesis};
+use crate::{clients, postgres, schemathesis};
 
 /// The tests that kill the platform need a binary that can be told where to die. No release is built with it.
 pub const FEATURES: &str = "platform/failpoints,projections/failpoints";
@@ -20,9 +20,11 @@ pub fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     if everything && !cargo_test(&["--doc"], &[])? {
         return Ok(ExitCode::FAILURE);
     }
-    let fuzzed = !everything || schemathesis::run(schemathesis::SHORT)?;
+    let fuzzed = !everything || schemathesis::run(&schemathesis::SHORT)?;
+    let asked = !everything || clients::run(&clients::Asked::default())?;
     let passed = cargo_test(&TARGETS, arguments)?;
     anyhow::ensure!(fuzzed, "schemathesis found answers that are not in the document: see above, before the tests");
+    anyhow::ensure!(asked, "a client did not get what it should: see above, before the tests");
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

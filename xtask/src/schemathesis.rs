@@ -1,22 +1,28 @@
 //! schemathesis: requests of every kind made from the OpenAPI document, right and wrong, alone and in chains (stateful mode),
-//! against a running `tributary up`. It fails at a 5xx, and at any answer that the document does not allow.
+//! against a running `tributary up`. It fails at a 5xx, and at any answer that the document does not allow. And questions
+//! made from the GraphQL schema: it fails at a 5xx, and at an error that is our fault.
 
 use std::{
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
-use crate::run_tests;
+use crate::platform::{Platform, target};
 
 /// As part of `cargo xtask test`.
-pub const SHORT: Duration = Duration::from_secs(60);
+pub const SHORT: Times = Times { commands: Duration::from_secs(60), questions: Duration::from_secs(15) };
 
 /// As `cargo xtask soak schemathesis`.
-pub const LONG: Duration = Duration::from_secs(30 * 60);
+pub const LONG: Times = Times { commands: Duration::from_secs(30 * 60), questions: Duration::from_secs(10 * 60) };
+
+/// How long each goes on.
+pub struct Times {
+    commands: Duration,
+    questions: Duration,
+}
 
 /// The same requests in every run, as far as the time goes.
 const SEED: &str = "3";
@@ -37,28 +43,39 @@ const HOW: &str = "schemathesis runs in a virtual environment of its own under t
                    its venv module (`apt-get install python3-venv`), and, the first time, a way to PyPI";
 
 /// Runs it for about so long. `false`: it found something, and has said what.
-pub fn run(time: Duration) -> anyhow::Result<bool> {
+pub fn run(times: &Times) -> anyhow::Result<bool> {
     let program = installed()?;
-    let platform = Platform::start()?;
-    let status = Command::new(program)
+    let platform = Platform::start("schemathesis", &[])?;
+    let mut commands = with_seed(&program, times.commands);
+    commands.args(["--checks", CHECKS, "--url", &platform.url]).arg(format!("{}/openapi.json", platform.url));
+    let mut questions = with_seed(&program, times.questions);
+    questions.args(["--checks", "no_fault_of_the_server"]).arg(format!("{}/graphql", platform.url));
+    // a module, looked for where Python looks for any
+    questions
+        .env("SCHEMATHESIS_HOOKS", "graphql_hooks")
+        .env("PYTHONPATH", folder())
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut passed = true;
+    for mut asked in [commands, questions] {
+        passed &= asked.status().context("run schemathesis")?.success();
+    }
+    Ok(passed)
+}
+
+/// What it is told, wherever the requests come from.
+fn with_seed(program: &Path, time: Duration) -> Command {
+    let mut command = Command::new(program);
+    command
         .arg("--config-file")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis/schemathesis.toml"))
-        .args(["run", "--no-color", "--workers", "1", "--generation-database", "none", "--checks", CHECKS])
+        .arg(folder().join("schemathesis.toml"))
+        .args(["run", "--no-color", "--workers", "1", "--generation-database", "none"])
         .args(["--seed", SEED, "--request-timeout", ANSWER_WAIT_MAX_SECONDS])
-        .args(["--max-time", &time.as_secs().to_string()])
-        .args(["--url", &platform.url])
-        .arg(format!("{}/openapi.json", platform.url))
-        .status()
-        .context("run schemathesis")?;
-    Ok(status.success())
+        .args(["--max-time", &time.as_secs().to_string()]);
+    command
 }
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis")
 }
 
 /// The program in its virtual environment, which is made anew when the versions are others.
@@ -81,53 +98,4 @@ fn installed() -> anyhow::Result<PathBuf> {
     // last, so that what was cut off is done again
     std::fs::rename(&wanted, &mark).with_context(|| format!("write {}", mark.display()))?;
     Ok(program)
-}
-
-/// A platform on an empty directory, killed when dropped.
-struct Platform {
-    child: Child,
-    /// Held open: it goes on to greet.
-    said: BufReader<ChildStdout>,
-    url: String,
-    data_dir: PathBuf,
-}
-
-impl Platform {
-    fn start() -> anyhow::Result<Self> {
-        // the binary that the tests have, too: built by itself it would have other features, and half of all crates twice
-        ensure!(run_tests::build()?, "the platform does not build");
-        let data_dir = target().join("schemathesis-data");
-        match std::fs::remove_dir_all(&data_dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("empty {}", data_dir.display()));
-            }
-            _ => {}
-        }
-        let mut child = Command::new(target().join("debug/tributary"))
-            .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&data_dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("start the platform")?;
-        let said = BufReader::new(child.stdout.take().context("the platform's output")?);
-        let mut platform = Self { child, said, url: String::new(), data_dir };
-        let mut line = String::new();
-        while platform.said.read_line(&mut line).context("read the platform's output")? > 0 {
-            if let Some(url) = line.trim().strip_prefix("GraphQL playground") {
-                url.trim().trim_end_matches("/graphql").clone_into(&mut platform.url);
-                return Ok(platform);
-            }
-            line.clear();
-        }
-        bail!("the platform ended before it was up")
-    }
-}
-
-impl Drop for Platform {
-    fn drop(&mut self) {
-        // it may have ended by itself, and its data is of no use to anybody
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.data_dir);
-    }
 }
