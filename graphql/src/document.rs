@@ -254,7 +254,7 @@ fn required_variables(operation: &OperationDefinition, variables: &Variables) ->
     Ok(())
 }
 
-/// Every `first` within the document is at most [`PAGE_MAX`].
+/// Every `first` and `last` within the document is at most [`PAGE_MAX`].
 fn page_sizes(
     set: &Positioned<SelectionSet>,
     operation: &OperationDefinition,
@@ -263,7 +263,9 @@ fn page_sizes(
     for selection in &set.node.items {
         match &selection.node {
             Selection::Field(field) => {
-                page_size(field, operation, variables)?;
+                for argument in PAGE_ARGUMENTS {
+                    page_size(field, argument, operation, variables)?;
+                }
                 page_sizes(&field.node.selection_set, operation, variables)?;
             }
             Selection::InlineFragment(fragment) => page_sizes(&fragment.node.selection_set, operation, variables)?,
@@ -273,12 +275,16 @@ fn page_sizes(
     Ok(())
 }
 
+/// The arguments that say how long a page is.
+const PAGE_ARGUMENTS: [&str; 2] = ["first", "last"];
+
 fn page_size(
     field: &Positioned<Field>,
+    name: &'static str,
     operation: &OperationDefinition,
     variables: &Variables,
 ) -> Result<(), ServerError> {
-    let Some(argument) = field.node.get_argument("first") else { return Ok(()) };
+    let Some(argument) = field.node.get_argument(name) else { return Ok(()) };
     let value_of = |name: Name| {
         let definition = operation.variable_definitions.iter().find(|each| each.node.name.node == name);
         let default = || definition?.node.default_value.as_ref().map(|value| &value.node);
@@ -291,10 +297,10 @@ fn page_size(
     };
     match asked {
         Some(asked) if asked > PAGE_MAX as i64 => {
-            Err(with_asked(page_too_large(Some(argument.pos)), usize::try_from(asked).unwrap_or(usize::MAX)))
+            Err(with_asked(page_too_large(name, Some(argument.pos)), usize::try_from(asked).unwrap_or(usize::MAX)))
         }
         Some(asked) if asked < 1 => {
-            let mut error = coded(code::VALIDATION_FAILED, "first must be at least 1");
+            let mut error = coded(code::VALIDATION_FAILED, format!("{name} must be at least 1"));
             error.locations.push(argument.pos);
             Err(error)
         }
@@ -303,6 +309,6 @@ fn page_size(
 }
 
 /// A page of more than [`PAGE_MAX`] rows was asked for.
-pub(crate) fn page_too_large(at: Option<Pos>) -> ServerError {
-    limit_exceeded("first", PAGE_MAX, "the page is too large", at)
+pub(crate) fn page_too_large(argument: &'static str, at: Option<Pos>) -> ServerError {
+    limit_exceeded(argument, PAGE_MAX, "the page is too large", at)
 }

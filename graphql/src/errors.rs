@@ -20,6 +20,8 @@ pub mod code {
     pub const SYNTAX_ERROR: &str = "syntax_error";
     /// The document or its variables do not fit the schema.
     pub const VALIDATION_FAILED: &str = "validation_failed";
+    /// A cursor of a list that is sorted another way.
+    pub const CURSOR_MISMATCH: &str = "cursor_mismatch";
     /// A bound was crossed; `extensions.limit`, `max` and `asked` say which and by how much.
     pub const LIMIT_EXCEEDED: &str = "limit_exceeded";
     pub const INVALID_CONSISTENCY_TOKEN: &str = "invalid_consistency_token";

@@ -104,7 +104,7 @@ impl Roles {
         services
             .merge(composed)
             .merge(docs::router(&apis))
-            .merge(graphql::router(self.read.clone(), self.graphql(&door)))
+            .merge(graphql::router(self.read.apart("tributary graphql"), self.graphql(&door)))
             .merge(metrics::router(admin.clone()))
             .merge(admin::router(admin))
             .route("/livez", get(async || "ok\n"))

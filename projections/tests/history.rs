@@ -7,15 +7,19 @@ mod common;
 
 use chrono::{DateTime, Utc};
 use common::{
-    BOTH, Feeds, Hand, Kind, Place, Random, added, cancelled, email_changed, erased, order, placed, product_renamed,
-    quick, registered, renamed, reservation_confirmed, reserved, small, time, user,
+    BOTH, Feeds, Hand, Kind, Place, Random, added, cancelled, email_changed, erased, order, placed, product,
+    product_renamed, quick, registered, renamed, reservation_confirmed, reserved, small, time, user,
 };
-use events::{inventory::StockEvent, users::SOURCE as USERS};
+use events::{inventory::StockEvent, money::Currency, orders::OrderStatus, users::SOURCE as USERS};
 use projections::{
     engine::{projector::Which, store::StoreOptions},
     kit::seeds,
 };
-use read_side::{Consistency, order_details::OrderDetails};
+use read_side::{
+    Consistency,
+    order_details::{OrderColumns, OrderCursor, OrderDetails, OrderFilter, OrderSort, SortKey},
+    paging::Stretch,
+};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool, Row, SqlitePool};
 
@@ -70,7 +74,8 @@ async fn as_of_is_a_fold_until_then(kind: Kind, count: u64) {
         }
         hand.finish(&feeds).await;
         let end = last(&feeds);
-        for seconds in [0, end, end + 1].into_iter().chain((0..3).map(|_| random.below(end))) {
+        let somewhere: Vec<u64> = (0..3).map(|_| random.below(end)).collect();
+        for seconds in [0, end, end + 1].into_iter().chain(somewhere) {
             let at = time(seconds as i64);
             let mut then = Place::new(Kind::Sqlite).await.hand(StoreOptions::default()).await;
             then.finish(&until(&feeds, at)).await;
@@ -78,6 +83,46 @@ async fn as_of_is_a_fold_until_then(kind: Kind, count: u64) {
                 let (told, folded) = (as_of(&hand, n, at).await, then.order(n).await);
                 assert_eq!(told, folded, "order {n} as of {at}, seed {seed} on {kind:?}");
             }
+            for _ in 0..4 {
+                list_as_of_is_that_of_a_fold(&hand, &then, at, &mut random).await;
+            }
+        }
+    }
+}
+
+/// What a list as of a time tells, page by page, is what the list of that time told.
+async fn list_as_of_is_that_of_a_fold(hand: &Hand, then: &Hand, at: DateTime<Utc>, random: &mut Random) {
+    let maybe = |random: &mut Random| random.below(3) == 0;
+    let second = |random: &mut Random| time(random.below(ORDERS) as i64).timestamp_micros();
+    let filter = OrderFilter {
+        customer_id: maybe(random).then(|| user(1 + random.below(4))),
+        status: (random.below(6) == 0).then_some(OrderStatus::Pending),
+        statuses: maybe(random).then(|| vec![OrderStatus::Cancelled, OrderStatus::Shipped, OrderStatus::Confirmed]),
+        placed_after_us: maybe(random).then(|| second(random)),
+        placed_before_us: maybe(random).then(|| second(random)),
+        currency: maybe(random).then_some(if random.below(4) == 0 { Currency::EUR } else { Currency::USD }),
+        total_min_minor: maybe(random).then(|| random.below(2_000) as i64),
+        total_max_minor: None,
+        product_id: maybe(random).then(|| product(1 + random.below(5))),
+        external_ref: None,
+    };
+    let key = [SortKey::PlacedAt, SortKey::UpdatedAt, SortKey::Total][random.below(3) as usize];
+    let sort = OrderSort { key, descending: random.below(2) == 0 };
+    let (backward, rows_max) = (random.below(2) == 0, 1 + random.below(6) as usize);
+    let mut place = None;
+    loop {
+        let end = if backward { Stretch::last(rows_max, place) } else { Stretch::first(rows_max, place) };
+        let stretch = Stretch { total: true, neighbours: true, ..end };
+        let any = Consistency::any();
+        let told = hand.read.list_orders_as_of(at, &filter, sort, stretch.clone(), &any).await.unwrap();
+        let folded = then.read.list_orders(&filter, sort, stretch, OrderColumns::ALL, &any).await.unwrap();
+        let folded = folded.map(|row| row.whole().unwrap());
+        assert_eq!(told, folded, "{filter:?} by {sort:?} as of {at}");
+        let (end, more) =
+            if backward { (told.rows.first(), told.has_previous_page) } else { (told.rows.last(), told.has_next_page) };
+        place = end.and_then(|order| OrderCursor::of(&order.clone().into(), sort));
+        if !more {
+            break;
         }
     }
 }

@@ -65,7 +65,7 @@ impl ReadSide {
         let limit = limit.clamp(1, CHANGES_PAGE_MAX);
         let rows = Rows {
             select: |live: Live| select(read_model, live, limit + 1),
-            order_by: "order by seq",
+            order_by: "order by seq".into(),
             binds: vec![Bind::Integer(after.map_or(i64::MAX, |after| after.seq))],
         };
         let found: Vec<Found> = self.read(read_model, &Consistency::any(), rows).await?;

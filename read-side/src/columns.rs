@@ -3,7 +3,6 @@
 use std::str::FromStr;
 
 use events::money::AMOUNT_MINOR_MAX;
-use serde::de::DeserializeOwned;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 /// A text column as what it stands for.
@@ -15,18 +14,6 @@ where
     T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {
     row.try_get::<String, _>(column)?.parse().map_err(|error| undecodable(column, error))
-}
-
-/// What a column of JSON holds; `None` where it is null.
-pub(crate) fn json<'r, R, T>(row: &'r R, column: &'static str) -> Result<Option<T>, sqlx::Error>
-where
-    R: Row,
-    &'static str: ColumnIndex<R>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-    T: DeserializeOwned,
-{
-    let text: Option<String> = row.try_get(column)?;
-    text.as_deref().map(serde_json::from_str).transpose().map_err(|error| undecodable(column, error))
 }
 
 pub(crate) fn undecodable(column: &str, error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {

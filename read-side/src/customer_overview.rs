@@ -118,13 +118,15 @@ impl ReadSide {
                 let customers = TEMPLATE.reference_table(live.generation, CUSTOMER);
                 let groups = TEMPLATE.groups_table(live.generation);
                 let amounts = TEMPLATE.select_amounts(live, "g");
+                // whose row is another's is nobody's
+                let theirs = if self.sees(id) { "" } else { " and false" };
                 format!(
                     "select c.customer_id is not null as known, c.name, c.email, c.erased, g.currency, {amounts} \
-                     from (select 1 as one) one left join {customers} c on c.customer_id = $1 \
-                     left join {groups} g on g.customer_id = $1"
+                     from (select 1 as one) one left join {customers} c on c.customer_id = $1{theirs} \
+                     left join {groups} g on g.customer_id = $1{theirs}"
                 )
             },
-            order_by: "order by currency",
+            order_by: "order by currency".into(),
             binds: vec![Bind::Text(id.to_string())],
         };
         let found: Vec<Found> = self.read(&TEMPLATE, consistency, rows).await?;

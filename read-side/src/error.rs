@@ -21,6 +21,9 @@ pub enum ReadError {
     /// An event up to the token's position could not be folded, and waits for an operator.
     #[error("{read_model} parked an event of {source_name} at position {position}, before the token's {wanted}")]
     Parked { read_model: &'static str, source_name: String, position: u64, wanted: u64 },
+    /// A customer asked for what is nobody's own.
+    #[error("{what} is for staff, not for customers")]
+    NotForCustomers { what: &'static str },
     #[error("query database unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
     /// Our bug, or a database that is not what we made.
@@ -37,6 +40,7 @@ impl ReadError {
             Self::TooManyWaiters { .. } => "too_many_waiters",
             Self::Rebuilding { .. } => "rebuilding",
             Self::Parked { .. } => "parked",
+            Self::NotForCustomers { .. } => "not_for_customers",
             Self::Unavailable(_) => "unavailable",
             Self::Internal(_) => "internal",
         }
@@ -49,7 +53,9 @@ impl ReadError {
             | Self::TooManyWaiters { .. }
             | Self::Rebuilding { .. }
             | Self::Unavailable(_) => true,
-            Self::ConsistencyLost { .. } | Self::Parked { .. } | Self::Internal(_) => false,
+            Self::ConsistencyLost { .. } | Self::Parked { .. } | Self::NotForCustomers { .. } | Self::Internal(_) => {
+                false
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - [`consistency`]: how a reader waits for what a writer has just written.
 //! - [`freshness`]: how fresh an answer is.
 //! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot.
+//! - [`paging`]: stretches of lists, by keyset.
 //! - [`template`]: what a read model's tables look like; [`query_database`]: where they lie.
 //! - [`changes`]: which rows changed, for whoever keeps an answer up to date.
 //! - [`words`](mod@words): what a search finds rows by.
@@ -24,6 +25,7 @@ pub mod freshness;
 pub mod order_details;
 pub mod order_search;
 pub mod order_timeline;
+pub mod paging;
 pub mod product_sales_by_day;
 pub mod query_database;
 mod read_side;

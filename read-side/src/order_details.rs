@@ -7,7 +7,9 @@
 
 mod as_of;
 mod changed;
+mod columns;
 pub mod payment;
+pub mod products;
 mod queries;
 pub mod reservation;
 mod row;
@@ -23,7 +25,8 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::references::{CUSTOMER, Customer, PRODUCT, ProductRow};
 pub use changed::{CHANGED_ORDERS_MAX, ChangedOrder, ChangedOrders, ChangesOf, Fits};
-pub use queries::{ORDERS_PAGE_MAX, OrderCursor, OrderFilter, OrderPage};
+pub use columns::{OrderColumns, OrderRow};
+pub use queries::{OrderCursor, OrderFilter, OrderSort, SortKey};
 
 use self::{
     payment::{OrderPayment, PaymentFacet},
@@ -76,8 +79,11 @@ pub static TEMPLATE: Template = Template {
         ("customer", "customer_id, placed_at_us desc, order_id desc"),
         ("status", "status, placed_at_us desc, order_id desc"),
         ("external_ref", "external_ref"),
+        ("total", "total_minor desc, order_id desc"),
+        ("updated", "updated_at_us desc, order_id desc"),
     ],
     references: &[references::CUSTOMERS, references::PRODUCTS],
+    reference_indexes: &[(PRODUCT, "sku", "sku, product_id")],
     history: true,
     ..Template::BLANK
 };

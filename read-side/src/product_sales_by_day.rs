@@ -4,13 +4,17 @@
 //! did. A cancelled order contributes nothing. Prices are those of the order; the product's name is joined when it is read.
 
 use chrono::NaiveDate;
-use events::{ids::ProductId, money::Currency};
+use events::{
+    ids::ProductId,
+    money::{AMOUNT_MINOR_MAX, Currency},
+};
 use sqlx::FromRow;
 
 use crate::{
     ReadError, ReadSide,
     columns::{parse, safe_minor},
     consistency::Consistency,
+    paging::Conditions,
     read_side::{Bind, Rows},
     references::{self, PRODUCT, ProductRow},
     template::{GroupsTemplate, Live, Template, sum},
@@ -32,7 +36,7 @@ pub static TEMPLATE: Template = Template {
             sum("returned_quantity"),
             sum("returned_minor"),
         ],
-        indexes: &[],
+        indexes: &[("day", "day, currency")],
     }),
     ..Template::BLANK
 };
@@ -45,6 +49,12 @@ const GROUPS_MAX: usize = 4 * DAYS_MAX;
 
 /// How a day is written in a group's key: days compare as their texts do.
 pub const DAY_FORMAT: &str = "%Y-%m-%d";
+
+/// What customers are not told.
+const SALES: &str = "what was sold";
+
+/// The most products of one answer.
+pub const TOP_PRODUCTS_MAX: usize = 100;
 
 /// What was sold of one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +126,7 @@ impl ReadSide {
         (from, to): (NaiveDate, NaiveDate),
         consistency: &Consistency,
     ) -> Result<Option<ProductSales>, ReadError> {
+        self.staff_only(SALES)?;
         let day = |day: NaiveDate| Bind::Text(day.format(DAY_FORMAT).to_string());
         let rows = Rows {
             select: |live: Live| {
@@ -129,7 +140,7 @@ impl ReadSide {
                      order by g.day, g.currency limit {GROUPS_MAX}"
                 )
             },
-            order_by: "order by day, currency",
+            order_by: "order by day, currency".into(),
             binds: vec![Bind::Text(id.to_string()), day(from), day(to)],
         };
         let found: Vec<Found> = self.read(&TEMPLATE, consistency, rows).await?;
@@ -139,5 +150,206 @@ impl ReadSide {
             return Ok(None);
         }
         Ok(Some(ProductSales { product_id: id, product, days }))
+    }
+
+    /// What was sold of all products together on each day from one to another, both included, [`DAYS_MAX`] at most; in
+    /// one currency, or in each.
+    pub async fn sales_by_day(
+        &self,
+        (from, to): (NaiveDate, NaiveDate),
+        currency: Option<Currency>,
+        consistency: &Consistency,
+    ) -> Result<Vec<DayTotal>, ReadError> {
+        self.staff_only(SALES)?;
+        let mut conditions = days(from, to);
+        if let Some(currency) = currency {
+            conditions.and("g.currency =", Bind::Text(currency.to_string()));
+        }
+        let sums = Sums { postgres: self.is_postgres() };
+        let rows = Rows {
+            select: |live: Live| {
+                format!(
+                    "select g.day, g.currency, count(distinct case when g.quantity > 0 then g.product_id end) \
+                        as products, {sums} from {groups} g where true{conditions} group by g.day, g.currency \
+                     order by g.day, g.currency limit {GROUPS_MAX}",
+                    sums = sums.of(&["quantity", "amount_minor", "returned_quantity", "returned_minor"]),
+                    groups = TEMPLATE.groups_table(live.generation),
+                    conditions = conditions.text,
+                )
+            },
+            order_by: "order by day, currency".into(),
+            binds: conditions.binds.clone(),
+        };
+        let found: Vec<FoundDay> = self.read(&TEMPLATE, consistency, rows).await?;
+        Ok(found.into_iter().map(DayTotal::try_from).collect::<Result<_, _>>()?)
+    }
+
+    /// The products of which most was sold in a currency from one day to another, both included, at most `first` (1 to
+    /// [`TOP_PRODUCTS_MAX`]; what is outside is cut). Among equals, by id.
+    pub async fn top_products(
+        &self,
+        (from, to): (NaiveDate, NaiveDate),
+        currency: Currency,
+        by: TopBy,
+        first: usize,
+        consistency: &Consistency,
+    ) -> Result<Vec<TopProduct>, ReadError> {
+        self.staff_only(SALES)?;
+        let mut conditions = days(from, to);
+        conditions.and("g.currency =", Bind::Text(currency.to_string()));
+        let sums = Sums { postgres: self.is_postgres() };
+        let (by, limit) = (by.column(), first.clamp(1, TOP_PRODUCTS_MAX));
+        let rows = Rows {
+            select: |live: Live| {
+                format!(
+                    "select top.*, p.sku, p.name, p.discontinued from (select g.product_id, {sums} from {groups} g \
+                        where true{conditions} group by g.product_id having sum(g.orders) > 0 \
+                        order by {by} desc, product_id limit {limit}) top \
+                     left join {products} p on p.product_id = top.product_id",
+                    sums = sums.of(&["orders", "quantity", "amount_minor", "returned_quantity", "returned_minor"]),
+                    groups = TEMPLATE.groups_table(live.generation),
+                    conditions = conditions.text,
+                    products = TEMPLATE.reference_table(live.generation, PRODUCT),
+                )
+            },
+            order_by: format!("order by {by} desc, product_id").into(),
+            binds: conditions.binds.clone(),
+        };
+        let found: Vec<FoundProduct> = self.read(&TEMPLATE, consistency, rows).await?;
+        Ok(found.into_iter().map(TopProduct::try_from).collect::<Result<_, _>>()?)
+    }
+}
+
+/// One day, in one currency, over all products.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayTotal {
+    pub day: NaiveDate,
+    pub currency: Currency,
+    /// How many different ones were sold.
+    pub products: i64,
+    pub quantity: i64,
+    /// Minor units, discounts taken off.
+    pub amount_minor: i64,
+    /// What came back on this day, whenever it was sold.
+    pub returned_quantity: i64,
+    /// What had been paid for that, in minor units.
+    pub returned_minor: i64,
+}
+
+/// What was sold of a product over some days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopProduct {
+    pub product_id: ProductId,
+    /// The product as the catalog knows it now; `None` until its event arrived.
+    pub product: Option<ProductRow>,
+    /// Orders that have a line of the product.
+    pub orders: i64,
+    pub quantity: i64,
+    /// Minor units, discounts taken off.
+    pub amount_minor: i64,
+    /// What came back on these days, whenever it was sold.
+    pub returned_quantity: i64,
+    /// What had been paid for that, in minor units.
+    pub returned_minor: i64,
+}
+
+/// What makes a product come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopBy {
+    Amount,
+    Quantity,
+    Orders,
+}
+
+impl TopBy {
+    fn column(self) -> &'static str {
+        match self {
+            Self::Amount => "amount_minor",
+            Self::Quantity => "quantity",
+            Self::Orders => "orders",
+        }
+    }
+}
+
+fn days(from: NaiveDate, to: NaiveDate) -> Conditions {
+    let mut conditions = Conditions::default();
+    let day = |day: NaiveDate| Bind::Text(day.format(DAY_FORMAT).to_string());
+    conditions.and("g.day >=", day(from));
+    conditions.and("g.day <=", day(to));
+    conditions
+}
+
+struct Sums {
+    postgres: bool,
+}
+
+impl Sums {
+    /// Columns of groups, added up. PostgreSQL adds in its widest type, and what leaves the safe integers is cut later.
+    fn of(&self, columns: &[&str]) -> String {
+        let sum = |column: &&str| match self.postgres {
+            true => format!("cast(least(sum(g.{column}), {AMOUNT_MINOR_MAX}) as bigint) as {column}"),
+            false => format!("sum(g.{column}) as {column}"),
+        };
+        columns.iter().map(sum).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[derive(FromRow)]
+struct FoundDay {
+    day: String,
+    currency: String,
+    products: i64,
+    quantity: i64,
+    amount_minor: i64,
+    returned_quantity: i64,
+    returned_minor: i64,
+}
+
+impl TryFrom<FoundDay> for DayTotal {
+    type Error = sqlx::Error;
+
+    fn try_from(row: FoundDay) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            day: parse("day", &row.day)?,
+            currency: parse("currency", &row.currency)?,
+            products: row.products,
+            quantity: safe_minor(row.quantity),
+            amount_minor: safe_minor(row.amount_minor),
+            returned_quantity: safe_minor(row.returned_quantity),
+            returned_minor: safe_minor(row.returned_minor),
+        })
+    }
+}
+
+#[derive(FromRow)]
+struct FoundProduct {
+    product_id: String,
+    sku: Option<String>,
+    name: Option<String>,
+    discontinued: Option<bool>,
+    orders: i64,
+    quantity: i64,
+    amount_minor: i64,
+    returned_quantity: i64,
+    returned_minor: i64,
+}
+
+impl TryFrom<FoundProduct> for TopProduct {
+    type Error = sqlx::Error;
+
+    fn try_from(row: FoundProduct) -> Result<Self, sqlx::Error> {
+        let product = match (row.sku, row.name, row.discontinued) {
+            (Some(sku), Some(name), Some(discontinued)) => Some(ProductRow { sku, name, discontinued }),
+            _ => None,
+        };
+        Ok(Self {
+            product_id: parse("product_id", &row.product_id)?,
+            product,
+            orders: safe_minor(row.orders),
+            quantity: safe_minor(row.quantity),
+            amount_minor: safe_minor(row.amount_minor),
+            returned_quantity: safe_minor(row.returned_quantity),
+            returned_minor: safe_minor(row.returned_minor),
+        })
     }
 }

@@ -6,12 +6,14 @@
 //! connection.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use events::{ids::CustomerId, principal::Principal};
 use sqlx::{
     AssertSqlSafe, FromRow, PgPool, Row, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
@@ -44,6 +46,8 @@ pub struct ReadSide {
     inner: Arc<Inner>,
     /// Who is told how fresh the answers of this handle are.
     witness: Option<Witness>,
+    /// Whose rows this handle reads; `None`: everybody's.
+    only: Option<CustomerId>,
 }
 
 struct Inner {
@@ -60,18 +64,50 @@ pub(crate) enum Database {
     Postgres(PgPool),
 }
 
+impl Database {
+    fn sqlite(directory: PathBuf) -> Self {
+        let pointers = SqlitePoolOptions::new()
+            .max_connections(SQLITE_CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(query_database::sqlite_reader(&query_database::pointer_file(&directory)));
+        Self::Sqlite { directory, pointers, generations: Mutex::default() }
+    }
+
+    fn postgres(options: PgConnectOptions) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        Self::Postgres(pool)
+    }
+}
+
 /// What a query wants of a read model.
 pub(crate) struct Rows<S> {
     /// The select on the tables of a generation, with parameters from `$1`.
     pub select: S,
     /// The order of the result once more, as SQL promises none for what comes through a join.
-    pub order_by: &'static str,
+    pub order_by: Cow<'static, str>,
     pub binds: Vec<Bind>,
 }
 
+/// What is told beside the rows, out of the same snapshot, whether there are rows or not: an expression that gives a whole
+/// number, with the parameters of the rows.
+pub(crate) type Beside<'a> = Box<dyn Fn(Live) -> String + Send + Sync + 'a>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Bind {
     Text(String),
     Integer(i64),
+}
+
+impl Bind {
+    /// Ids, to be compared with by [`ReadSide::in_keys`].
+    pub fn keys(ids: &[impl ToString]) -> Self {
+        Self::Text(serde_json::to_string(&ids.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("texts"))
+    }
 }
 
 /// What one statement found.
@@ -82,42 +118,66 @@ struct Snapshot<T> {
     /// What is told of it instead: it was seen a moment before.
     observed: Option<Arc<Observed>>,
     rows: Vec<T>,
+    beside: Vec<i64>,
 }
 
 impl ReadSide {
     /// The query database in `directory`. Its files are opened when they are first read; until a projector has made
     /// them, reads answer `Rebuilding`.
     pub fn connect_sqlite(directory: impl Into<PathBuf>) -> Self {
-        let directory = directory.into();
-        let pointers = SqlitePoolOptions::new()
-            .max_connections(SQLITE_CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .connect_lazy_with(query_database::sqlite_reader(&query_database::pointer_file(&directory)));
-        Self::new(Database::Sqlite { directory, pointers, generations: Mutex::default() })
+        Self::new(Database::sqlite(directory.into()), Wake::default())
     }
 
     /// The query database at `url`, connected to when it is first read.
     pub fn connect_postgres(url: &str) -> Result<Self, ReadError> {
         let options: PgConnectOptions = url.parse()?;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .connect_lazy_with(options.application_name("tributary read-side"));
-        Ok(Self::new(Database::Postgres(pool)))
+        Ok(Self::new(Database::postgres(options.application_name("tributary read-side")), Wake::default()))
     }
 
-    fn new(database: Database) -> Self {
+    fn new(database: Database, wake: Wake) -> Self {
         let waiters = Semaphore::new(WAITERS_MAX);
-        let inner =
-            Inner { database, live: Mutex::default(), last_seen: LastSeen::default(), waiters, wake: Wake::default() };
-        Self { inner: Arc::new(inner), witness: None }
+        let inner = Inner { database, live: Mutex::default(), last_seen: LastSeen::default(), waiters, wake };
+        Self { inner: Arc::new(inner), witness: None, only: None }
     }
 
     /// A handle on the same query database that tells `witness` how fresh its answers are.
     pub fn telling(&self, witness: &Witness) -> Self {
         Self { witness: Some(witness.clone()), ..self.clone() }
+    }
+
+    /// The same query database over connections of its own, which `name` stands for in PostgreSQL: whoever is busy with
+    /// these leaves the others theirs. The same commits wake both.
+    pub fn apart(&self, name: &str) -> Self {
+        let database = match &self.inner.database {
+            Database::Sqlite { directory, .. } => Database::sqlite(directory.clone()),
+            Database::Postgres(pool) => {
+                Database::postgres(PgConnectOptions::clone(&pool.connect_options()).application_name(name))
+            }
+        };
+        Self { only: self.only, ..Self::new(database, self.wake()) }
+    }
+
+    /// The same query database as `principal` may see it: a customer reads what is their own, and nothing tells them
+    /// whether there is anything else. Every question of this handle keeps to that.
+    pub fn scoped(&self, principal: &Principal) -> Self {
+        // in the hands of staff a customer's handle stays a customer's
+        let only = principal.customer().or(self.only);
+        Self { only, ..self.clone() }
+    }
+
+    /// The customer whose rows alone are read; `None` for staff and programs.
+    pub(crate) fn only(&self) -> Option<CustomerId> {
+        self.only
+    }
+
+    /// Whether rows of this customer are read.
+    pub(crate) fn sees(&self, customer: CustomerId) -> bool {
+        self.only.is_none_or(|own| own == customer)
+    }
+
+    /// For figures that are nobody's own: staff and programs are told them.
+    pub(crate) fn staff_only(&self, what: &'static str) -> Result<(), ReadError> {
+        if self.only.is_some() { Err(ReadError::NotForCustomers { what }) } else { Ok(()) }
     }
 
     /// For a projector of the same process: its commits wake waiting readers at once, others are polled for.
@@ -138,6 +198,15 @@ impl ReadSide {
         matches!(self.inner.database, Database::Postgres(_))
     }
 
+    /// `in (..)` of the keys in parameter `n`.
+    pub(crate) fn in_keys(&self, n: usize) -> String {
+        if self.is_postgres() {
+            format!("in (select json_array_elements_text(cast(${n} as json)))")
+        } else {
+            format!("in (select value from json_each(${n}))")
+        }
+    }
+
     /// Reads `rows` from a snapshot of `template` that satisfies `consistency`, waiting for one if need be.
     ///
     /// Safe to cancel: nothing is begun that would have to be ended.
@@ -151,6 +220,21 @@ impl ReadSide {
         T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
         S: Fn(Live) -> String,
     {
+        Ok(self.read_beside(template, consistency, rows, &[]).await?.0)
+    }
+
+    /// As [`Self::read`], with what is asked for beside the rows.
+    pub(crate) async fn read_beside<T, S>(
+        &self,
+        template: &'static Template,
+        consistency: &Consistency,
+        rows: Rows<S>,
+        beside: &[Beside<'_>],
+    ) -> Result<(Vec<T>, Vec<i64>), ReadError>
+    where
+        T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+        S: Fn(Live) -> String,
+    {
         let wait = consistency.wait.min(WAIT_MAX);
         let began = Instant::now();
         let deadline = began + wait;
@@ -159,11 +243,11 @@ impl ReadSide {
         let mut waiting = None;
         loop {
             commits.mark_unchanged();
-            let snapshot: Snapshot<T> = self.snapshot(template, consistency, &rows).await?;
+            let snapshot: Snapshot<T> = self.snapshot(template, consistency, &rows, beside).await?;
             let late = match consistency::judge(template, &consistency.token, &snapshot.reached, wait) {
                 Verdict::Satisfied => {
                     self.tell(template, &snapshot, began, waiting.is_some());
-                    return Ok(snapshot.rows);
+                    return Ok((snapshot.rows, snapshot.beside));
                 }
                 Verdict::Never(error) => return Err(error),
                 Verdict::NotYet(error) => error,
@@ -203,6 +287,7 @@ impl ReadSide {
         template: &'static Template,
         consistency: &Consistency,
         rows: &Rows<S>,
+        beside: &[Beside<'_>],
     ) -> Result<Snapshot<T>, ReadError>
     where
         T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
@@ -223,13 +308,13 @@ impl ReadSide {
             let wanted = has_use.then(|| consistency::wanted_json(&consistency.token));
             let answer = match &self.inner.database {
                 Database::Postgres(pool) => {
-                    let statement = statement(POSTGRES, template, guess, wanted.is_some(), rows);
-                    postgres_snapshot(pool, statement, wanted.as_deref(), rows).await
+                    let statement = statement(POSTGRES, template, guess, wanted.is_some(), rows, beside);
+                    postgres_snapshot(pool, statement, wanted.as_deref(), rows, beside.len()).await
                 }
                 Database::Sqlite { .. } => {
                     let pool = self.generation_pool(template.name, guess.generation);
-                    let statement = statement(SQLITE, template, guess, wanted.is_some(), rows);
-                    sqlite_snapshot(&pool, statement, wanted.as_deref(), rows).await
+                    let statement = statement(SQLITE, template, guess, wanted.is_some(), rows, beside);
+                    sqlite_snapshot(&pool, statement, wanted.as_deref(), rows, beside.len()).await
                 }
             };
             match answer {
@@ -381,6 +466,7 @@ fn statement<S: Fn(Live) -> String>(
     live: Live,
     with_vector: bool,
     rows: &Rows<S>,
+    beside: &[Beside<'_>],
 ) -> AssertSqlSafe<String> {
     let vector = if !with_vector {
         "cast(null as text)".to_owned()
@@ -391,13 +477,15 @@ fn statement<S: Fn(Live) -> String>(
             .replace("{read_model}", template.name)
             .replace("{generation}", &live.generation.to_string())
     };
+    let beside = beside.iter().enumerate().map(|(n, tells)| format!("cast({} as bigint) as beside_{n}, ", tells(live)));
     AssertSqlSafe(format!(
         "with found as (select 1 as present, r.* from ({select}) r) \
          select (select live_generation from {pointers} where name = '{name}') as live_generation, \
-         {vector} as vector, found.* from (select 1 as one) one left join found on 1 = 1 {order_by}",
+         {vector} as vector, {beside}found.* from (select 1 as one) one left join found on 1 = 1 {order_by}",
         select = (rows.select)(live),
         pointers = dialect.pointers,
         name = template.name,
+        beside = beside.collect::<String>(),
         order_by = rows.order_by,
     ))
 }
@@ -409,6 +497,7 @@ macro_rules! snapshot_of {
             statement: AssertSqlSafe<String>,
             wanted: Option<&str>,
             rows: &Rows<S>,
+            beside: usize,
         ) -> Result<Snapshot<T>, sqlx::Error>
         where
             T: for<'r> FromRow<'r, $row>,
@@ -429,13 +518,15 @@ macro_rules! snapshot_of {
             let reached = vector.as_deref().map(serde_json::from_str).transpose();
             let reached = reached.map_err(|error| sqlx::Error::Decode(Box::new(error)))?.unwrap_or_default();
             let live_generation = first.try_get("live_generation")?;
+            let beside =
+                (0..beside).map(|n| first.try_get(format!("beside_{n}").as_str())).collect::<Result<_, _>>()?;
             let mut rows = Vec::with_capacity(found.len());
             for row in &found {
                 if row.try_get::<Option<$int>, _>("present")?.is_some() {
                     rows.push(T::from_row(row)?);
                 }
             }
-            Ok(Snapshot { live_generation, reached, observed: None, rows })
+            Ok(Snapshot { live_generation, reached, observed: None, rows, beside })
         }
     };
 }

@@ -118,6 +118,7 @@ impl ReadSide {
     }
 
     async fn projections_with(&self, rows: Rows) -> Result<Vec<ProjectionStatus>, ReadError> {
+        self.staff_only("how far the read models are")?;
         let mut statuses = Vec::new();
         for template in READ_MODELS {
             match self.projection(template, rows).await {

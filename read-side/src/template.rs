@@ -28,6 +28,8 @@ pub struct Template {
     /// Secondary indexes over served rows: (suffix of the name, what is indexed).
     pub indexes: &'static [(&'static str, &'static str)],
     pub references: &'static [ReferenceTemplate],
+    /// Secondary indexes over references: (its name, suffix of the name, what is indexed).
+    pub reference_indexes: &'static [(&'static str, &'static str, &'static str)],
     /// What the rows add up to.
     pub groups: Option<GroupsTemplate>,
     /// What events add to a list.
@@ -142,6 +144,7 @@ impl Template {
         columns: &[],
         indexes: &[],
         references: &[],
+        reference_indexes: &[],
         groups: None,
         entries: None,
         search: None,
@@ -161,6 +164,14 @@ impl Template {
     pub fn select_rows(&self, live: Live) -> String {
         let columns: Vec<String> = self.columns.iter().map(|column| column.selected(live)).collect();
         format!("select {}, {} from {}", self.key, columns.join(", "), self.table(live.generation))
+    }
+
+    /// `select ..` with the key and those columns whose places are `wanted`; one that is younger than the generation is null.
+    pub fn select_only(&self, live: Live, wanted: impl Fn(usize) -> bool) -> String {
+        let columns = self.columns.iter().enumerate().filter(|(place, _)| wanted(*place));
+        let columns = columns.map(|(_, column)| column.selected(live));
+        let columns: Vec<String> = std::iter::once(self.key.to_owned()).chain(columns).collect();
+        format!("select {}", columns.join(", "))
     }
 
     /// The amounts of `groups` in a select; one that is younger than the generation is null.

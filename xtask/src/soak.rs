@@ -79,6 +79,13 @@ const REGISTER: [Soak; 10] = [
         variables: &[("TRIBUTARY_SOAK", "1")],
     },
     Soak {
+        name: "cursors",
+        about: "walks over lists while orders come and change, on both databases: what is there throughout is told once",
+        package: "graphql",
+        tests: &["--test", "cursors"],
+        variables: &[("TRIBUTARY_SOAK", "1")],
+    },
+    Soak {
         name: "checkout-lines",
         about: "an order of 2,000 lines, from its placement to its end",
         package: "write-side",

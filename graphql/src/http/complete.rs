@@ -10,38 +10,38 @@ use async_graphql::{
     parser::types::{ExecutableDocument, Selection, SelectionSet},
 };
 
-/// Levels of objects whose fields become ready at different times: the root, and a customer.
-const LEVELS: usize = 2;
+/// Fields below the root that wait for the database: the others of an object are ready at once, in order.
+const WAITING: [&str; 2] = ["orders", "timeline"];
 
 /// The keys of an object in the order of the query, each with the keys below it.
 #[derive(Debug, Default)]
-pub(crate) struct Keys(IndexMap<Name, Keys>);
+pub(crate) struct Keys {
+    fields: IndexMap<Name, Keys>,
+    /// Whether one of these waits, or one below them.
+    waits: bool,
+}
 
 impl Keys {
-    /// The first levels of what an operation selects.
+    /// Of what an operation selects.
     pub(crate) fn of(document: &ExecutableDocument, selected: &SelectionSet) -> Self {
         let mut keys = Self::default();
-        keys.collect(document, selected, LEVELS);
+        keys.collect(document, selected);
         keys
     }
 
     // Bounded as the document's check is, which has gone before: no cycles, `selections` spreads.
-    fn collect(&mut self, document: &ExecutableDocument, selected: &SelectionSet, levels: usize) {
-        if levels == 0 {
-            return;
-        }
+    fn collect(&mut self, document: &ExecutableDocument, selected: &SelectionSet) {
         for selection in &selected.items {
             match &selection.node {
                 Selection::Field(field) => {
-                    let below = self.0.entry(field.node.response_key().node.clone()).or_default();
-                    below.collect(document, &field.node.selection_set.node, levels - 1);
+                    let below = self.fields.entry(field.node.response_key().node.clone()).or_default();
+                    below.collect(document, &field.node.selection_set.node);
+                    self.waits |= below.waits || WAITING.contains(&field.node.name.node.as_str());
                 }
-                Selection::InlineFragment(fragment) => {
-                    self.collect(document, &fragment.node.selection_set.node, levels);
-                }
+                Selection::InlineFragment(fragment) => self.collect(document, &fragment.node.selection_set.node),
                 Selection::FragmentSpread(spread) => {
                     if let Some(fragment) = document.fragments.get(&spread.node.fragment_name.node) {
-                        self.collect(document, &fragment.node.selection_set.node, levels);
+                        self.collect(document, &fragment.node.selection_set.node);
                     }
                 }
             }
@@ -49,15 +49,20 @@ impl Keys {
     }
 
     fn sort(&self, value: &mut Value) {
-        let Value::Object(fields) = value else { return };
-        let place = |key: &Name| self.0.get_index_of(key).unwrap_or(usize::MAX);
-        if !fields.keys().is_sorted_by_key(place) {
-            fields.sort_by(|one, _, other, _| place(one).cmp(&place(other)));
-        }
-        for (key, below) in fields {
-            if let Some(keys) = self.0.get(key) {
-                keys.sort(below);
+        match value {
+            Value::Object(fields) => {
+                let place = |key: &Name| self.fields.get_index_of(key).unwrap_or(usize::MAX);
+                if !fields.keys().is_sorted_by_key(place) {
+                    fields.sort_by(|one, _, other, _| place(one).cmp(&place(other)));
+                }
+                for (key, below) in fields {
+                    if let Some(keys) = self.fields.get(key).filter(|keys| keys.waits) {
+                        keys.sort(below);
+                    }
+                }
             }
+            Value::List(elements) => elements.iter_mut().for_each(|element| self.sort(element)),
+            _ => {}
         }
     }
 }
@@ -128,7 +133,13 @@ mod tests {
 
     #[test]
     fn fields_are_in_the_order_of_the_query() {
-        check("{b x:a{d c}}", json!({ "x": { "c": 1, "d": 2 }, "b": 3 }), &[], r#"{"b":3,"x":{"d":2,"c":1}}"#);
+        check("{b x:a{d c:orders}}", json!({ "x": { "c": 1, "d": 2 }, "b": 3 }), &[], r#"{"b":3,"x":{"d":2,"c":1}}"#);
+        check(
+            "{a{b{d timeline c}}}",
+            json!({ "a": { "b": [{ "d": 1, "c": 2, "timeline": 3 }] } }),
+            &[],
+            r#"{"a":{"b":[{"d":1,"timeline":3,"c":2}]}}"#,
+        );
         check("{...f a} fragment f on Q{b}", json!({ "a": 1, "b": 2 }), &[], r#"{"b":2,"a":1}"#);
     }
 

@@ -13,15 +13,17 @@ use super::read::invalid;
 pub(crate) enum Kind {
     Order,
     Customer,
+    Product,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Order, Self::Customer];
+    const ALL: [Self; 3] = [Self::Order, Self::Customer, Self::Product];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Order => "Order",
             Self::Customer => "Customer",
+            Self::Product => "Product",
         }
     }
 }

@@ -1,14 +1,14 @@
-//! An order, all of it from one row.
+//! An order, as much of it as is asked for.
 
 mod payment;
 mod reservation;
 mod shipment;
 mod timeline;
 
-use async_graphql::{ComplexObject, Context, Enum, ID, Result, SimpleObject};
+use async_graphql::{Context, Enum, ID, Object, Result, SelectionField, SimpleObject};
 use chrono::{DateTime, Utc};
 use events::ids::OrderId;
-use read_side::order_details::{OrderDetails, OrderLineRow, ProductRow};
+use read_side::order_details::{OrderColumns, OrderDetails, OrderLineRow, OrderRow};
 
 use self::{
     payment::OrderPayment,
@@ -19,61 +19,263 @@ use self::{
 use super::{
     money::Money,
     node_id::{Kind, NodeId},
-    time::{NoTime, maybe_time, time},
+    product::Product,
+    read::invalid,
+    time::{NoTime, maybe_time},
 };
 
-/// An order: who placed it, what was ordered, what is held, paid and sent for it, as six services tell it.
-#[derive(Debug, SimpleObject)]
-#[graphql(complex)]
+pub(super) use timeline::Timelines;
+
+/// What was read of an order.
+#[derive(Debug)]
 pub(crate) struct Order {
-    /// The global id, for `node` and for caches.
-    pub(super) id: ID,
-    /// The order's UUID, as the orders service knows it.
-    order_id: ID,
-    /// The order's key in the system that it was imported from.
-    external_ref: Option<String>,
-    /// Where the order stands.
-    status: OrderStatus,
-    /// When the customer placed it.
-    placed_at: DateTime<Utc>,
-    /// When the orders service recorded that stock and payment are settled.
-    confirmed_at: Option<DateTime<Utc>>,
-    /// When all of it went out.
-    shipped_at: Option<DateTime<Utc>>,
-    /// When all of it had arrived.
-    delivered_at: Option<DateTime<Utc>>,
-    /// When the orders service recorded that it was called off.
-    cancelled_at: Option<DateTime<Utc>>,
-    /// Why it was called off.
-    cancel_reason: Option<String>,
-    /// Whether it was called off because it could not be carried out: then the reason is ours, otherwise the customer's.
-    rejected: bool,
-    /// When the orders service last recorded that something of it came back.
-    returned_at: Option<DateTime<Utc>>,
-    /// Why, if the last return said it.
-    return_reason: Option<String>,
-    /// Who placed it.
-    customer: OrderCustomer,
-    /// What was ordered, in the order of the order form.
-    lines: Vec<OrderLine>,
-    /// The sum of the lines' totals.
-    total: Money,
-    /// What the inventory service holds for it; null until pieces were asked for, and for an imported order.
-    reservation: Option<OrderReservation>,
-    /// What was paid for it; null until the payments service has heard of it, and for an imported order.
-    payment: Option<OrderPayment>,
-    /// How far its parcels are; null until the shipping service has heard of it, and for an imported order.
-    shipment: Option<OrderShipment>,
-    #[graphql(skip)]
+    id: ID,
     key: OrderId,
+    /// A field whose column was not read is a bug: the columns are those of the fields that are asked for.
+    read: OrderColumns,
+    external_ref: Option<String>,
+    status: Option<OrderStatus>,
+    placed_at: Option<DateTime<Utc>>,
+    updated_at: Option<DateTime<Utc>>,
+    confirmed_at: Option<DateTime<Utc>>,
+    shipped_at: Option<DateTime<Utc>>,
+    delivered_at: Option<DateTime<Utc>>,
+    cancelled_at: Option<DateTime<Utc>>,
+    cancel_reason: Option<String>,
+    rejected: bool,
+    returned_at: Option<DateTime<Utc>>,
+    return_reason: Option<String>,
+    customer: Option<OrderCustomer>,
+    lines: Option<Vec<OrderLine>>,
+    total: Option<Money>,
+    reservation: Option<OrderReservation>,
+    payment: Option<OrderPayment>,
+    shipment: Option<OrderShipment>,
+    /// What is read beside it where it is one of many.
+    timelines: Option<Timelines>,
+    is_as_of: bool,
 }
 
-#[ComplexObject]
+/// The columns that the fields of an order are made of.
+const COLUMNS: &[(&str, &[&str])] = &[
+    ("externalRef", &["external_ref"]),
+    ("status", &["status"]),
+    ("placedAt", &["placed_at_us"]),
+    ("updatedAt", &["updated_at_us"]),
+    ("confirmedAt", &["confirmed_at_us"]),
+    ("shippedAt", &["shipped_at_us"]),
+    ("deliveredAt", &["delivered_at_us"]),
+    ("cancelledAt", &["cancelled_at_us"]),
+    ("cancelReason", &["cancel_reason"]),
+    ("rejected", &["rejected"]),
+    ("returnedAt", &["returned_at_us"]),
+    ("returnReason", &["return_reason"]),
+    ("customer", &["customer_id"]),
+    ("lines", &["lines"]),
+    ("total", &["total_minor", "currency"]),
+    ("reservation", &["reservation"]),
+    ("payment", &["payment", "currency"]),
+    ("shipment", &["shipment"]),
+];
+
+/// Those of [`OrderCustomer`].
+const CUSTOMER_COLUMNS: &[(&str, &[&str])] = &[("name", &["customer_name"]), ("email", &["customer_email"])];
+
+/// The columns that are asked for, where orders are selected.
+pub(super) fn columns<'a>(selected: impl IntoIterator<Item = SelectionField<'a>>) -> OrderColumns {
+    let mut columns = OrderColumns::NONE;
+    let mut ask = |table: &[(&str, &[&str])], field: &str| {
+        let of_field = table.iter().filter(|(name, _)| *name == field).flat_map(|(_, columns)| *columns);
+        of_field.for_each(|column| columns = columns | OrderColumns::of(column));
+    };
+    for order in selected {
+        for field in order.selection_set() {
+            ask(COLUMNS, field.name());
+            if field.name() == "customer" {
+                field.selection_set().for_each(|field| ask(CUSTOMER_COLUMNS, field.name()));
+            }
+        }
+    }
+    columns
+}
+
 impl Order {
-    /// What became of it, service by service, oldest first; at most 1,000 entries.
+    /// Of a row of which `read` was read.
+    pub(super) fn of(row: OrderRow, read: OrderColumns) -> Result<Self, NoTime> {
+        let currency = row.currency;
+        Ok(Self {
+            id: NodeId::of(Kind::Order, row.order_id.0),
+            key: row.order_id,
+            read,
+            external_ref: row.external_ref,
+            status: row.status.map(Into::into),
+            placed_at: maybe_time("placed_at_us", row.placed_at_us)?,
+            updated_at: maybe_time("updated_at_us", row.updated_at_us)?,
+            confirmed_at: maybe_time("confirmed_at_us", row.confirmed_at_us)?,
+            shipped_at: maybe_time("shipped_at_us", row.shipped_at_us)?,
+            delivered_at: maybe_time("delivered_at_us", row.delivered_at_us)?,
+            cancelled_at: maybe_time("cancelled_at_us", row.cancelled_at_us)?,
+            cancel_reason: row.cancel_reason,
+            rejected: row.rejected.unwrap_or(false),
+            returned_at: maybe_time("returned_at_us", row.returned_at_us)?,
+            return_reason: row.return_reason,
+            customer: row.customer_id.map(|customer_id| OrderCustomer {
+                customer_id: ID(customer_id.to_string()),
+                name: row.customer_name,
+                email: row.customer_email,
+            }),
+            lines: row.lines.map(|lines| lines.into_iter().map(OrderLine::try_from).collect()).transpose()?,
+            total: row.total_minor.zip(currency).map(|(total_minor, currency)| Money::new(total_minor, currency)),
+            reservation: row.reservation.map(OrderReservation::try_from).transpose()?,
+            payment: match row.payment.zip(currency) {
+                Some((payment, currency)) => OrderPayment::of(payment, currency)?,
+                None => None,
+            },
+            shipment: row.shipment.map_or(Ok(None), OrderShipment::of)?,
+            timelines: None,
+            is_as_of: false,
+        })
+    }
+
+    /// As it was at a recorded time.
+    pub(super) fn of_then(self) -> Self {
+        Self { is_as_of: true, ..self }
+    }
+
+    /// With what was read beside it.
+    pub(super) fn with_timelines(self, timelines: Option<Timelines>) -> Self {
+        Self { timelines, ..self }
+    }
+
+    fn asked<T>(&self, column: &str, value: T) -> T {
+        assert!(self.read.contains(OrderColumns::of(column)), "{column} is asked for, and was not read");
+        value
+    }
+}
+
+impl TryFrom<OrderDetails> for Order {
+    type Error = NoTime;
+
+    fn try_from(order: OrderDetails) -> Result<Self, NoTime> {
+        Self::of(order.into(), OrderColumns::ALL)
+    }
+}
+
+/// What is never null is there when it was read.
+fn there<'a, T>(column: &str, value: &'a Option<T>) -> &'a T {
+    value.as_ref().unwrap_or_else(|| panic!("{column} is asked for, and was not read"))
+}
+
+/// An order: who placed it, what was ordered, what is held, paid and sent for it, as six services tell it.
+#[Object]
+impl Order {
+    /// The global id, for `node` and for caches.
+    pub(super) async fn id(&self) -> &ID {
+        &self.id
+    }
+
+    /// The order's UUID, as the orders service knows it.
+    async fn order_id(&self) -> ID {
+        ID(self.key.to_string())
+    }
+
+    /// The order's key in the system that it was imported from.
+    async fn external_ref(&self) -> Option<&str> {
+        self.asked("external_ref", self.external_ref.as_deref())
+    }
+
+    /// Where the order stands.
+    async fn status(&self) -> OrderStatus {
+        *there("status", &self.status)
+    }
+
+    /// When the customer placed it.
+    async fn placed_at(&self) -> DateTime<Utc> {
+        *there("placed_at_us", &self.placed_at)
+    }
+
+    /// When the orders service last recorded something of it.
+    async fn updated_at(&self) -> DateTime<Utc> {
+        *there("updated_at_us", &self.updated_at)
+    }
+
+    /// When the orders service recorded that stock and payment are settled.
+    async fn confirmed_at(&self) -> Option<DateTime<Utc>> {
+        self.asked("confirmed_at_us", self.confirmed_at)
+    }
+
+    /// When all of it went out.
+    async fn shipped_at(&self) -> Option<DateTime<Utc>> {
+        self.asked("shipped_at_us", self.shipped_at)
+    }
+
+    /// When all of it had arrived.
+    async fn delivered_at(&self) -> Option<DateTime<Utc>> {
+        self.asked("delivered_at_us", self.delivered_at)
+    }
+
+    /// When the orders service recorded that it was called off.
+    async fn cancelled_at(&self) -> Option<DateTime<Utc>> {
+        self.asked("cancelled_at_us", self.cancelled_at)
+    }
+
+    /// Why it was called off.
+    async fn cancel_reason(&self) -> Option<&str> {
+        self.asked("cancel_reason", self.cancel_reason.as_deref())
+    }
+
+    /// Whether it was called off because it could not be carried out: then the reason is ours, otherwise the customer's.
+    async fn rejected(&self) -> bool {
+        self.asked("rejected", self.rejected)
+    }
+
+    /// When the orders service last recorded that something of it came back.
+    async fn returned_at(&self) -> Option<DateTime<Utc>> {
+        self.asked("returned_at_us", self.returned_at)
+    }
+
+    /// Why, if the last return said it.
+    async fn return_reason(&self) -> Option<&str> {
+        self.asked("return_reason", self.return_reason.as_deref())
+    }
+
+    /// Who placed it.
+    async fn customer(&self) -> &OrderCustomer {
+        there("customer_id", &self.customer)
+    }
+
+    /// What was ordered, in the order of the order form.
+    async fn lines(&self) -> &[OrderLine] {
+        there::<Vec<_>>("lines", &self.lines)
+    }
+
+    /// The sum of the lines' totals.
+    async fn total(&self) -> &Money {
+        there("total_minor", &self.total)
+    }
+
+    /// What the inventory service holds for it; null until pieces were asked for, and for an imported order.
+    async fn reservation(&self) -> Option<&OrderReservation> {
+        self.asked("reservation", self.reservation.as_ref())
+    }
+
+    /// What was paid for it; null until the payments service has heard of it, and for an imported order.
+    async fn payment(&self) -> Option<&OrderPayment> {
+        self.asked("payment", self.payment.as_ref())
+    }
+
+    /// How far its parcels are; null until the shipping service has heard of it, and for an imported order.
+    async fn shipment(&self) -> Option<&OrderShipment> {
+        self.asked("shipment", self.shipment.as_ref())
+    }
+
+    /// What became of it, service by service, oldest first; at most 1,000 entries. Not told of an order as of a time.
     #[graphql(complexity = "timeline_cost(child_complexity)")]
     async fn timeline(&self, ctx: &Context<'_>) -> Result<Option<Vec<TimelineEntry>>> {
-        timeline::of(ctx, self.key).await.map(Some)
+        if self.is_as_of {
+            return Err(invalid("asOf", "an order as of a time has no timeline: ask for it without `asOf`"));
+        }
+        timeline::of(ctx, self.key, self.timelines.as_ref()).await.map(Some)
     }
 }
 
@@ -111,17 +313,6 @@ struct OrderLine {
     reservation: Option<LineReservation>,
 }
 
-/// A product as the catalog knows it now.
-#[derive(Debug, SimpleObject)]
-pub(super) struct Product {
-    /// The stock-keeping unit, unique among the products.
-    sku: String,
-    /// Its present name.
-    name: String,
-    /// Whether it can no longer be ordered.
-    discontinued: bool,
-}
-
 /// Where an order stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(remote = "events::orders::OrderStatus")]
@@ -140,40 +331,6 @@ pub(crate) enum OrderStatus {
     Returned,
 }
 
-impl TryFrom<OrderDetails> for Order {
-    type Error = NoTime;
-
-    fn try_from(row: OrderDetails) -> Result<Self, NoTime> {
-        let currency = row.currency;
-        Ok(Self {
-            id: NodeId::of(Kind::Order, row.order_id.0),
-            order_id: ID(row.order_id.to_string()),
-            external_ref: row.external_ref,
-            status: row.status.into(),
-            placed_at: time("placed_at_us", row.placed_at_us)?,
-            confirmed_at: maybe_time("confirmed_at_us", row.confirmed_at_us)?,
-            shipped_at: maybe_time("shipped_at_us", row.shipped_at_us)?,
-            delivered_at: maybe_time("delivered_at_us", row.delivered_at_us)?,
-            cancelled_at: maybe_time("cancelled_at_us", row.cancelled_at_us)?,
-            cancel_reason: row.cancel_reason,
-            rejected: row.rejected,
-            returned_at: maybe_time("returned_at_us", row.returned_at_us)?,
-            return_reason: row.return_reason,
-            customer: OrderCustomer {
-                customer_id: ID(row.customer_id.to_string()),
-                name: row.customer_name,
-                email: row.customer_email,
-            },
-            lines: row.lines.into_iter().map(OrderLine::try_from).collect::<Result<_, _>>()?,
-            total: Money::new(row.total_minor, currency),
-            reservation: row.reservation.map(OrderReservation::try_from).transpose()?,
-            payment: row.payment.map_or(Ok(None), |payment| OrderPayment::of(payment, currency))?,
-            shipment: row.shipment.map_or(Ok(None), OrderShipment::of)?,
-            key: row.order_id,
-        })
-    }
-}
-
 impl TryFrom<OrderLineRow> for OrderLine {
     type Error = NoTime;
 
@@ -186,14 +343,8 @@ impl TryFrom<OrderLineRow> for OrderLine {
             discount_bp: u32::from(row.discount_bp),
             total: Money::new(row.total_minor, row.currency),
             returned_quantity: row.returned_quantity,
-            product: row.product.map(Product::from),
+            product: row.product.map(|product| Product::of(row.product_id, product)),
             reservation: row.reservation.map(LineReservation::try_from).transpose()?,
         })
-    }
-}
-
-impl From<ProductRow> for Product {
-    fn from(row: ProductRow) -> Self {
-        Self { sku: row.sku, name: row.name, discontinued: row.discontinued }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     money::Money,
     node_id::{Kind, NodeId},
     order::OrderStatus,
-    orders::page_size,
+    paging::page_size,
     read::{self, read},
     time::{NoTime, time},
 };
@@ -35,7 +35,7 @@ pub(crate) struct FoundOrder {
 }
 
 pub(super) async fn search(ctx: &Context<'_>, text: &str, first: i32) -> Result<Vec<FoundOrder>> {
-    let first = page_size(first)?;
+    let first = page_size("first", first)?;
     let found = read(ctx, &TEMPLATE, async |side, consistency| side.search_orders(text, first, consistency).await);
     let found = found.await?.into_iter().map(FoundOrder::try_from).collect::<Result<_, _>>();
     found.map_err(|error| read::internal(ctx, &format!("an order that was searched: {error}")))

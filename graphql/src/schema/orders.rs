@@ -1,176 +1,135 @@
-//! Lists of orders: a Relay connection over keyset cursors, newest first.
+//! Lists of orders: Relay connections over keyset cursors.
 
-use async_graphql::{Context, Error, ID, InputObject, Result, SimpleObject};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+mod filter;
+mod sort;
+
+use std::collections::HashMap;
+
+use async_graphql::{ComplexObject, Context, Result, SimpleObject};
 use chrono::{DateTime, Utc};
-use events::ids::{CustomerId, OrderId};
-use read_side::order_details::{self, OrderCursor, OrderDetails};
-use uuid::Uuid;
+use events::ids::OrderId;
+use read_side::{
+    order_details::{self, OrderColumns, OrderCursor, OrderRow, OrderSort},
+    order_search,
+    paging::Page,
+};
 
+use self::sort::{format_cursor, parse_cursor};
+pub(crate) use self::{
+    filter::{OrderFilter, currency},
+    sort::OrderSortInput,
+};
 use super::{
-    node_id::{Kind, id_of},
-    order::{Order, OrderStatus},
-    read::{self, invalid, read},
+    money::SafeInt,
+    order::{Order, Timelines, columns},
+    paging::{PageArguments, PageInfo, total_count},
+    read::{self, read},
 };
-use crate::{
-    document::page_too_large,
-    options::{PAGE_DEFAULT, PAGE_MAX},
-};
-
-/// Which orders are wanted. What is left out does not matter.
-#[derive(Debug, Default, InputObject)]
-pub(crate) struct OrderFilter {
-    /// Only this customer's: a UUID or a global id.
-    customer_id: Option<ID>,
-    /// Only those that stand so.
-    status: Option<OrderStatus>,
-    /// Only those placed at this instant or later.
-    placed_after: Option<DateTime<Utc>>,
-    /// Only those placed before this instant.
-    placed_before: Option<DateTime<Utc>>,
-    /// Only the one with this key in the system that it was imported from.
-    external_ref: Option<String>,
-}
-
-impl TryFrom<OrderFilter> for order_details::OrderFilter {
-    type Error = Error;
-
-    fn try_from(filter: OrderFilter) -> Result<Self> {
-        let customer_id = filter.customer_id.map(|id| id_of(Kind::Customer, &id, "filter.customerId")).transpose()?;
-        Ok(Self {
-            customer_id: customer_id.map(CustomerId::from),
-            status: filter.status.map(Into::into),
-            placed_after_us: filter.placed_after.map(|time| time.timestamp_micros()),
-            placed_before_us: filter.placed_before.map(|time| time.timestamp_micros()),
-            external_ref: filter.external_ref,
-        })
-    }
-}
 
 /// A page of a list of orders.
 #[derive(Debug, SimpleObject)]
+#[graphql(complex)]
 pub(crate) struct OrderConnection {
     /// The orders of this page, each with its place in the list.
     edges: Vec<OrderEdge>,
     /// Where this page lies in the list.
     page_info: PageInfo,
+    #[graphql(skip)]
+    total: Option<u64>,
+}
+
+#[ComplexObject]
+impl OrderConnection {
+    /// How many orders the whole list has. They are counted where this is selected, and only there.
+    async fn total_count(&self) -> SafeInt {
+        total_count(self.total)
+    }
 }
 
 /// An order and its place in the list.
 #[derive(Debug, SimpleObject)]
 struct OrderEdge {
-    /// The place, for `after`. It stays valid when orders come and go.
+    /// The place, for `after` and `before`. It stays valid when orders come and go.
     cursor: String,
     /// The order.
     node: Order,
 }
 
-/// Where a page lies in its list.
-#[derive(Debug, SimpleObject)]
-struct PageInfo {
-    /// Whether there are orders behind this page.
-    has_next_page: bool,
-    /// Whether the page was asked for with `after`, so that there are orders before it.
-    has_previous_page: bool,
-    /// The cursor of the first order; null if the page is empty.
-    start_cursor: Option<String>,
-    /// The cursor of the last order, for the next page's `after`; null if the page is empty.
-    end_cursor: Option<String>,
+/// What is asked for, beside the page.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub filter: order_details::OrderFilter,
+    pub order_by: Option<OrderSortInput>,
+    pub as_of: Option<DateTime<Utc>>,
 }
 
-/// The page that the arguments ask for.
-pub(super) async fn page(
-    ctx: &Context<'_>,
-    first: i32,
-    after: Option<String>,
-    filter: order_details::OrderFilter,
-) -> Result<OrderConnection> {
-    let first = page_size(first)?;
-    let after = after.map(|text| parse_cursor(&text)).transpose()?;
-    let page = read(ctx, &order_details::TEMPLATE, async |side, consistency| {
-        side.orders(&filter, first, after, consistency).await
+/// The page that the arguments ask for: one statement.
+pub(super) async fn page(ctx: &Context<'_>, page: PageArguments, asked: Asked) -> Result<OrderConnection> {
+    let Asked { filter, order_by, as_of } = asked;
+    let sort = order_by.map_or(OrderSort::NEWEST, Into::into);
+    let stretch = page.stretch(ctx, |argument, text| parse_cursor(argument, text, sort))?;
+    let (page, columns) = match as_of {
+        Some(as_of) => {
+            let page = read(ctx, &order_details::TEMPLATE, async |side, consistency| {
+                side.list_orders_as_of(as_of, &filter, sort, stretch, consistency).await
+            });
+            (page.await?.map(OrderRow::from), OrderColumns::ALL)
+        }
+        None => {
+            let columns = asked_columns(ctx);
+            let page = read(ctx, &order_details::TEMPLATE, async |side, consistency| {
+                side.list_orders(&filter, sort, stretch, columns, consistency).await
+            });
+            (page.await?, columns)
+        }
+    };
+    let is_as_of = as_of.is_some();
+    let timelines = (!is_as_of).then(|| Timelines::of(page.rows.iter().map(|row| row.order_id)));
+    connection(page, |row| {
+        let (id, cursor) = (row.order_id, OrderCursor::of(&row, sort).expect("a list's sort key is read"));
+        let node = Order::of(row, columns).map_err(|error| read::internal(ctx, &format!("order {id}: {error}")))?;
+        let node = if is_as_of { node.of_then() } else { node.with_timelines(timelines.clone()) };
+        Ok((format_cursor(cursor, sort), Some(node)))
     })
-    .await?;
-    let edge = |row: OrderDetails| {
-        let (id, cursor) = (row.order_id, format_cursor(OrderCursor::from(&row)));
-        let node = Order::try_from(row).map_err(|error| read::internal(ctx, &format!("order {id}: {error}")))?;
-        Ok(OrderEdge { cursor, node })
-    };
-    let edges: Vec<OrderEdge> = page.rows.into_iter().map(edge).collect::<Result<_>>()?;
-    let page_info = PageInfo {
-        has_next_page: page.has_next_page,
-        has_previous_page: after.is_some(),
-        start_cursor: edges.first().map(|edge| edge.cursor.clone()),
-        end_cursor: edges.last().map(|edge| edge.cursor.clone()),
-    };
-    Ok(OrderConnection { edges, page_info })
 }
 
-/// What a list costs at most: what one of its orders costs, as often as the page is long.
-pub(super) fn page_cost(first: i32, child_complexity: usize) -> usize {
-    let rows = usize::try_from(first).unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
-    1_usize.saturating_add(child_complexity.saturating_mul(rows))
-}
-
-/// The document's check has refused other sizes already, where it could see them.
-pub(super) fn page_size(first: i32) -> Result<usize> {
-    match usize::try_from(first) {
-        Ok(first) if first > PAGE_MAX => {
-            let refused = page_too_large(None);
-            Err(Error { message: refused.message, source: None, extensions: refused.extensions })
-        }
-        Ok(first @ 1..) => Ok(first),
-        _ => Err(invalid("first", "must be at least 1")),
+/// The page of the orders that are found by words: a statement of the read model that finds them, and one of the read
+/// model that tells them.
+pub(super) async fn search(ctx: &Context<'_>, text: &str, page: PageArguments) -> Result<OrderConnection> {
+    let sort = OrderSort::NEWEST;
+    let stretch = page.stretch(ctx, |argument, text| parse_cursor(argument, text, sort))?;
+    let found = read(ctx, &order_search::TEMPLATE, async |side, consistency| {
+        side.search_orders_page(text, stretch, consistency).await
+    });
+    let found = found.await?;
+    let ids: Vec<OrderId> = found.rows.iter().map(|order| order.order_id).collect();
+    let columns = asked_columns(ctx);
+    let mut told: HashMap<OrderId, OrderRow> = HashMap::new();
+    if !ids.is_empty() {
+        let rows = read(ctx, &order_details::TEMPLATE, async |side, consistency| {
+            side.orders_by_id(&ids, columns, consistency).await
+        });
+        told.extend(rows.await?.into_iter().map(|row| (row.order_id, row)));
     }
+    let timelines = Timelines::of(ids);
+    connection(found, |order| {
+        let (id, cursor) = (order.order_id, format_cursor(OrderCursor::from(&order), sort));
+        // one that the other read model has not yet is left out; its place stays
+        let Some(row) = told.remove(&id) else { return Ok((cursor, None)) };
+        let node = Order::of(row, columns).map_err(|error| read::internal(ctx, &format!("order {id}: {error}")))?;
+        Ok((cursor, Some(node.with_timelines(Some(timelines.clone())))))
+    })
 }
 
-/// The layout's version, the time in microseconds, the order's id.
-const CURSOR_BYTES: usize = 1 + 8 + 16;
-const CURSOR_VERSION: u8 = 1;
-
-fn format_cursor(cursor: OrderCursor) -> String {
-    let mut bytes = [CURSOR_VERSION; CURSOR_BYTES];
-    bytes[1..9].copy_from_slice(&cursor.placed_at_us.to_be_bytes());
-    bytes[9..].copy_from_slice(cursor.order_id.0.as_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
+/// Of the orders of a connection.
+fn asked_columns(ctx: &Context<'_>) -> OrderColumns {
+    columns(ctx.look_ahead().field("edges").field("node").selection_fields())
 }
 
-fn parse_cursor(text: &str) -> Result<OrderCursor> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| <[u8; CURSOR_BYTES]>::try_from(bytes).ok());
-    match bytes {
-        Some([CURSOR_VERSION, rest @ ..]) => {
-            let (mut time, mut id) = ([0; 8], [0; 16]);
-            time.copy_from_slice(&rest[..8]);
-            id.copy_from_slice(&rest[8..]);
-            Ok(OrderCursor { placed_at_us: i64::from_be_bytes(time), order_id: OrderId(Uuid::from_bytes(id)) })
-        }
-        _ => Err(invalid("after", "not a cursor: pass on, unchanged, a cursor or endCursor from an answer")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_cursor_survives_its_text(placed_at_us: i64, id: u128) {
-            let cursor = OrderCursor { placed_at_us, order_id: OrderId(Uuid::from_u128(id)) };
-            prop_assert_eq!(parse_cursor(&format_cursor(cursor)).unwrap(), cursor);
-        }
-
-        #[test]
-        fn any_text_is_a_cursor_or_an_error(text in ".{0,40}") {
-            let _ = parse_cursor(&text);
-        }
-    }
-
-    #[test]
-    fn a_page_costs_its_rows() {
-        assert_eq!(page_cost(10, 7), 71);
-        assert_eq!(page_cost(-1, 7), 141);
-        assert_eq!(page_cost(i32::MAX, usize::MAX), usize::MAX);
-    }
+fn connection<T>(page: Page<T>, mut edge: impl FnMut(T) -> Result<(String, Option<Order>)>) -> Result<OrderConnection> {
+    let Page { rows, has_previous_page, has_next_page, total } = page;
+    let rows: Vec<(String, Option<Order>)> = rows.into_iter().map(&mut edge).collect::<Result<_>>()?;
+    let page_info = PageInfo::of((has_previous_page, has_next_page), rows.iter().map(|(cursor, _)| cursor.as_str()));
+    let edges = rows.into_iter().filter_map(|(cursor, node)| Some(OrderEdge { cursor, node: node? })).collect();
+    Ok(OrderConnection { edges, page_info, total })
 }

@@ -23,6 +23,10 @@ pub(crate) struct Projection {
     building_generation: Option<SafeInt>,
     /// How many rows it serves.
     rows: SafeInt,
+    /// Events of all its sources together that are not in the rows yet.
+    lag_events: SafeInt,
+    /// For how long the oldest of them has been waiting, in seconds; 0 when none waits.
+    lag_seconds: f64,
     /// How far it is in each source.
     sources: Vec<ProjectionSource>,
 }
@@ -48,7 +52,10 @@ struct ProjectionSource {
 
 impl From<ProjectionStatus> for Projection {
     fn from(status: ProjectionStatus) -> Self {
+        let sources: Vec<_> = status.vector.into_iter().map(ProjectionSource::from).collect();
         Self {
+            lag_events: SafeInt(sources.iter().map(|source| source.lag_events.0).sum()),
+            lag_seconds: sources.iter().map(|source| source.lag_seconds).fold(0.0, f64::max),
             name: status.name,
             version: SafeInt(status.version),
             generation: SafeInt(status.live_generation),
@@ -56,7 +63,7 @@ impl From<ProjectionStatus> for Projection {
             building_generation: status.building_generation.map(SafeInt),
             // the schema's query has counted them
             rows: SafeInt(status.rows.unwrap_or_default()),
-            sources: status.vector.into_iter().map(ProjectionSource::from).collect(),
+            sources,
         }
     }
 }

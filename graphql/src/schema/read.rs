@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Error, ErrorExtensions, Result};
+use events::principal::Principal;
 use read_side::{Consistency, ReadError, ReadSide, template::Template};
 
 use crate::{errors::code, request_state::RequestState};
@@ -33,9 +34,10 @@ pub(super) async fn look<T>(
     reads(&side(ctx)).await.map_err(|error| answered(&error, state(ctx)))
 }
 
-/// The query database, with the request's witness of how fresh it is.
+/// The query database as far as the one who asks may see it, with the request's witness of how fresh it is. There is no
+/// other way to it from a resolver.
 fn side(ctx: &Context<'_>) -> ReadSide {
-    ctx.data_unchecked::<ReadSide>().telling(&state(ctx).witness)
+    ctx.data_unchecked::<ReadSide>().scoped(ctx.data_unchecked::<Principal>()).telling(&state(ctx).witness)
 }
 
 fn state<'a>(ctx: &Context<'a>) -> &'a RequestState {
@@ -48,6 +50,16 @@ pub(super) fn invalid(argument: &str, error: impl std::fmt::Display) -> Error {
         extensions.set("code", code::VALIDATION_FAILED);
         extensions.set("argument", argument);
     })
+}
+
+/// A text that is looked for. PostgreSQL's texts have no NUL, and nothing that is stored has one.
+pub(super) fn text(argument: &str, text: String) -> Result<String> {
+    if text.contains('\0') { Err(invalid(argument, "has a character that no text here has: NUL")) } else { Ok(text) }
+}
+
+/// An argument that fits elsewhere, with a code that says where.
+pub(super) fn refused(code: &str, argument: &str, error: impl std::fmt::Display) -> Error {
+    invalid(argument, error).extend_with(|_, extensions| extensions.set("code", code))
 }
 
 /// Our fault: the log gets the details, the answer a trace id to find them by.
@@ -74,7 +86,9 @@ fn answered(error: &ReadError, state: &RequestState) -> Error {
         ReadError::Rebuilding { eta_s: Some(eta_s), .. } => {
             coded(error).extend_with(|_, extensions| extensions.set("etaSeconds", *eta_s))
         }
-        ReadError::TooManyWaiters { .. } | ReadError::Rebuilding { eta_s: None, .. } => coded(error),
+        ReadError::TooManyWaiters { .. }
+        | ReadError::NotForCustomers { .. }
+        | ReadError::Rebuilding { eta_s: None, .. } => coded(error),
     }
 }
 

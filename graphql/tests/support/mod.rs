@@ -6,6 +6,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, HeaderName, Method, Request, StatusCode, header, request::Builder},
 };
+use events::principal::Principal;
 use graphql::GraphqlOptions;
 use read_side::ReadSide;
 use serde_json::Value;
@@ -15,6 +16,7 @@ use tower::ServiceExt;
 #[derive(Clone)]
 pub struct Endpoint {
     router: Router,
+    by: Principal,
 }
 
 impl Endpoint {
@@ -28,7 +30,12 @@ impl Endpoint {
     }
 
     pub fn over(read: ReadSide, options: GraphqlOptions) -> Self {
-        Self { router: graphql::router(read, options) }
+        Self { router: graphql::router(read, options), by: Principal::anonymous() }
+    }
+
+    /// The same for somebody else.
+    pub fn by(&self, principal: Principal) -> Self {
+        Self { router: self.router.clone(), by: principal }
     }
 
     /// A request as it is.
@@ -37,7 +44,8 @@ impl Endpoint {
     }
 
     pub fn request(&self, method: Method, path: &str) -> Asked {
-        Asked { router: self.router.clone(), builder: Request::builder().method(method).uri(path), body: Body::empty() }
+        let builder = Request::builder().method(method).uri(path).extension(self.by.clone());
+        Asked { router: self.router.clone(), builder, body: Body::empty() }
     }
 
     pub fn post(&self, body: &Value) -> Asked {

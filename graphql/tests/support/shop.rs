@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use chrono::{DateTime, TimeDelta, Utc};
 use cqrs_es::DomainEvent;
 use event_store::{
     feed::Feed,
@@ -27,8 +28,10 @@ use events::{
     users::{UserEvent, UserRegistered, UserRenamed},
 };
 use graphql::GraphqlOptions;
-use projections::{Projector, ProjectorHandle, ProjectorOptions, QueryDatabase};
-use read_side::ReadSide;
+use projections::{
+    Projector, ProjectorHandle, ProjectorOptions,
+    kit::{Kind, Place},
+};
 use uuid::Uuid;
 
 use crate::support::Endpoint;
@@ -43,33 +46,32 @@ pub struct Shop {
     shipping: Arc<MemoryLog>,
     projector: ProjectorHandle,
     commands: AtomicU64,
-    _directory: tempfile::TempDir,
+    pub place: Place,
 }
 
 impl Shop {
     pub async fn open() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let read = ReadSide::connect_sqlite(directory.path());
+        Self::open_in(Place::sqlite()).await
+    }
+
+    pub async fn open_on(kind: Kind) -> Self {
+        Self::open_in(match kind {
+            Kind::Sqlite => Place::sqlite(),
+            Kind::Postgres => Place::postgres(testkit::postgres::fresh_database("graphql").await),
+        })
+        .await
+    }
+
+    async fn open_in(place: Place) -> Self {
+        let read = place.read();
         let logs = ["users", "catalog", "orders", "inventory", "payments", "shipping"].map(MemoryLog::new);
         let feeds: Vec<Arc<dyn Feed>> = logs.iter().map(|log| Arc::clone(log) as Arc<dyn Feed>).collect();
         let [users, catalog, orders, inventory, payments, shipping] = logs;
-        let database = QueryDatabase::open_sqlite(directory.path()).await.unwrap();
         let options = ProjectorOptions { wake: read.wake(), ..ProjectorOptions::default() };
-        let projector = Projector::start(database, feeds, options).await.unwrap();
+        let projector = Projector::start(place.database().await, feeds, options).await.unwrap();
         let endpoint = Endpoint::over(read, GraphqlOptions::default());
         let commands = AtomicU64::new(0);
-        Self {
-            endpoint,
-            users,
-            catalog,
-            orders,
-            inventory,
-            payments,
-            shipping,
-            projector,
-            commands,
-            _directory: directory,
-        }
+        Self { endpoint, users, catalog, orders, inventory, payments, shipping, projector, commands, place }
     }
 
     /// Everything that happened is in the rows.
@@ -114,19 +116,26 @@ impl Shop {
 
     /// Order `n`: placed `n` seconds into 2026, two lines (products 1 and 2), external reference `ref-<n>`.
     pub async fn order(&self, n: u128, customer: CustomerId, status: OrderStatus) -> ConsistencyToken {
-        let line = |product_number, quantity, unit_minor, discount_bp| OrderLine {
-            product_id: product(product_number),
-            product_name: format!("Product {product_number} as ordered"),
-            quantity,
-            unit_price: Money::new(unit_minor, Currency::USD),
-            discount_bp,
-        };
+        let lines = vec![line(1, 3, 35, 1_000), line(2, 1_000_000, 5_000_000_000, 0)];
+        self.order_of(n, customer, status, i64::try_from(n).unwrap(), lines).await
+    }
+
+    /// Order `n`, placed so many seconds into 2026.
+    pub async fn order_of(
+        &self,
+        n: u128,
+        customer: CustomerId,
+        status: OrderStatus,
+        second: i64,
+        lines: Vec<OrderLine>,
+    ) -> ConsistencyToken {
+        let new_year: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
         let event = OrderImported {
             order_id: order(n),
             customer_id: customer,
-            lines: vec![line(1, 3, 35, 1_000), line(2, 1_000_000, 5_000_000_000, 0)],
+            lines,
             status,
-            placed_at: format!("2026-01-01T00:00:{n:02}Z").parse().unwrap(),
+            placed_at: new_year + TimeDelta::seconds(second),
             shipped_at: None,
             external_ref: format!("ref-{n}"),
         };
@@ -186,6 +195,17 @@ impl Shop {
             }
             other => panic!("not appended: {other:?}"),
         }
+    }
+}
+
+/// A line of an order, of a product as it was ordered, in USD.
+pub fn line(product_number: u128, quantity: u32, unit_minor: i64, discount_bp: u16) -> OrderLine {
+    OrderLine {
+        product_id: product(product_number),
+        product_name: format!("Product {product_number} as ordered"),
+        quantity,
+        unit_price: Money::new(unit_minor, Currency::USD),
+        discount_bp,
     }
 }
 

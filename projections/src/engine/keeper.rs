@@ -304,6 +304,7 @@ impl Keeper {
             return Ok(());
         };
         self.live_lease = Some((generation, lease));
+        self.database.complete_indexes(&self.projection, generation).await?;
         let (store, wake) = (self.options.store.clone(), self.options.wake.clone());
         let store = self.database.store(Arc::clone(&self.projection), generation, store, wake).await?;
         store.stays_live().await;

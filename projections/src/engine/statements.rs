@@ -24,6 +24,8 @@ pub(crate) struct Statements {
     pub create_tables: Vec<Arc<str>>,
     /// Makes what only finds rows: may come after them, and may come again.
     pub create_indexes: Vec<Arc<str>>,
+    /// Those of them that cost nothing where they are there already.
+    pub create_plain_indexes: Vec<Arc<str>>,
     /// Makes an empty generation one that is to be loaded: see [`load`].
     pub begin_load: Vec<Arc<str>>,
     /// Makes a loaded generation a whole one.
@@ -152,6 +154,7 @@ impl Statements {
         Self {
             create_tables: texts(dialect.create_tables(template, &tables, generation, sources)),
             create_indexes: texts(dialect.create_indexes(template, generation)),
+            create_plain_indexes: texts(dialect.create_plain_indexes(template, generation)),
             begin_load: texts(dialect.begin_load(template, generation)),
             finish_load: texts(dialect.finish_load(template, &tables, generation)),
             is_loading: text(dialect.is_loading(template, generation)),

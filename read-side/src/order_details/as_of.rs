@@ -1,26 +1,32 @@
 //! An order as it was at a recorded time: the states that its parts had then, and the same `derive` as ever.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use events::ids::OrderId;
 use serde::de::DeserializeOwned;
 use sqlx::FromRow;
 
-use super::{CUSTOMER, Derived, Known, OrderDetails, OrderFacet, PRODUCT, ProductRow, TEMPLATE, derive};
+use super::{
+    CUSTOMER, Customer, Derived, Known, OrderCursor, OrderDetails, OrderFacet, OrderFilter, OrderSort, PRODUCT,
+    ProductRow, SortKey, TEMPLATE, derive, queries::with_product,
+};
 use crate::{
     ReadError, ReadSide,
     consistency::Consistency,
-    read_side::{Bind, Rows},
+    paging::{Conditions, Keyset, Page, Stretch},
+    read_side::{Beside, Bind, Rows},
     template::Live,
 };
 
 /// The first `VERSION` whose generations have a history.
 const HISTORY_SINCE: i64 = 3;
 
-/// The state of one part at the time.
+/// The state of one part at the time; of an order's place in a list, none.
 #[derive(FromRow)]
 struct Found {
+    /// The order's place, where this is a part of an order.
+    place: Option<i64>,
     part: String,
     key: String,
     /// `None` where nothing was known of it yet.
@@ -41,47 +47,146 @@ impl ReadSide {
     ) -> Result<Option<OrderDetails>, ReadError> {
         let postgres = self.is_postgres();
         let rows = Rows {
-            select: |live| select(live, postgres),
-            order_by: "",
+            select: |live: Live| match history(live) {
+                Some(history) => {
+                    let page = "page as (select 1 as place, cast($1 as text) as key)";
+                    format!("with {page}, {}", states(&history, "$2", postgres))
+                }
+                None => NO_HISTORY_ROW.to_owned(),
+            },
+            order_by: "".into(),
             binds: vec![Bind::Text(id.to_string()), Bind::Integer(as_of.timestamp_micros())],
         };
         let found: Vec<Found> = self.read(&TEMPLATE, consistency, rows).await?;
+        let order = self.assemble(found).await?.pop();
+        Ok(order.filter(|order| self.sees(order.customer_id)))
+    }
+
+    /// A stretch of the list of the orders that `filter` let pass at `as_of`: each as [`Self::order_as_of`] tells it.
+    ///
+    /// What an order says of itself for good, and what it stood at then, are looked up for every order that the filter may
+    /// let pass: a list by [`SortKey::UpdatedAt`], and a total, take time that grows with them. The others take that of a
+    /// page.
+    pub async fn list_orders_as_of(
+        &self,
+        as_of: DateTime<Utc>,
+        filter: &OrderFilter,
+        sort: OrderSort,
+        stretch: Stretch<OrderCursor>,
+        consistency: &Consistency,
+    ) -> Result<Page<OrderDetails>, ReadError> {
+        let postgres = self.is_postgres();
+        let mut conditions = Conditions::default();
+        let at = format!("${}", conditions.bind(Bind::Integer(as_of.timestamp_micros())));
+        filter.lasting(self.only(), &mut conditions);
+        let product = filter.product_id.map(|id| conditions.bind(Bind::Text(id.to_string())));
+        let mut standing = Conditions { text: String::new(), binds: conditions.binds };
+        filter.standing(&member("state", "status", postgres), &mut standing);
+        let (lasting, Conditions { text: standing, mut binds }) = (conditions.text, standing);
+        let sort_key = match sort.key {
+            SortKey::UpdatedAt => format!("cast({} as bigint)", member("state", "updated_at_us", postgres)),
+            SortKey::PlacedAt | SortKey::Total => "lasting_key".to_owned(),
+        };
+        let total = stretch.total;
+        let keyset = Keyset { sort_key: "sort_key", id: "key", descending: sort.descending };
+        let between = keyset.between(stretch.map(OrderCursor::place), &mut binds);
+        // the orders that were there, with what the list is sorted by
+        let there = |live: Live, history: &str| {
+            let with_product = product.map(|n| with_product(live, n)).unwrap_or_default();
+            format!(
+                "known as (select r.order_id as key, r.{lasting_key} as lasting_key, \
+                    (select h.state from {history} h where h.key = r.order_id and h.part = '{root}' \
+                        and h.recorded_at_us <= {at} order by h.position desc limit 1) as state \
+                    from {table} r where served{lasting}{with_product}), \
+                 there as (select key, {sort_key} as sort_key from known where state is not null{standing})",
+                lasting_key = sort.keyset().sort_key,
+                root = TEMPLATE.facets[ORDER],
+                table = TEMPLATE.table(live.generation),
+            )
+        };
+        let there = &there;
+        // nothing is told beside the rows of a generation without a history
+        let beside_of = |tells: String| -> Beside<'_> {
+            Box::new(move |live| match history(live) {
+                Some(history) => format!("(with {} {tells})", there(live, &history)),
+                None => "0".to_owned(),
+            })
+        };
+        let mut beside = Vec::new();
+        if total {
+            beside.push(beside_of("select count(*) from there".to_owned()));
+        }
+        for beyond in [&between.before, &between.behind].into_iter().flatten() {
+            let exists = format!("exists (select 1 from there where true{beyond})");
+            beside.push(beside_of(format!("select case when {exists} then 1 else 0 end")));
+        }
+        let rows = Rows {
+            select: |live: Live| match history(live) {
+                Some(history) => format!(
+                    "with {there}, page as (select row_number() over ({order_by}) as place, key \
+                        from (select key, sort_key from there where true{within} {order_by} limit {limit}) stretch), \
+                     {states}",
+                    there = there(live, &history),
+                    order_by = between.order_by,
+                    within = between.within,
+                    limit = between.limit,
+                    states = states(&history, &at, postgres),
+                ),
+                None => NO_HISTORY_ROW.to_owned(),
+            },
+            order_by: "".into(),
+            binds,
+        };
+        let (found, told) = self.read_beside(&TEMPLATE, consistency, rows, &beside).await?;
+        let orders = self.assemble(found).await?;
+        Ok(between.page(orders, total, told))
+    }
+
+    /// The orders in the order of their places.
+    async fn assemble(&self, found: Vec<Found>) -> Result<Vec<OrderDetails>, ReadError> {
         if found.iter().any(|state| state.part == NO_HISTORY) {
             return Err(self.rebuilding(&TEMPLATE).await);
         }
-        assemble(id, &found)
+        assemble(&found)
     }
 }
 
 /// Stands for a generation that an older version has made.
 const NO_HISTORY: &str = "no history";
+const NO_HISTORY_ROW: &str = "select cast(null as bigint) as place, 'no history' as part, '' as key, '' as state";
 
-/// Of the order `$1` the newest state of each facet until `$2`, and of what it refers to then the same: in one statement,
-/// so that it is of one moment.
-fn select(live: Live, postgres: bool) -> String {
-    if live.version < HISTORY_SINCE {
-        return format!("select '{NO_HISTORY}' as part, '' as key, '' as state");
-    }
-    let history = TEMPLATE.history_table(live.generation);
+/// The table of the history, if the generation has one.
+fn history(live: Live) -> Option<String> {
+    (live.version >= HISTORY_SINCE).then(|| TEMPLATE.history_table(live.generation))
+}
+
+/// A member of a state, as text.
+fn member(state: &str, name: &str, postgres: bool) -> String {
+    if postgres { format!("(cast({state} as json) ->> '{name}')") } else { format!("({state} ->> '{name}')") }
+}
+
+/// Of the orders in `page` the newest state of each facet until `at`, and of what they refer to then the same: in one
+/// statement, so that it is of one moment. It goes on behind a `with` and what `page` is made of.
+fn states(history: &str, at: &str, postgres: bool) -> String {
     let facets: Vec<String> = TEMPLATE.facets.iter().map(|facet| format!("'{facet}'")).collect();
     let root = TEMPLATE.facets[ORDER];
-    let (customer, lines) = if postgres {
-        (
-            "cast(state as json) ->> 'customer_id'",
-            "json_array_elements(cast(known.state as json) -> 'lines') as line (value)",
-        )
+    let customer = member("state", "customer_id", postgres);
+    let lines = if postgres {
+        "json_array_elements(cast(facet.state as json) -> 'lines') as line (value)"
     } else {
-        ("state ->> 'customer_id'", "json_each(known.state, '$.lines') as line")
+        "json_each(facet.state, '$.lines') as line"
     };
     format!(
-        "with known as (select part, key, state from \
-            (select part, key, state, row_number() over (partition by part order by position desc) as newest \
-             from {history} where key = $1 and part in ({facets}) and recorded_at_us <= $2) states where newest = 1), \
-         referred as (select '{CUSTOMER}' as part, {customer} as key from known where part = '{root}' \
-            union select '{PRODUCT}', line.value ->> 'product_id' from known cross join {lines} where part = '{root}') \
-         select part, key, state from known union all \
-         select part, key, (select h.state from {history} h where h.key = referred.key and h.part = referred.part \
-            and h.recorded_at_us <= $2 order by h.position desc limit 1) from referred",
+        "facet as (select place, part, key, state from \
+            (select page.place, h.part, h.key, h.state, \
+                row_number() over (partition by h.key, h.part order by h.position desc) as newest \
+             from page join {history} h on h.key = page.key \
+             where h.part in ({facets}) and h.recorded_at_us <= {at}) states where newest = 1), \
+         referred as (select '{CUSTOMER}' as part, {customer} as key from facet where part = '{root}' \
+            union select '{PRODUCT}', line.value ->> 'product_id' from facet cross join {lines} where part = '{root}') \
+         select cast(place as bigint) as place, part, key, state from facet union all \
+         select cast(null as bigint), part, key, (select h.state from {history} h where h.key = referred.key \
+            and h.part = referred.part and h.recorded_at_us <= {at} order by h.position desc limit 1) from referred",
         facets = facets.join(", "),
     )
 }
@@ -92,33 +197,42 @@ const RESERVATION: usize = 1;
 const PAYMENT: usize = 2;
 const SHIPMENT: usize = 3;
 
-fn assemble(order_id: OrderId, found: &[Found]) -> Result<Option<OrderDetails>, ReadError> {
-    let Some(order) = facet::<OrderFacet>(found, ORDER)? else { return Ok(None) };
-    let (reservation, payment, shipment) =
-        (facet(found, RESERVATION)?, facet(found, PAYMENT)?, facet(found, SHIPMENT)?);
-    let customer = state(found.iter().find(|one| one.part == CUSTOMER))?;
-    let mut products: HashMap<&str, ProductRow> = HashMap::new();
-    for one in found.iter().filter(|one| one.part == PRODUCT) {
-        if let Some(product) = state(Some(one))? {
-            products.insert(&one.key, product);
+fn assemble(found: &[Found]) -> Result<Vec<OrderDetails>, ReadError> {
+    let mut orders: BTreeMap<i64, Vec<&Found>> = BTreeMap::new();
+    let (mut customers, mut products) = (HashMap::<&str, Customer>::new(), HashMap::<&str, ProductRow>::new());
+    for one in found {
+        match (one.place, one.part.as_str()) {
+            (Some(place), _) => orders.entry(place).or_default().push(one),
+            (None, CUSTOMER) => customers.extend(state(one)?.map(|customer| (one.key.as_str(), customer))),
+            (None, PRODUCT) => products.extend(state(one)?.map(|product| (one.key.as_str(), product))),
+            (None, part) => return Err(ReadError::Internal(format!("orders refer to no {part}"))),
         }
     }
-    let known = Known {
-        order: &order,
-        reservation: reservation.as_ref(),
-        payment: payment.as_ref(),
-        shipment: shipment.as_ref(),
-        customer: customer.as_ref(),
-    };
-    Ok(Some(derive(&known, |product_id| products.get(&*product_id.to_string())).row(order_id)))
+    let mut assembled = Vec::with_capacity(orders.len());
+    for parts in orders.values() {
+        // in a list every order has its root facet; one that is asked for by its id may not have been there
+        let Some(order) = facet::<OrderFacet>(parts, ORDER)? else { continue };
+        let order_id = parts[0].key.parse().map_err(|_| ReadError::Internal("a history's key is no id".to_owned()))?;
+        let (reservation, payment, shipment) =
+            (facet(parts, RESERVATION)?, facet(parts, PAYMENT)?, facet(parts, SHIPMENT)?);
+        let known = Known {
+            order: &order,
+            reservation: reservation.as_ref(),
+            payment: payment.as_ref(),
+            shipment: shipment.as_ref(),
+            customer: customers.get(&*order.customer_id.to_string()),
+        };
+        assembled.push(derive(&known, |product_id| products.get(&*product_id.to_string())).row(order_id));
+    }
+    Ok(assembled)
 }
 
-fn facet<S: DeserializeOwned>(found: &[Found], place: usize) -> Result<Option<S>, ReadError> {
-    state(found.iter().find(|one| one.part == TEMPLATE.facets[place]))
+fn facet<S: DeserializeOwned>(parts: &[&Found], place: usize) -> Result<Option<S>, ReadError> {
+    parts.iter().find(|one| one.part == TEMPLATE.facets[place]).map_or(Ok(None), |one| state(one))
 }
 
-fn state<S: DeserializeOwned>(found: Option<&Found>) -> Result<Option<S>, ReadError> {
-    let Some(Found { part, key, state: Some(state) }) = found else { return Ok(None) };
+fn state<S: DeserializeOwned>(found: &Found) -> Result<Option<S>, ReadError> {
+    let Found { part, key, state: Some(state), .. } = found else { return Ok(None) };
     // without the parser's words: they quote what does not fit, and that may be personal
     let not_ours = |_| ReadError::Internal(format!("the history of {part} {key} is not what this version writes"));
     serde_json::from_str(state).map(Some).map_err(not_ours)

@@ -88,7 +88,7 @@ impl ReadSide {
             ChangesOf::Customer(id) => binds.push(Bind::Text(id.to_string())),
             ChangesOf::Order(id) => binds.push(Bind::Text(id.to_string())),
         }
-        let rows = Rows { select: |live| select(live, of, limit + 1), order_by: "order by change_seq", binds };
+        let rows = Rows { select: |live| select(live, of, limit + 1), order_by: "order by change_seq".into(), binds };
         let found: Vec<Found> = self.read(&TEMPLATE, consistency, rows).await?;
         judge(after, found, to, limit)
     }
@@ -182,12 +182,29 @@ impl OrderFilter {
     /// Judges one order, as the statement of [`ReadSide::orders`] does.
     pub fn fits(&self, order: &OrderDetails) -> Fits {
         // spelled out, so that whoever adds a condition must say here whether it can change
-        let Self { customer_id, status, placed_after_us, placed_before_us, external_ref } = self;
+        let Self {
+            customer_id,
+            status,
+            statuses,
+            placed_after_us,
+            placed_before_us,
+            currency,
+            total_min_minor,
+            total_max_minor,
+            product_id,
+            external_ref,
+        } = self;
         let fixed = customer_id.is_none_or(|id| id == order.customer_id)
             && placed_after_us.is_none_or(|from| order.placed_at_us >= from)
             && placed_before_us.is_none_or(|to| order.placed_at_us < to)
+            && currency.is_none_or(|currency| order.currency == currency)
+            && total_min_minor.is_none_or(|min| order.total_minor >= min)
+            && total_max_minor.is_none_or(|max| order.total_minor <= max)
+            && product_id.is_none_or(|id| order.lines.iter().any(|line| line.product_id == id))
             && external_ref.as_ref().is_none_or(|wanted| order.external_ref.as_ref() == Some(wanted));
-        match (fixed, status.is_none_or(|status| status == order.status)) {
+        let stands = status.is_none_or(|status| status == order.status)
+            && statuses.as_ref().is_none_or(|statuses| statuses.contains(&order.status));
+        match (fixed, stands) {
             (false, _) => Fits::Never,
             (true, true) => Fits::Now,
             (true, false) => Fits::Otherwise,

@@ -7,10 +7,15 @@ use crate::{
     ReadError, ReadSide,
     columns::parse,
     consistency::Consistency,
-    read_side::{Bind, Database, Rows},
+    order_details::OrderCursor,
+    paging::{Conditions, Keyset, List, Page, Stretch},
+    read_side::Bind,
     template::{Live, Template},
     words::Search,
 };
+
+/// What rows are found by, and nobody reads.
+const WORDS: &str = "words";
 
 /// The most orders of one answer.
 pub const FOUND_MAX: usize = 100;
@@ -25,6 +30,12 @@ struct Found {
     placed_at_us: i64,
     total_minor: i64,
     currency: String,
+}
+
+impl From<&FoundOrder> for OrderCursor {
+    fn from(order: &FoundOrder) -> Self {
+        Self { sort_key: order.placed_at_us, order_id: order.order_id }
+    }
 }
 
 impl TryFrom<Found> for FoundOrder {
@@ -53,26 +64,48 @@ impl ReadSide {
         first: usize,
         consistency: &Consistency,
     ) -> Result<Vec<FoundOrder>, ReadError> {
-        let first = first.clamp(1, FOUND_MAX);
+        let stretch = Stretch::first(first.clamp(1, FOUND_MAX), None);
+        Ok(self.search_orders_page(text, stretch, consistency).await?.rows)
+    }
+
+    /// A stretch of the list of the orders that [`Self::search_orders`] finds.
+    pub async fn search_orders_page(
+        &self,
+        text: &str,
+        stretch: Stretch<OrderCursor>,
+        consistency: &Consistency,
+    ) -> Result<Page<FoundOrder>, ReadError> {
         let search = Search::of(text);
-        let (asked, postgres) = match (&search, self.database()) {
-            (Some(search), Database::Postgres(_)) => (search.tsquery(), true),
-            (Some(search), Database::Sqlite { .. }) => (search.fts5(), false),
+        let postgres = self.is_postgres();
+        let asked = match &search {
+            Some(search) if postgres => search.tsquery(),
+            Some(search) => search.fts5(),
             // the token is waited for all the same
-            (None, database) => (String::new(), matches!(database, Database::Postgres(_))),
+            None => String::new(),
         };
-        let limit = if search.is_some() { first } else { 0 };
-        let rows = Rows {
-            select: |live: Live| {
-                let found = found(live, postgres);
-                let select = TEMPLATE.select_rows(live);
-                format!("{select} where served and {found} order by placed_at_us desc, order_id desc limit {limit}")
+        let mut conditions = Conditions::default();
+        conditions.bind(Bind::Text(asked));
+        if let Some(own) = self.only() {
+            conditions.and("customer_id =", Bind::Text(own.to_string()));
+        }
+        let Conditions { text, binds } = conditions;
+        let has_words = search.is_some();
+        let list = List {
+            template: &TEMPLATE,
+            select: |live: Live| TEMPLATE.select_only(live, |place| TEMPLATE.columns[place].name != WORDS),
+            from: |live: Live| {
+                // a parameter must have its place
+                let found = if has_words { found(live, postgres) } else { "$1 = 'a word'".to_owned() };
+                format!("from {} where served and {found}{text}", TEMPLATE.table(live.generation))
             },
-            order_by: "order by placed_at_us desc, order_id desc",
-            binds: vec![Bind::Text(asked)],
+            keyset: Keyset { sort_key: "placed_at_us", id: TEMPLATE.key, descending: true },
+            binds,
         };
-        let found: Vec<Found> = self.read(&TEMPLATE, consistency, rows).await?;
-        Ok(found.into_iter().map(FoundOrder::try_from).collect::<Result<_, _>>()?)
+        let place = |cursor: OrderCursor| (Bind::Integer(cursor.sort_key), cursor.order_id.to_string());
+        let page: Page<Found> = self.page(list, stretch.map(place), consistency).await?;
+        let Page { rows, has_previous_page, has_next_page, total } = page;
+        let rows = rows.into_iter().map(FoundOrder::try_from).collect::<Result<_, _>>()?;
+        Ok(Page { rows, has_previous_page, has_next_page, total })
     }
 }
 

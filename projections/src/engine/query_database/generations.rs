@@ -119,6 +119,20 @@ impl QueryDatabase {
         Ok(generation)
     }
 
+    /// Makes those indexes that the generation has not, because an older program has made it: rows are as they should be,
+    /// so nothing has to be built anew. The caller is the one who writes it.
+    pub async fn complete_indexes(&self, projection: &Projection, generation: i64) -> Result<(), EngineError> {
+        let statements = self.statements(projection, generation);
+        let pool = self.generation_pool(projection.template, generation).await?;
+        let mut transaction = pool.begin().await.doing("begin")?;
+        for statement in statements.create_plain_indexes.iter() {
+            transaction.execute(statement, &[]).await.doing("complete a generation's indexes")?;
+        }
+        transaction.commit().await.doing("complete a generation's indexes")?;
+        self.close_generation(&pool).await;
+        Ok(())
+    }
+
     /// Whether a generation was made to the end.
     pub async fn is_complete(&self, projection: &Projection, generation: i64) -> Result<bool, EngineError> {
         if let Place::Sqlite { directory, .. } = &*self.place

@@ -103,6 +103,9 @@ impl Dialect {
         let drop = |table: &str, (suffix, _): &(&str, &str)| format!("drop index if exists {table}_by_{suffix}");
         let table = template.table(generation);
         let mut drops: Vec<String> = template.indexes.iter().map(|index| drop(&table, index)).collect();
+        for (reference, suffix, columns) in template.reference_indexes {
+            drops.push(drop(&template.reference_table(generation, reference), &(suffix, columns)));
+        }
         if let Some(groups) = &template.groups {
             let table = template.groups_table(generation);
             drops.extend(groups.indexes.iter().map(|index| drop(&table, index)));

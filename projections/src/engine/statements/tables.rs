@@ -139,12 +139,25 @@ impl Dialect {
 
     /// Makes what only finds rows, over tables that may hold some already. Each may be sent again.
     pub fn create_indexes(self, template: &Template, generation: i64) -> Vec<String> {
+        let mut create = self.create_plain_indexes(template, generation);
+        if let Some(words) = template.search {
+            create.extend(self.create_search(template, generation, words));
+        }
+        create
+    }
+
+    /// As [`Self::create_indexes`], without the index over words: that is filled anew whenever it is sent again, and these
+    /// cost nothing where they are there.
+    pub fn create_plain_indexes(self, template: &Template, generation: i64) -> Vec<String> {
         let table = template.table(generation);
         let index = |table: &str, (suffix, columns): &(&str, &str), only: &str| {
             format!("create index if not exists {table}_by_{suffix} on {table} ({columns}){only}")
         };
         let mut create: Vec<String> =
             template.indexes.iter().map(|columns| index(&table, columns, " where served")).collect();
+        for (reference, suffix, columns) in template.reference_indexes {
+            create.push(index(&template.reference_table(generation, reference), &(suffix, columns), ""));
+        }
         if let Some(groups) = &template.groups {
             let table = template.groups_table(generation);
             create.extend(groups.indexes.iter().map(|columns| index(&table, columns, "")));
@@ -152,9 +165,6 @@ impl Dialect {
         if let Some(entries) = &template.entries {
             let table = template.entries_table(generation);
             create.extend(entries.indexes.iter().map(|columns| index(&table, columns, "")));
-        }
-        if let Some(words) = template.search {
-            create.extend(self.create_search(template, generation, words));
         }
         create
     }

@@ -1,0 +1,213 @@
+//! The columns of an order that a reader wants: what nobody asked for is neither read nor decoded.
+
+use std::ops::BitOr;
+
+use events::{
+    ids::{CustomerId, OrderId},
+    money::Currency,
+    orders::OrderStatus,
+};
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
+
+use super::{OrderDetails, OrderLineRow, OrderPayment, OrderReservation, OrderShipment, TEMPLATE};
+use crate::columns::{parse, undecodable};
+
+/// Some of the columns of [`TEMPLATE`]. The key is always read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OrderColumns(u32);
+
+impl OrderColumns {
+    pub const NONE: Self = Self(0);
+    pub const ALL: Self = Self((1 << TEMPLATE.columns.len()) - 1);
+
+    /// The column of this name.
+    ///
+    /// Panics if there is none: names are written by hand, and only a column that was removed or misspelt has none.
+    pub fn of(name: &str) -> Self {
+        let place = TEMPLATE.columns.iter().position(|column| column.name == name);
+        Self(1 << place.unwrap_or_else(|| panic!("{} has no column {name}", TEMPLATE.name)))
+    }
+
+    pub(super) fn has(self, place: usize) -> bool {
+        self.0 & (1 << place) != 0
+    }
+
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl BitOr for OrderColumns {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// An order as far as it was asked for: [`OrderDetails`], in which a column that was not read is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderRow {
+    pub order_id: OrderId,
+    pub external_ref: Option<String>,
+    pub customer_id: Option<CustomerId>,
+    pub customer_name: Option<String>,
+    pub customer_email: Option<String>,
+    pub status: Option<OrderStatus>,
+    pub placed_at_us: Option<i64>,
+    pub shipped_at_us: Option<i64>,
+    pub lines: Option<Vec<OrderLineRow>>,
+    pub total_minor: Option<i64>,
+    pub currency: Option<Currency>,
+    pub updated_at_us: Option<i64>,
+    pub confirmed_at_us: Option<i64>,
+    pub cancelled_at_us: Option<i64>,
+    pub cancel_reason: Option<String>,
+    /// Null in the generations that do not know it.
+    pub rejected: Option<bool>,
+    pub delivered_at_us: Option<i64>,
+    pub returned_at_us: Option<i64>,
+    pub return_reason: Option<String>,
+    pub reservation: Option<OrderReservation>,
+    pub payment: Option<OrderPayment>,
+    pub shipment: Option<OrderShipment>,
+}
+
+/// A column that may be null, or not there.
+fn maybe<'r, R, T>(row: &'r R, column: &'static str) -> Result<Option<T>, sqlx::Error>
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    T: Decode<'r, R::Database> + Type<R::Database>,
+{
+    match row.try_get(column) {
+        Err(sqlx::Error::ColumnNotFound(_)) => Ok(None),
+        found => found,
+    }
+}
+
+impl<'r, R> FromRow<'r, R> for OrderRow
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    bool: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        macro_rules! parsed {
+            ($column:literal) => {
+                maybe::<R, String>(row, $column)?.map(|text| parse($column, &text)).transpose()?
+            };
+        }
+        macro_rules! json {
+            ($column:literal) => {
+                maybe::<R, String>(row, $column)?
+                    .map(|text| serde_json::from_str(&text))
+                    .transpose()
+                    .map_err(|error| undecodable($column, error))?
+            };
+        }
+        Ok(Self {
+            order_id: parse("order_id", &row.try_get::<String, _>("order_id")?)?,
+            external_ref: maybe(row, "external_ref")?,
+            customer_id: parsed!("customer_id"),
+            customer_name: maybe(row, "customer_name")?,
+            customer_email: maybe(row, "customer_email")?,
+            status: parsed!("status"),
+            placed_at_us: maybe(row, "placed_at_us")?,
+            shipped_at_us: maybe(row, "shipped_at_us")?,
+            lines: json!("lines"),
+            total_minor: maybe(row, "total_minor")?,
+            currency: parsed!("currency"),
+            updated_at_us: maybe(row, "updated_at_us")?,
+            confirmed_at_us: maybe(row, "confirmed_at_us")?,
+            cancelled_at_us: maybe(row, "cancelled_at_us")?,
+            cancel_reason: maybe(row, "cancel_reason")?,
+            rejected: maybe(row, "rejected")?,
+            delivered_at_us: maybe(row, "delivered_at_us")?,
+            returned_at_us: maybe(row, "returned_at_us")?,
+            return_reason: maybe(row, "return_reason")?,
+            reservation: json!("reservation"),
+            payment: json!("payment"),
+            shipment: json!("shipment"),
+        })
+    }
+}
+
+impl From<OrderDetails> for OrderRow {
+    fn from(order: OrderDetails) -> Self {
+        Self {
+            order_id: order.order_id,
+            external_ref: order.external_ref,
+            customer_id: Some(order.customer_id),
+            customer_name: order.customer_name,
+            customer_email: order.customer_email,
+            status: Some(order.status),
+            placed_at_us: Some(order.placed_at_us),
+            shipped_at_us: order.shipped_at_us,
+            lines: Some(order.lines),
+            total_minor: Some(order.total_minor),
+            currency: Some(order.currency),
+            updated_at_us: Some(order.updated_at_us),
+            confirmed_at_us: order.confirmed_at_us,
+            cancelled_at_us: order.cancelled_at_us,
+            cancel_reason: order.cancel_reason,
+            rejected: Some(order.rejected),
+            delivered_at_us: order.delivered_at_us,
+            returned_at_us: order.returned_at_us,
+            return_reason: order.return_reason,
+            reservation: order.reservation,
+            payment: order.payment,
+            shipment: order.shipment,
+        }
+    }
+}
+
+impl OrderRow {
+    /// The order, if every column was read.
+    pub fn whole(self) -> Result<OrderDetails, sqlx::Error> {
+        fn read<T>(column: &str, value: Option<T>) -> Result<T, sqlx::Error> {
+            value.ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))
+        }
+        Ok(OrderDetails {
+            order_id: self.order_id,
+            external_ref: self.external_ref,
+            customer_id: read("customer_id", self.customer_id)?,
+            customer_name: self.customer_name,
+            customer_email: self.customer_email,
+            status: read("status", self.status)?,
+            placed_at_us: read("placed_at_us", self.placed_at_us)?,
+            shipped_at_us: self.shipped_at_us,
+            lines: read("lines", self.lines)?,
+            total_minor: read("total_minor", self.total_minor)?,
+            currency: read("currency", self.currency)?,
+            updated_at_us: read("updated_at_us", self.updated_at_us)?,
+            confirmed_at_us: self.confirmed_at_us,
+            cancelled_at_us: self.cancelled_at_us,
+            cancel_reason: self.cancel_reason,
+            rejected: self.rejected.unwrap_or(false),
+            delivered_at_us: self.delivered_at_us,
+            returned_at_us: self.returned_at_us,
+            return_reason: self.return_reason,
+            reservation: self.reservation,
+            payment: self.payment,
+            shipment: self.shipment,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_has_a_place_and_all_are_all() {
+        let every = TEMPLATE.columns.iter().map(|column| OrderColumns::of(column.name));
+        let together = every.fold(OrderColumns::NONE, |all, one| {
+            assert!(!all.contains(one));
+            all | one
+        });
+        assert_eq!(together, OrderColumns::ALL);
+    }
+}
