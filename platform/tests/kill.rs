@@ -8,10 +8,11 @@ mod common;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::unix::process::ExitStatusExt,
     time::Duration,
 };
 
-use common::{Answer, Home, Platform, is_soak, seed, text, tributary};
+use common::{Answer, Home, Platform, SIGABRT, SIGKILL, is_soak, seed, text, tributary};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use testkit::postgres;
@@ -22,6 +23,9 @@ const IN_FLIGHT: usize = 256;
 
 /// And where it dies at a named place: batches small enough that there are many.
 const IN_FLIGHT_NAMED: usize = 24;
+
+/// How long a process may take to die once nothing more is sent.
+const DEATH_WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Places at which the process dies, and how often they are passed first. Load and numbers are such that each is passed
 /// on both databases, however well they batch.
@@ -174,9 +178,7 @@ async fn dies_at(home: &Home, place: &str, orders: usize) {
     platform.terminate().await;
     let mut doomed = Platform::up_with(home, &[], &[("TRIBUTARY_FAILPOINT", place)]).await.expect("up");
     let acknowledged = load.storm(&doomed, &prepared, IN_FLIGHT_NAMED).await;
-    tokio::time::timeout(Duration::from_secs(20), doomed.ended())
-        .await
-        .unwrap_or_else(|_| panic!("it did not die; {hint}"));
+    died_at_its_place(&mut doomed, &hint).await;
     let platform = Platform::up(home).await;
     load.check(&platform, &acknowledged, &prepared, &hint).await;
 }
@@ -196,10 +198,17 @@ async fn dies_at_random(home: &Home, orders: usize, rounds: u32) {
             kill_by_pid(doomed.pid()).await;
         });
         // the storm may be over before the kill: only a process that was waited for has let go of its directory
-        doomed.ended().await;
+        let ended = doomed.ended().await;
+        assert_eq!(ended.signal(), Some(SIGKILL), "{ended}; {hint}");
         let platform = Platform::up(home).await;
         load.check(&platform, &acknowledged, &prepared, &hint).await;
     }
+}
+
+async fn died_at_its_place(doomed: &mut Platform, hint: &str) {
+    let ended = tokio::time::timeout(DEATH_WAIT_MAX, doomed.ended()).await;
+    let ended = ended.unwrap_or_else(|_| panic!("it did not die; {hint}"));
+    assert_eq!(ended.signal(), Some(SIGABRT), "{ended}; {hint}");
 }
 
 async fn kill_by_pid(pid: u32) {
@@ -250,7 +259,7 @@ async fn killed_around_the_swap_of_a_rebuild_one_generation_is_live_and_right() 
         assert_eq!(acknowledged.len(), 50);
         let rebuild = tributary(&["projection", "rebuild", "order_details", "--url", &doomed.url]).await;
         assert!(!rebuild.status.success(), "it died at {place}: {}", text(&rebuild));
-        doomed.ended().await;
+        died_at_its_place(&mut doomed, place).await;
         let platform = Platform::up(&home).await;
         load.check(&platform, &acknowledged, &prepared, place).await;
     }

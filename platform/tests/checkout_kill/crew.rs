@@ -32,6 +32,9 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// waits before it is tried again.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// A tenth of all, with a hand-over before it.
+const SOME_MORE_WITHIN: Duration = Duration::from_secs(180);
+
 pub struct Crew {
     pub plan: Plan,
     http: reqwest::Client,
@@ -205,8 +208,9 @@ impl Crew {
 
     /// Waits until a tenth of all have ended that have not yet.
     pub async fn some_more_ended(&self) {
-        let before = self.ended().await;
+        let (started, before) = (Instant::now(), self.ended().await);
         while self.ended().await < before + self.plan.orders.len() / 10 {
+            assert!(started.elapsed() < SOME_MORE_WITHIN, "no more than {before} end; {}", self.plan);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -9,8 +9,9 @@ pub mod auth;
 
 use std::{
     collections::BTreeMap,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::{ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -100,6 +101,19 @@ fn folder() -> Arc<TempDir> {
     Arc::new(tempfile::tempdir().expect("a temporary directory"))
 }
 
+/// As a process dies at a failpoint, and when it is killed.
+pub const SIGABRT: i32 = 6;
+pub const SIGKILL: i32 = 9;
+
+/// A process that ended before it was up.
+#[derive(Debug)]
+pub struct Unborn {
+    /// The signal; `None` = it ended by itself.
+    pub died_of: Option<i32>,
+    /// On stderr.
+    pub said: String,
+}
+
 /// A running `tributary up`. Killed when dropped.
 pub struct Platform {
     child: Child,
@@ -135,13 +149,13 @@ impl Platform {
 
     /// Starts it with further arguments and environment, and waits until it is ready; an error is what it said on stderr.
     pub async fn up_with(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, String> {
-        let platform = Self::begin(home, arguments, environment).await?;
+        let platform = Self::begin(home, arguments, environment).await.map_err(|unborn| unborn.said)?;
         platform.until("ready", || async { platform.get("/readyz").await.0 == 200 }).await;
         Ok(platform)
     }
 
     /// The same, up to where it says its address: what is to die early need not get further.
-    pub async fn begin(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, String> {
+    pub async fn begin(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, Unborn> {
         let mut child = Command::new(binary())
             .args(["up", "--listen", "127.0.0.1:0"])
             .args(home.arguments())
@@ -175,7 +189,9 @@ impl Platform {
         let Some(url) = found.await.expect("the platform is up, or ends, within its time") else {
             // whatever it had to say is said once both ends are closed
             let _ = listening.await;
-            return Err(said.lock().expect("no panic while pushing").join("\n"));
+            let died_of = child.wait().await.expect("it ends").signal();
+            let said = said.lock().expect("no panic while pushing").join("\n");
+            return Err(Unborn { died_of, said });
         };
         // nobody may block it by not reading
         let heard = Arc::clone(&said);
@@ -199,9 +215,9 @@ impl Platform {
         self.child.wait().await.expect("it ends").code()
     }
 
-    /// Waits until the process has ended by itself.
-    pub async fn ended(&mut self) {
-        self.child.wait().await.expect("it ends");
+    /// Waits until the process has ended by itself, or somebody has killed it, and says how.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.child.wait().await.expect("it ends")
     }
 
     pub fn is_running(&mut self) -> bool {
