@@ -20,7 +20,10 @@ use axum::{
     http::StatusCode,
     routing::get,
 };
-use event_store::log::{EventLog, LogError};
+use event_store::{
+    follower::StopReason,
+    log::{EventLog, LogError},
+};
 use events::envelope::StreamId;
 use projections::ProjectorHandle;
 use read_side::ReadSide;
@@ -61,8 +64,11 @@ impl Admin {
         let mut halts = Halts::new();
         for report in self.projector.status().await {
             let Some((_, status)) = report.live else { continue };
+            let stopped = status.stopped.as_ref().filter(|reason| !matches!(reason, StopReason::Shutdown));
             for (source, status) in &status.sources {
-                if let Some(reason) = status.halt() {
+                if let Some(reason) = stopped {
+                    halts.insert((report.projection.to_owned(), source.to_string()), format!("stopped: {reason}"));
+                } else if let Some(reason) = status.halt() {
                     halts.insert((report.projection.to_owned(), source.to_string()), reason.to_string());
                 }
             }

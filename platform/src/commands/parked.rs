@@ -147,7 +147,7 @@ async fn drop_event(target: &Target, left_out: LeftOut, output: Output) -> Resul
     } else {
         print(&retried, false, output);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(verdict(&retried))
 }
 
 fn print(retried: &[RetriedView], dry_run: bool, output: Output) {
