@@ -75,10 +75,6 @@ impl Pace {
         self.wish.send_modify(|wish| wish.closed = true);
     }
 
-    pub fn is_paused(&self) -> bool {
-        self.wish.borrow().paused
-    }
-
     /// Waits until so many events may be written; false: not any more. Cancel-safe.
     pub async fn admit(&self, events: usize) -> bool {
         let mut changes = self.wish.subscribe();

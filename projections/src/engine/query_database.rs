@@ -90,7 +90,7 @@ impl QueryDatabase {
         }
         SQLITE_POINTERS.run(&pool).await.doing("migrate query.db")?;
         migrate_live(&directory, &pool).await?;
-        Ok(Self { place: Arc::new(Place::Sqlite { directory, pointers: Pool::sqlite(pool) }) })
+        Ok(Self { place: Arc::new(Place::Sqlite { directory, pointers: looked_after(pool) }) })
     }
 
     /// Opens the query database at `url`, and makes its tables if they are not there.
@@ -164,7 +164,7 @@ impl QueryDatabase {
                 let pool = sqlite_pool(&place::generation_file(directory, template.name, generation)).await;
                 let pool = pool.doing("open a generation's file")?;
                 SQLITE_GENERATION.run(&pool).await.doing("migrate a generation's file")?;
-                Ok(Pool::sqlite(pool))
+                Ok(looked_after(pool))
             }
             Place::Postgres { pool, .. } => Ok(Pool::postgres(pool.clone())),
         }
@@ -195,8 +195,13 @@ async fn sqlite_pool(file: &Path) -> Result<SqlitePool, sqlx::Error> {
         .test_before_acquire(false)
         .connect_with(sqlite_writer(file).create_if_missing(true))
         .await?;
-    tokio::spawn(cut_off_wal_every_so_often(pool.clone()));
     Ok(pool)
+}
+
+/// A pool whose WAL is looked after, for as long as somebody has the pool.
+fn looked_after(pool: SqlitePool) -> Pool {
+    let task = tokio::spawn(cut_off_wal_every_so_often(pool.clone()));
+    Pool::sqlite(pool).kept_by(&task)
 }
 
 fn sqlite_writer(file: &Path) -> SqliteConnectOptions {

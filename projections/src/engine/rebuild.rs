@@ -98,7 +98,7 @@ pub struct Progress {
 impl Progress {
     /// How much longer it takes at the rate of the last seconds; `None` while that cannot be said.
     pub fn eta_s(&self) -> Option<u64> {
-        if self.phase.is_over() || self.paused {
+        if self.phase != Phase::CatchingUp || self.paused {
             return None;
         }
         self.events_total.saturating_sub(self.events_done).checked_div(self.events_per_s)

@@ -10,6 +10,7 @@ use sqlx::{
     AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Sqlite, SqlitePool,
     postgres::{PgCopyIn, PgDatabaseError, PgSeverity},
 };
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// Connections to one database of either kind.
 #[derive(Clone)]
@@ -17,6 +18,17 @@ pub(crate) struct Pool {
     kind: Kind,
     /// Statements sent so far, commits included: round trips on PostgreSQL, thread hops on SQLite.
     sent: Arc<AtomicU64>,
+    /// What looks after it, as long as somebody has it.
+    _kept: Option<Arc<Kept>>,
+}
+
+/// A task that ends when this is dropped.
+struct Kept(AbortHandle);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 #[derive(Clone)]
@@ -71,11 +83,16 @@ pub(super) async fn cut_off_wal(pool: &SqlitePool) {
 
 impl Pool {
     pub fn sqlite(pool: SqlitePool) -> Self {
-        Self { kind: Kind::Sqlite(pool), sent: Arc::default() }
+        Self { kind: Kind::Sqlite(pool), sent: Arc::default(), _kept: None }
+    }
+
+    /// With `task` beside it, until the last one that has this pool drops it.
+    pub fn kept_by(self, task: &JoinHandle<()>) -> Self {
+        Self { _kept: Some(Arc::new(Kept(task.abort_handle()))), ..self }
     }
 
     pub fn postgres(pool: PgPool) -> Self {
-        Self { kind: Kind::Postgres(pool), sent: Arc::default() }
+        Self { kind: Kind::Postgres(pool), sent: Arc::default(), _kept: None }
     }
 
     pub fn is_postgres(&self) -> bool {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{Entry, ProjectorHandle};
 use crate::engine::{
+    EngineError,
     decisions::Decision,
     parking::{ParkingError, Retried, retry},
     rebuild::STOP_WAIT_MAX,
@@ -90,17 +91,32 @@ impl ProjectorHandle {
     /// changed. One transaction a stream; the follower goes on meanwhile.
     pub async fn retry_parked(&self, which: &Which, dry_run: bool) -> Result<Vec<Retried>, ParkingError> {
         let end = if dry_run { End::TakeBack } else { End::Commit };
-        let mut all = Vec::new();
+        let (mut all, mut is_tried, mut elsewhere) = (Vec::new(), false, None);
         for entry in self.meant(which)? {
             let Some(seen) = self.see(entry).await? else { continue };
+            let is_followed = seen.is_followed;
             let parked = seen.store.parked().await;
             self.release(seen).await;
             let meant: Vec<_> = parked?.into_iter().filter(|parked| which.fits(parked)).collect();
-            if !meant.is_empty() {
-                all.extend(self.fold(entry, meant, end).await?);
+            if meant.is_empty() {
+                continue;
             }
+            if is_followed {
+                is_tried = true;
+                all.extend(self.fold(entry, meant, end).await?);
+                continue;
+            }
+            let read_model = entry.projection.template.name;
+            elsewhere = Some(read_model);
+            all.extend(meant.into_iter().map(|Parked { stream, waiting, .. }| {
+                let still = Some((stream.position, "not followed by this process: ask the one that does".to_owned()));
+                Retried { read_model, stream, folded: 0, waiting, still }
+            }));
         }
-        Ok(all)
+        match elsewhere {
+            Some(name) if !is_tried => Err(ParkingError::NotFollowed(name)),
+            _ => Ok(all),
+        }
     }
 
     /// Decides that a parked event is left out, now and in every rebuild, and folds what waits behind it. The decision is
@@ -161,18 +177,23 @@ impl ProjectorHandle {
         let running = running.as_mut().ok_or(ParkingError::NotFollowed(name))?;
         let store = Arc::clone(&running.store);
         store.read_decisions().await?;
-        let mut all = Vec::with_capacity(parked.len());
-        let mut outcome = Ok(());
-        for parked in &parked {
-            match retry(&store, &self.feeds, parked, end).await {
-                Ok(retried) => all.push(retried),
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
+        let is_to_be_told = end == End::Commit && !parked.is_empty();
+        // in a task of its own, because whoever asks may go away in the middle of a transaction
+        let folding = tokio::spawn({
+            let (store, feeds) = (Arc::clone(&store), self.feeds.clone());
+            async move {
+                let mut all = Vec::with_capacity(parked.len());
+                for parked in &parked {
+                    match retry(&store, &feeds, parked, end).await {
+                        Ok(retried) => all.push(retried),
+                        Err(error) => return (all, Err(error)),
+                    }
                 }
+                (all, Ok(()))
             }
-        }
-        if end == End::Commit && !parked.is_empty() {
+        });
+        let (all, outcome) = folding.await.map_err(|error| EngineError::Damaged(error.to_string()))?;
+        if is_to_be_told {
             // a source that stood still because too many of its streams were parked is followed anew
             let is_full =
                 |source: &event_store::follower::SourceStatus| matches!(source.halt(), Some(HaltReason::Poison { .. }));

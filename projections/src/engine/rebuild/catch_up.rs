@@ -123,7 +123,16 @@ impl Rebuild {
                 Some(until) => until.iter().map(|(_, checkpoint)| checkpoint.position).sum::<u64>().max(events_done),
                 None => status.lag_events() + events_done,
             };
-            self.tell(self.figures(events_done, events_total, rate)).await?;
+            let figures = if status.fence.is_some() {
+                self.figures(events_done, events_total, rate)
+            } else {
+                // it does not know yet where it stands
+                let told = self.progress.borrow();
+                let (events_done, events_total, events_per_s) =
+                    (told.events_done, told.events_total, told.events_per_s);
+                Figures { phase: Phase::CatchingUp, events_done, events_total, events_per_s }
+            };
+            self.tell(figures).await?;
             let stuck = |reason: String| {
                 let (projection, generation) = (self.projection.template.name, self.generation.generation);
                 Err(RebuildError::Stuck { projection, generation, reason })
