@@ -28,7 +28,7 @@ const SCHEMATHESIS: (&str, &str) = (
 );
 
 /// `TRIBUTARY_SOAK` is for tests of our own making, `PROPTEST_CASES` for property tests.
-const REGISTER: [Soak; 10] = [
+const REGISTER: &[Soak] = &[
     Soak {
         name: "kill",
         about: "SIGKILL at named places and at random under load: what was acknowledged is there once",
@@ -124,7 +124,7 @@ const REGISTER: [Soak; 10] = [
 
 pub fn run(name: Option<&str>) -> anyhow::Result<ExitCode> {
     let Some(name) = name else {
-        for soak in &REGISTER {
+        for soak in REGISTER {
             writeln!(std::io::stdout(), "{:<14} {}", soak.name, soak.about)?;
         }
         writeln!(std::io::stdout(), "{:<14} {}", SCHEMATHESIS.0, SCHEMATHESIS.1)?;
