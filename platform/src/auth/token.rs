@@ -8,6 +8,7 @@ use events::{
 };
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Number, Value};
 use thiserror::Error;
 
 use super::config::AuthConfig;
@@ -27,8 +28,9 @@ pub struct Rules {
 #[derive(Debug, Deserialize)]
 struct Claims {
     sub: String,
-    /// Seconds of Unix time; some issuers write fractions.
-    exp: serde_json::Number,
+    /// Seconds of Unix time; some issuers write fractions. What it must be is the validation's to say.
+    #[serde(default)]
+    exp: Value,
     #[serde(default, alias = "scp")]
     scope: Scopes,
     #[serde(default, deserialize_with = "stated")]
@@ -123,12 +125,13 @@ impl Rules {
         })?;
         let Claims { sub, exp, scope, customer_id } = claims.claims;
         let principal = Principal::try_new(&sub, customer_id, scope.into_list())?;
-        Ok((principal, ends_at(&exp).ok_or(TokenError::Claims)?))
+        let ends_at = exp.as_number().and_then(ends_at);
+        Ok((principal, ends_at.ok_or(TokenError::Claims)?))
     }
 }
 
 /// When a token with this `exp` has ended, by our clock and with the leeway. One beyond every clock is of no issuer.
-fn ends_at(exp: &serde_json::Number) -> Option<SystemTime> {
+fn ends_at(exp: &Number) -> Option<SystemTime> {
     let whole = exp.to_string().split(['.', 'e', 'E']).next()?.parse::<u64>();
     let seconds = exp.as_u64().or(whole.ok())?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.checked_add(LEEWAY_SECONDS)?))
