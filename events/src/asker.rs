@@ -1,6 +1,6 @@
 //! Whose share of a bound something counts against: a principal's, or an address's where nobody has shown a token.
 
-use std::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr};
 
 use crate::{envelope::Name, principal::Principal};
 

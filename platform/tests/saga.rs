@@ -85,9 +85,16 @@ impl Desk {
         assert_eq!(placed.status().as_u16(), 201, "{}", placed.text().await.unwrap_or_default());
     }
 
-    /// Waits until the saga of an order is so.
+    /// Waits until the saga of an order is so. Until it has heard of the order, there is none.
     async fn until(&self, what: &str, order: &str, is_so: impl Fn(&Value) -> bool) {
-        let look = || async { is_so(&self.json(&["saga", "show", order]).await) };
+        let look = || async {
+            let (code, said) = self.says(&["-o", "json", "saga", "show", order]).await;
+            if code != Some(0) {
+                assert!(said.contains("saga_not_found"), "{said}");
+                return false;
+            }
+            is_so(&serde_json::from_str(&said).expect("JSON and nothing else"))
+        };
         self.platform.until(what, look).await;
     }
 
