@@ -29,6 +29,7 @@ mod request_state;
 mod running;
 mod schema;
 
+pub use http::opens_socket;
 pub use options::{Closing, GraphqlOptions, Limits, ListError, Listed, LiveLimits, LiveOptions};
 
 /// `GET` and `POST /graphql`, sockets and event streams there, and the playground's files under `/graphql/assets/`.

@@ -3,6 +3,7 @@
 mod support;
 
 use axum::http::{Method, StatusCode, header};
+use events::principal::Principal;
 use serde_json::json;
 use support::{Answer, Endpoint};
 
@@ -214,6 +215,26 @@ async fn get_must_not_execute_mutations() {
     let answer = Endpoint::new().get(&[("query", "mutation { anything }")]).send().await;
     answer.is_refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed");
     assert_eq!(answer.header("allow"), "POST");
+}
+
+#[tokio::test]
+async fn whoever_may_not_query_is_answered_401_whatever_is_asked() {
+    let feeds = Principal::try_new("relay", None, ["feed".to_owned()]).unwrap();
+    for principal in [Principal::nobody(), feeds] {
+        let endpoint = Endpoint::new().by(principal);
+        let changes = "subscription { ordersChanged { kind } }";
+        let progress = "subscription { projectionProgress(name: \"order_details\") { rows } }";
+        for query in ["{ __typename }", "{ projections { name } }", changes, progress, "{"] {
+            let posted = endpoint.post(&json!({ "query": query }));
+            let got = endpoint.get(&[("query", query)]);
+            let events = endpoint.get(&[("query", query)]).header(header::ACCEPT, "text/event-stream");
+            for answer in [posted.send().await, got.send().await, events.send().await] {
+                assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{query}");
+                assert_eq!(answer.headers[header::WWW_AUTHENTICATE], "Bearer");
+                assert_eq!(answer.json()["errors"][0]["extensions"]["code"], "unauthenticated");
+            }
+        }
+    }
 }
 
 #[tokio::test]

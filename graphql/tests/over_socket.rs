@@ -24,7 +24,7 @@ use stage::{Stage, customer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Error, Message, client::IntoClientRequest},
+    tungstenite::{Error, Message, client::IntoClientRequest, protocol::CloseFrame},
 };
 
 /// How long anything may take.
@@ -190,6 +190,13 @@ async fn what_is_no_message_closes_with_4400() {
     let mut client = Client::open(&url).await;
     client.0.send(Message::binary(b"{}".to_vec())).await.unwrap();
     assert_eq!(client.closed().await.0, 4400);
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered() {
+    let mut client = Client::begin(&served(LiveOptions::default()).await).await;
+    client.0.send(Message::Close(Some(CloseFrame { code: 1000.into(), reason: "".into() }))).await.unwrap();
+    assert_eq!(client.closed().await.0, 1000);
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn every_query_costs_what_it_should(kind: Kind) {
     shop.caught_up().await;
     shop.stop_projecting().await;
     let staff = shop.endpoint.clone();
-    let ada = staff.by(Principal::try_new("ada", Some(customer(1)), []).unwrap());
+    let ada = staff.by(Principal::try_new("ada", Some(customer(1)), ["query".to_owned()]).unwrap());
 
     let page = staff.data("{ orders(first: 2) { pageInfo { endCursor } } }").await;
     let after = page["orders"]["pageInfo"]["endCursor"].to_string();

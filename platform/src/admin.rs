@@ -9,7 +9,7 @@ mod story;
 mod views;
 mod why;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -57,7 +57,24 @@ pub struct Admin {
 }
 
 /// Why sources are not being read, by projection and source.
-pub type Halts = BTreeMap<(String, String), String>;
+pub type Halts = BTreeMap<(String, String), Standstill>;
+
+/// Why a source is not being read.
+pub enum Standstill {
+    /// The follower goes on with its other sources. This one waits for somebody.
+    Halted(String),
+    /// The whole follower has ended by a fault. The projector begins anew by itself.
+    Stopped(String),
+}
+
+impl fmt::Display for Standstill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Halted(reason) => f.write_str(reason),
+            Self::Stopped(reason) => write!(f, "stopped: {reason}"),
+        }
+    }
+}
 
 impl Admin {
     async fn halts(&self) -> Halts {
@@ -66,11 +83,12 @@ impl Admin {
             let Some((_, status)) = report.live else { continue };
             let stopped = status.stopped.as_ref().filter(|reason| !matches!(reason, StopReason::Shutdown));
             for (source, status) in &status.sources {
-                if let Some(reason) = stopped {
-                    halts.insert((report.projection.to_owned(), source.to_string()), format!("stopped: {reason}"));
-                } else if let Some(reason) = status.halt() {
-                    halts.insert((report.projection.to_owned(), source.to_string()), reason.to_string());
-                }
+                let standstill = match (stopped, status.halt()) {
+                    (Some(reason), _) => Standstill::Stopped(reason.to_string()),
+                    (None, Some(reason)) => Standstill::Halted(reason.to_string()),
+                    (None, None) => continue,
+                };
+                halts.insert((report.projection.to_owned(), source.to_string()), standstill);
             }
         }
         halts

@@ -113,8 +113,7 @@ impl Authenticate for Authenticator {
 const GRAPHQL: &str = "/graphql";
 
 fn opens_socket(request: &Parts) -> bool {
-    let upgrade = request.headers.get(header::UPGRADE);
-    request.uri.path() == GRAPHQL && upgrade.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    request.uri.path() == GRAPHQL && graphql::opens_socket(&request.method, &request.headers)
 }
 
 /// The scope of the parts that are not services; a service's operations have theirs declared with them.

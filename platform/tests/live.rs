@@ -114,6 +114,27 @@ async fn a_socket_is_opened_without_a_token_and_says_it_with_its_first_message()
     }
 }
 
+/// Only what opens a socket may do without a token, and a request that says so and does not gets nothing either.
+#[tokio::test]
+async fn nothing_but_a_socket_gets_in_without_a_token() {
+    let home = Home::sqlite();
+    let platform = with_authentication(&home).await;
+    let url = format!("{}/graphql", platform.url);
+    let upgrade = [("upgrade", "websocket"), ("connection", "upgrade")];
+    for accept in ["application/json", "text/event-stream"] {
+        for query in ["{ projections { name } }", "{ orders { nodes { id } } }", "{ __typename }", ORDERS] {
+            let post = platform.http.post(&url).json(&json!({ "query": query }));
+            let get = platform.http.get(&url).query(&[("query", query)]);
+            for request in [post, get] {
+                let request = upgrade.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+                let answer = request.header("accept", accept).send().await.expect("an answer");
+                let (status, body) = (answer.status(), answer.text().await.expect("a body"));
+                assert!(status.is_client_error() && !body.contains("\"data\""), "{accept}, {query}: {status} {body}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_socket_ends_when_its_token_does() {
     let home = Home::sqlite();

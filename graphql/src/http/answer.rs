@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use async_graphql::{ServerError, Value};
 use axum::{
     http::{
-        HeaderValue, StatusCode,
-        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY},
+        HeaderName, HeaderValue, StatusCode,
+        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
 use super::media::Media;
-use crate::errors::{code, code_of};
+use crate::errors::{code, code_of, coded};
 
 /// However long something may take, look again after this many seconds.
 const RETRY_AFTER_MAX_S: u64 = 60;
@@ -25,7 +25,8 @@ pub(super) struct Refusal {
     status: StatusCode,
     /// Under `application/json`, whose clients take an answer for one of ours only if it is 200.
     json_status: StatusCode,
-    allow: Option<&'static str>,
+    /// What this status is to be told with.
+    header: Option<(HeaderName, &'static str)>,
     errors: Vec<ServerError>,
 }
 
@@ -35,7 +36,7 @@ const PARTIAL_SUCCESS: u16 = 294;
 impl Refusal {
     /// A request that is wrong as HTTP, whatever the client takes.
     pub(super) fn of_request(status: StatusCode, error: ServerError) -> Self {
-        Self { status, json_status: status, allow: None, errors: vec![error] }
+        Self { status, json_status: status, header: None, errors: vec![error] }
     }
 
     /// A request whose parameters are not as they should be: 422, or 400 if they cannot even be read.
@@ -49,7 +50,13 @@ impl Refusal {
 
     /// A method that this document or address does not take.
     pub(super) fn of_method(allow: &'static str, error: ServerError) -> Self {
-        Self { allow: Some(allow), ..Self::of_request(StatusCode::METHOD_NOT_ALLOWED, error) }
+        Self { header: Some((ALLOW, allow)), ..Self::of_request(StatusCode::METHOD_NOT_ALLOWED, error) }
+    }
+
+    /// Whoever asks may not ask at all.
+    pub(super) fn of_nobody() -> Self {
+        let error = coded(code::UNAUTHENTICATED, "this needs a token that may query");
+        Self { header: Some((WWW_AUTHENTICATE, "Bearer")), ..Self::of_request(StatusCode::UNAUTHORIZED, error) }
     }
 
     /// A document of a well-formed request that cannot be run.
@@ -60,7 +67,7 @@ impl Refusal {
             Some(code::OPERATION_NOT_LISTED) => StatusCode::FORBIDDEN,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self { status, json_status: StatusCode::OK, allow: None, errors }
+        Self { status, json_status: StatusCode::OK, header: None, errors }
     }
 
     /// Whether the request is well-formed, and its document is what is wrong.
@@ -76,8 +83,8 @@ impl Refusal {
         let status = if media == Media::Json { self.json_status } else { self.status };
         let body = Body { data: None, errors: &self.errors, extensions: None };
         let mut response = respond(status, media, &body);
-        if let Some(allow) = self.allow {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
     }

@@ -8,7 +8,7 @@ use std::{
 use axum::{
     extract::ConnectInfo,
     http::{
-        Extensions, HeaderMap,
+        Extensions, HeaderMap, HeaderName,
         header::{HOST, ORIGIN},
     },
 };
@@ -51,10 +51,16 @@ impl Asker {
     }
 }
 
-/// Whether a page of this origin may open what stays open. Browsers always say where a page comes from, and nobody else
-/// does; a page can be opened by accident, and its scripts then act from its visitor's machine.
+/// Says of a request how the page that makes it and the address it goes to are related. Only browsers send it.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether a page of this origin may open what stays open. A page can be opened by accident, and its scripts then act from
+/// its visitor's machine. Browsers say where a page comes from, or, of requests whose answers it cannot read, that it is
+/// another site's; programs say neither.
 pub(super) fn origin_is_allowed(options: &LiveOptions, headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let Some(origin) = headers.get(ORIGIN) else {
+        return headers.get(SEC_FETCH_SITE).is_none_or(|site| site != "cross-site");
+    };
     let Ok(origin) = origin.to_str() else { return false };
     let is_own = origin.split_once("://").is_some_and(|(_, authority)| {
         headers.get(HOST).is_some_and(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()))
@@ -87,5 +93,13 @@ mod tests {
         check(Some("http://shop.example.com"), "api.example.com", false);
         check(Some("https://shop.example.com.evil.example"), "api.example.com", false);
         check(Some("null"), "127.0.0.1:8080", false);
+    }
+
+    #[test]
+    fn another_sites_page_is_known_also_where_it_has_no_origin() {
+        for (site, expected) in [("cross-site", false), ("same-origin", true), ("none", true)] {
+            let headers = HeaderMap::from_iter([(SEC_FETCH_SITE, site.parse().unwrap())]);
+            assert_eq!(origin_is_allowed(&LiveOptions::default(), &headers), expected, "{site}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use axum::{
     response::Response,
     routing::get,
 };
+use events::principal::scope;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -77,7 +78,7 @@ pub(crate) fn router<E: Executor>(executor: E, options: GraphqlOptions) -> Route
 
 /// Queries and event streams only; for a browser without a query, the playground; and sockets.
 async fn by_get<E: Executor>(State(edge): State<Arc<Edge<E>>>, request: Request) -> Response {
-    if ws::is_asked_for(request.headers()) {
+    if ws::opens_socket(request.method(), request.headers()) {
         return ws::open(edge, request).await;
     }
     let (uri, headers) = (request.uri(), request.headers());
@@ -176,6 +177,10 @@ impl<E: Executor> Edge<E> {
         params: Params,
         operations: &[OperationType],
     ) -> Result<Prepared, Refusal> {
+        // whatever let somebody in, nobody asks for data without the right to
+        if !asker.principal.may(scope::QUERY) {
+            return Err(Refusal::of_nobody());
+        }
         let counted = asker.counted();
         let state =
             RequestState::from_headers(headers).map_err(|error| Refusal::of_request(StatusCode::BAD_REQUEST, error))?;

@@ -25,3 +25,4 @@ mod tests;
 mod ws;
 
 pub(crate) use edge::router;
+pub use ws::opens_socket;

@@ -15,7 +15,7 @@ use axum::{
         FromRequestParts, Request,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
     },
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use events::principal::scope;
@@ -54,8 +54,11 @@ const BUFFER_BYTES: usize = 8 * 1024;
 /// What may be asked over a socket.
 const OPERATIONS: [OperationType; 3] = [OperationType::Query, OperationType::Mutation, OperationType::Subscription];
 
-pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {
-    headers.get(header::UPGRADE).is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
+/// Whether a request wants to open a socket. Whoever lets such a request in without a token asks here, so that nothing else
+/// gets in that way.
+pub fn opens_socket(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::GET
+        && headers.get(header::UPGRADE).is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 pub(super) async fn open<E: Executor>(edge: Arc<Edge<E>>, request: Request) -> Response {
@@ -106,6 +109,8 @@ pub(super) async fn open<E: Executor>(edge: Arc<Edge<E>>, request: Request) -> R
 /// How a connection ends.
 enum End {
     Close(Code, String),
+    /// The client has closed. It gets its answer when its connection is read on.
+    Left,
     /// There is nobody to say it to.
     Gone,
 }
@@ -186,7 +191,7 @@ impl<E: Executor> Connection<E> {
             }
             Message::Ping(_) | Message::Pong(_) => return Ok(()),
             Message::Binary(_) => return close(Code::InvalidMessage, "messages are text"),
-            Message::Close(_) => return Err(End::Gone),
+            Message::Close(_) => return Err(End::Left),
         };
         match FromClient::parse(&text) {
             Err(reason) => close(Code::InvalidMessage, reason),
@@ -316,15 +321,21 @@ impl<E: Executor> Connection<E> {
     /// Says why, and gives the client a moment to hear it.
     async fn end(mut self, end: End) {
         self.operations.clear();
-        let End::Close(code, mut reason) = end else { return };
-        while reason.len() > REASON_BYTES_MAX {
-            reason.pop();
-        }
-        let frame = CloseFrame { code: code as u16, reason: reason.into() };
         let parting = async {
-            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = self.socket.recv().await {}
+            match end {
+                End::Close(code, mut reason) => {
+                    while reason.len() > REASON_BYTES_MAX {
+                        reason.pop();
+                    }
+                    let frame = CloseFrame { code: code as u16, reason: reason.into() };
+                    if self.socket.send(Message::Close(Some(frame))).await.is_err() {
+                        return;
+                    }
+                }
+                End::Left => {}
+                End::Gone => return,
             }
+            while let Some(Ok(_)) = self.socket.recv().await {}
         };
         let _ = timeout(CLOSE_WAIT, parting).await;
     }

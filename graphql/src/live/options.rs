@@ -55,6 +55,8 @@ pub struct LiveLimits {
     pub poll_every: Duration,
     /// How often it is looked how far the projections are.
     pub progress_every: Duration,
+    /// How often their rows are counted for that, which reads whole tables. In between they are told as they were.
+    pub count_every: Duration,
 }
 
 impl Default for LiveLimits {
@@ -74,6 +76,7 @@ impl Default for LiveLimits {
             catch_ups_max: 4,
             poll_every: Duration::from_millis(50),
             progress_every: Duration::from_secs(1),
+            count_every: Duration::from_secs(15),
         }
     }
 }

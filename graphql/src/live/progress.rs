@@ -2,11 +2,11 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{Stream, stream};
-use read_side::ProjectionStatus;
+use read_side::{ProjectionStatus, ReadError, ReadSide};
 use tokio::sync::watch;
 
 use super::hub::{Inner, Live};
@@ -67,8 +67,9 @@ fn find(all: &[ProjectionStatus], name: &str) -> Option<ProjectionStatus> {
 async fn look(hub: Arc<Inner>) {
     let closing = hub.options.closing.asked_for.clone();
     let looking = async {
+        let mut counted = None;
         while hub.progress.is_watched() {
-            let wait = match hub.read.projections().await {
+            let wait = match now(&hub.read, hub.options.limits.count_every, &mut counted).await {
                 Ok(statuses) => {
                     hub.progress.show(statuses);
                     hub.options.limits.progress_every
@@ -82,6 +83,29 @@ async fn look(hub: Arc<Inner>) {
         }
     };
     closing.run_until_cancelled(looking).await;
+}
+
+/// How far they are now, with rows as of the last time that they were counted.
+async fn now(
+    read: &ReadSide,
+    count_every: Duration,
+    counted: &mut Option<(Instant, Vec<ProjectionStatus>)>,
+) -> Result<Vec<ProjectionStatus>, ReadError> {
+    if let Some((at, before)) = counted
+        && at.elapsed() < count_every
+    {
+        let mut statuses = read.projections_uncounted().await?;
+        for status in &mut statuses {
+            status.rows = find(before, &status.name).and_then(|before| before.rows);
+        }
+        // one that is new has not been counted
+        if statuses.iter().all(|status| status.rows.is_some()) {
+            return Ok(statuses);
+        }
+    }
+    let statuses = read.projections().await?;
+    *counted = Some((Instant::now(), statuses.clone()));
+    Ok(statuses)
 }
 
 impl Progress {

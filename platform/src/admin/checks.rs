@@ -15,7 +15,7 @@ use write_side::{
     saga::index::{Filter, Standing, StuckStep},
 };
 
-use super::{Admin, RunningSaga};
+use super::{Admin, RunningSaga, Standstill};
 
 /// Events behind which a projection is called late.
 const LAG_EVENTS_LATE: i64 = 10_000;
@@ -76,9 +76,13 @@ pub async fn of_running(admin: &Admin) -> Vec<Check> {
                 for source in &status.vector {
                     let name = format!("projection {} <- {}", status.name, source.source);
                     checks.push(match halts.get(&(status.name.clone(), source.source.clone())) {
-                        Some(reason) => {
+                        Some(Standstill::Halted(reason)) => {
                             Check::bad(name, format!("halted: {reason}; `tributary projection rebuild` reads anew"))
                         }
+                        Some(Standstill::Stopped(reason)) => Check::bad(
+                            name,
+                            format!("stopped: {reason}; it is tried again, and the log tells how often"),
+                        ),
                         None if source.parked > 0 => {
                             let what = "`tributary projection parked ls` tells why";
                             Check::bad(

@@ -53,7 +53,7 @@ impl ProjectionView {
             observed_at: source.observed_at_us.and_then(DateTime::from_timestamp_micros),
             parked: source.parked,
             state: match halts.get(&(status.name.clone(), source.source.clone())) {
-                Some(reason) => reason.clone(),
+                Some(standstill) => standstill.to_string(),
                 None => "running".to_owned(),
             },
         });

@@ -58,7 +58,8 @@ struct Gathered {
 
 impl GenerationStore {
     /// Folds everything that `key` is made of anew and replaces its row, links and entries, in one transaction. Groups are
-    /// as they are: they add up many rows, and a group that is wrong is made right by a rebuild. The fence must be held. Not cancel-safe.
+    /// as they are: they add up many rows, and a group that is wrong is made right by a rebuild. The fence must be held. Not
+    /// cancel-safe.
     pub(crate) async fn rebuild_key(&self, key: &str, feeds: &[Arc<dyn Feed>]) -> Result<KeyRebuilt, ApplyError> {
         let mut gathered = Gathered::default();
         let before = self.reload().await?;
