@@ -59,6 +59,9 @@ struct Inner {
     wake: Wake,
 }
 
+/// No request lives longer, and a query whose asker is gone keeps its connection from others until it ends.
+const STATEMENT_TIMEOUT: &str = "60s";
+
 pub(crate) enum Database {
     Sqlite { directory: PathBuf, pointers: SqlitePool, generations: Mutex<Vec<((String, i64), SqlitePool)>> },
     Postgres(PgPool),
@@ -79,7 +82,7 @@ impl Database {
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .connect_lazy_with(options);
+            .connect_lazy_with(options.options([("statement_timeout", STATEMENT_TIMEOUT)]));
         Self::Postgres(pool)
     }
 }
@@ -158,7 +161,8 @@ impl ReadSide {
     }
 
     /// The same query database as `principal` may see it: a customer reads what is their own, and nothing tells them
-    /// whether there is anything else. Every question of this handle keeps to that.
+    /// whether there is anything else. Every question of this handle keeps to that but those for changes, which are for who
+    /// follows them for everybody, and judges of each whose it is.
     pub fn scoped(&self, principal: &Principal) -> Self {
         // in the hands of staff a customer's handle stays a customer's
         let only = principal.customer().or(self.only);

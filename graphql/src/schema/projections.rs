@@ -61,7 +61,7 @@ impl From<ProjectionStatus> for Projection {
             generation: SafeInt(status.live_generation),
             state: status.state,
             building_generation: status.building_generation.map(SafeInt),
-            // whoever shows this has counted them
+            // counted by whoever asks for them
             rows: SafeInt(status.rows.unwrap_or_default()),
             sources,
         }

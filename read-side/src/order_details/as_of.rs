@@ -66,7 +66,7 @@ impl ReadSide {
     ///
     /// What an order says of itself for good, and what it stood at then, are looked up for every order that the filter may
     /// let pass: a list by [`SortKey::UpdatedAt`], and a total, take time that grows with them. The others take that of a
-    /// page.
+    /// page, and of what was recorded since and is passed over.
     pub async fn list_orders_as_of(
         &self,
         as_of: DateTime<Utc>,
