@@ -7,7 +7,6 @@ use std::{sync::Arc, time::Duration};
 
 use axum::http::HeaderName;
 use event_store::{feed::Feed, follower::FollowerOptions};
-use events::principal::Principal;
 use graphql::{GraphqlOptions, LiveOptions};
 use projections::{
     Projector, ProjectorOptions,
