@@ -66,7 +66,7 @@ pub async fn run(scale: &Scale, server: &ThrowAwayPostgres, peer: Option<&Peer>)
     report.notes.push(format!(
         "Ours: six logs, each in its own database, read as feeds; rows with their facets, links and references, committed \
          with checkpoints; at most {} MiB. The statement: the same events in one table of one database; rows only. Both \
-         make the primary key and four more indexes, and the rows were compared, field by field. \"read, fold, copy\": the same \
+         make the primary key and six more indexes, and the rows were compared, field by field. \"read, fold, copy\": the same \
          feeds folded into the rows that readers see and copied into a table without any index, in one transaction without \
          a checkpoint.",
         MEMORY_BYTES / 1024 / 1024

@@ -39,11 +39,13 @@ pub const COLUMNS: [&str; 22] = [
     "shipment",
 ];
 
-const INDEXES: [&str; 4] = [
+const INDEXES: [&str; 6] = [
     "create index one_newest on one (placed_at_us desc, order_id desc)",
     "create index one_customer on one (customer_id, placed_at_us desc, order_id desc)",
     "create index one_status on one (status, placed_at_us desc, order_id desc)",
     "create index one_external_ref on one (external_ref)",
+    "create index one_total on one (total_minor desc, order_id desc)",
+    "create index one_updated on one (updated_at_us desc, order_id desc)",
 ];
 
 pub struct Postgres(PgConnection);

@@ -30,12 +30,16 @@ use event_store::{
     follower::{Acquired, Backoff, FollowerStore, StoreError, Vector},
     log::LogHead,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use thiserror::Error;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::folds::Folds;
 use super::{pace::Pace, store::GenerationStore};
+
+/// Indexes that are made side by side.
+const INDEXES_AT_ONCE: usize = 3;
 
 /// Bounds of a load.
 #[derive(Debug, Clone)]
@@ -154,32 +158,69 @@ impl Load<'_> {
         let statements = self.store.statements();
         let mut transaction = self.store.pool().begin().await?;
         self.store.claim_for(&mut transaction, fence, None).await?;
-        if !transaction.fetch(&statements.is_loading, &[]).await?.is_empty() {
-            return Ok(true);
-        }
-        if !is_empty {
+        let has_begun = !transaction.fetch(&statements.is_loading, &[]).await?.is_empty();
+        if !has_begun && !is_empty {
             return Ok(false);
         }
-        for statement in &statements.begin_load {
-            transaction.execute(statement, &[]).await?;
+        if !has_begun {
+            for statement in &statements.begin_load {
+                transaction.execute(statement, &[]).await?;
+            }
         }
         transaction.commit().await?;
+        // nobody reads a generation that is being loaded
+        self.store.pool().write_in_place().await;
         Ok(true)
     }
 
     /// Makes what only finds rows, when all of them are there: sorted once, instead of kept in order all the time.
     async fn finish(&self, fence: u64) -> Result<(), Stop> {
+        self.prepare_finish(fence).await?;
         let mut transaction = self.store.pool().begin().await?;
         self.store.claim_for(&mut transaction, fence, None).await?;
         if transaction.fetch(&self.store.statements().is_loading, &[]).await?.is_empty() {
             // done, and only the answer was lost
+            drop(transaction);
+            self.store.pool().write_ahead().await;
             return Ok(());
         }
         for statement in &self.store.statements().finish_load {
             transaction.execute(statement, &[]).await?;
         }
         failpoint!("projection.load.before_finish", Stop::Failpoint("projection.load.before_finish"));
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        self.store.pool().write_ahead().await;
+        Ok(())
+    }
+
+    /// Does side by side what one connection need not do alone.
+    async fn prepare_finish(&self, fence: u64) -> Result<(), Stop> {
+        let (pool, statements) = (self.store.pool(), self.store.statements());
+        if statements.prepare_finish.is_empty() || !self.is_loading(fence).await? {
+            return Ok(());
+        }
+        let prepare = |statement: Arc<str>| {
+            let pool = pool.clone();
+            async move { pool.execute(&statement).await }
+        };
+        let prepared = stream::iter(statements.prepare_finish.clone())
+            .map(prepare)
+            .buffer_unordered(INDEXES_AT_ONCE)
+            .try_collect::<()>();
+        if let Err(error) = prepared.await {
+            // somebody else may have finished, or dropped the generation
+            return if self.is_loading(fence).await? { Err(error.into()) } else { Ok(()) };
+        }
+        Ok(())
+    }
+
+    /// Whether there is a load to be finished, and it is ours.
+    async fn is_loading(&self, fence: u64) -> Result<bool, Stop> {
+        let mut transaction = self.store.pool().begin().await?;
+        self.store.claim_for(&mut transaction, fence, None).await?;
+        let is_loading = !transaction.fetch(&self.store.statements().is_loading, &[]).await?.is_empty();
+        transaction.rollback().await;
+        Ok(is_loading)
     }
 
     /// Again and again, while the database is away.

@@ -28,6 +28,8 @@ pub(crate) struct Statements {
     pub create_plain_indexes: Vec<Arc<str>>,
     /// Makes an empty generation one that is to be loaded: see [`load`].
     pub begin_load: Vec<Arc<str>>,
+    /// What of the next may be done before it, side by side.
+    pub prepare_finish: Vec<Arc<str>>,
     /// Makes a loaded generation a whole one.
     pub finish_load: Vec<Arc<str>>,
     /// -> a row if it is to be loaded, or loaded on.
@@ -156,6 +158,7 @@ impl Statements {
             create_indexes: texts(dialect.create_indexes(template, generation)),
             create_plain_indexes: texts(dialect.create_plain_indexes(template, generation)),
             begin_load: texts(dialect.begin_load(template, generation)),
+            prepare_finish: texts(dialect.prepare_finish(template, &tables, generation)),
             finish_load: texts(dialect.finish_load(template, &tables, generation)),
             is_loading: text(dialect.is_loading(template, generation)),
             drop: texts(dialect.drop(template, &tables, generation)),

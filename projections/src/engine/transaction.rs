@@ -7,7 +7,7 @@ use std::sync::{
 
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Sqlite, SqlitePool,
+    AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Row, Sqlite, SqlitePool,
     postgres::{PgCopyIn, PgDatabaseError, PgSeverity},
 };
 use tokio::task::{AbortHandle, JoinHandle};
@@ -134,6 +134,35 @@ impl Pool {
             }
         };
         Ok(Transaction { kind, sent: self.sent.clone() })
+    }
+
+    /// SQLite, a file that nobody else has open: pages go to their place at once, each written once, instead of to a WAL
+    /// first. A crash is undone as ever. Where somebody has it open after all, the WAL stays.
+    pub async fn write_in_place(&self) {
+        self.journal("pragma journal_mode = truncate; pragma synchronous = full").await;
+    }
+
+    /// Ends [`Self::write_in_place`]; whoever opens the file anew ends it, too.
+    pub async fn write_ahead(&self) {
+        self.journal("pragma journal_mode = wal; pragma synchronous = normal").await;
+    }
+
+    async fn journal(&self, pragmas: &'static str) {
+        if let Kind::Sqlite(pool) = &self.kind
+            && let Err(error) = pool.execute(pragmas).await
+        {
+            tracing::debug!(%error, "a file of the query database keeps its journal");
+        }
+    }
+
+    /// Sends a statement by itself.
+    pub async fn execute(&self, statement: &Arc<str>) -> Result<(), sqlx::Error> {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let statement = AssertSqlSafe(Arc::clone(statement));
+        match &self.kind {
+            Kind::Sqlite(pool) => sqlx::query(statement).execute(pool).await.map(drop),
+            Kind::Postgres(pool) => sqlx::query(statement).execute(pool).await.map(drop),
+        }
     }
 
     /// Closes what was opened for a moment only: whoever uses the database for longer sees to its WAL. PostgreSQL's

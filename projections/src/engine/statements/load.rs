@@ -82,6 +82,11 @@ impl LoadStatements {
     }
 }
 
+/// PostgreSQL: what becomes the key of the links.
+fn links_key_index(loading: &str, links: &Table) -> String {
+    format!("create unique index if not exists {loading}_key on {loading} ({})", links.key.join(", "))
+}
+
 fn loading_table(template: &Template, generation: i64) -> String {
     format!("{}_loading", template.table(generation))
 }
@@ -127,6 +132,17 @@ impl Dialect {
         drops
     }
 
+    /// What of [`Self::finish_load`] may be done before it and side by side, each by itself and as often as wanted: on
+    /// PostgreSQL, where several connections write. It costs most of the time.
+    pub fn prepare_finish(self, template: &Template, tables: &[Table], generation: i64) -> Vec<String> {
+        if !self.postgres {
+            return Vec::new();
+        }
+        let links = tables.iter().find(|table| table.part == Part::Links);
+        let key = links.map(|links| links_key_index(&loading_table(template, generation), links));
+        key.into_iter().chain(self.create_indexes(template, generation)).collect()
+    }
+
     /// Makes a loaded generation a whole one.
     pub fn finish_load(self, template: &Template, tables: &[Table], generation: i64) -> Vec<String> {
         let mut finish = self.finish_links(template, tables, generation);
@@ -139,12 +155,14 @@ impl Dialect {
         let Some(links) = tables.iter().find(|table| table.part == Part::Links) else {
             return vec![format!("drop table {loading}")];
         };
+        let key_index = links_key_index(&loading, links);
         let (links, key) = (&links.name, links.key.join(", "));
         if self.postgres {
             return vec![
+                key_index,
                 format!("drop table {links}"),
                 format!("alter table {loading} rename to {links}"),
-                format!("alter table {links} add primary key ({key})"),
+                format!("alter table {links} add constraint {links}_pkey primary key using index {loading}_key"),
             ];
         }
         vec![
