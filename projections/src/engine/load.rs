@@ -266,11 +266,13 @@ impl Load<'_> {
         let mut writer = self.writer(fence);
         let mut done = phases.iter().map(|folds| done_before(folds)).sum::<u64>();
         progress(Loaded { events_done: done, events_total });
-        for folds in phases {
+        // those of the second phase read their first pages while the first is at work
+        let reading = phases.each_ref().map(|folds| phase::read_ahead(self, folds, vector, ends));
+        for (folds, lanes) in phases.iter().zip(reading) {
             let others = done - done_before(folds);
             let report = |here: u64| progress(Loaded { events_done: others + here, events_total });
             let here;
-            (writer, here) = phase::run(self, folds, vector, ends, writer, report).await?;
+            (writer, here) = phase::run(self, folds, lanes, vector, ends, writer, report).await?;
             done = others + here;
         }
         Ok(())

@@ -113,9 +113,7 @@ impl QueryDatabase {
             .max_connections(POSTGRES_CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .after_connect(|connection, _| {
-                Box::pin(async move { connection.execute(COMPRESS_FAST).await.map(drop) })
-            })
+            .after_connect(|connection, _| Box::pin(async move { connection.execute(COMPRESS_FAST).await.map(drop) }))
             .connect_with(options.clone())
             .await
             .doing("connect")?;

@@ -50,10 +50,11 @@ impl Budget {
     fn of(memory: usize, sources: usize) -> Self {
         Self {
             states: memory / 2,
-            unwritten: memory / 32,
+            unwritten: memory / 8,
             page: (memory / 4 / 6 / sources.max(1)).clamp(1, PageLimit::BYTES_MAX),
             references: memory / 16,
-            sheet: (memory / 64).clamp(1, 4 * 1024 * 1024),
+            // each sheet is handed from thread to thread: with few and large ones nobody waits for that
+            sheet: (memory / 16).clamp(1, 16 * 1024 * 1024),
             keys: memory / 16,
             transaction: memory.saturating_mul(2),
         }
@@ -67,17 +68,23 @@ impl Load<'_> {
     }
 }
 
-/// Loads the sources of `folds` from `vector` to `ends`. Gives the writer back, and where the sources are.
+/// Begins to read the sources of `folds` from `vector` to `ends`.
+pub(super) fn read_ahead(load: &Load<'_>, folds: &Arc<Folds>, vector: &Vector, ends: &Ends) -> Lanes {
+    Lanes::start(load, folds, vector, ends, &Budget::of(load.options.memory_bytes, ends.len()))
+}
+
+/// Loads the sources of `folds`, as `lanes` reads them, from `vector` to `ends`. Gives the writer back, and where the
+/// sources are.
 pub(super) async fn run(
     load: &Load<'_>,
     folds: &Arc<Folds>,
+    lanes: Lanes,
     vector: &Vector,
     ends: &Ends,
     writer: Writer,
     report: impl Fn(u64) + Send + Sync,
 ) -> Result<(Writer, u64), Stop> {
-    let budget = Budget::of(load.options.memory_bytes, folds.sources().len());
-    let lanes = Lanes::start(load, folds, vector, ends, &budget);
+    let budget = Budget::of(load.options.memory_bytes, ends.len());
     if lanes.0.iter().all(|lane| lane.source.at.position >= ends[lane.name].position) {
         return Ok((writer, lanes.position()));
     }
@@ -307,7 +314,7 @@ impl Pen {
 }
 
 /// The sources of a phase, side by side.
-struct Lanes(Vec<Lane>);
+pub(super) struct Lanes(Vec<Lane>);
 
 struct Lane {
     name: &'static str,

@@ -13,9 +13,11 @@ use super::{
     tables::{Part, Table},
 };
 
-/// Rows of one SQLite statement, most first. It takes at most 32,766 parameters; these stay far below with the widest
-/// table.
-const INSERT_ROWS: [usize; 4] = [64, 16, 4, 1];
+/// Rows of one SQLite statement, most first: each is a hop to SQLite's thread and back. Fewer where the
+/// table is so wide that they were more than [`PARAMETERS_MAX`] values.
+const INSERT_ROWS: [usize; 4] = [512, 64, 8, 1];
+/// Of one SQLite statement, as it is built by default: <https://www.sqlite.org/limits.html#max_variable_number>
+const PARAMETERS_MAX: usize = 32_766;
 
 /// A table that rows are added to.
 pub(crate) struct Target {
@@ -45,14 +47,15 @@ pub(crate) struct LoadStatements {
 impl Target {
     fn new(table: &Table) -> Self {
         let (name, names) = (&table.name, names(&table.columns));
-        let inserts = INSERT_ROWS.map(|rows| {
+        let fitting = INSERT_ROWS.into_iter().filter(|rows| rows * table.columns.len() <= PARAMETERS_MAX);
+        let inserts = fitting.map(|rows| {
             let row = format!("({})", vec!["?"; table.columns.len()].join(", "));
             (rows, format!("insert into {name} ({names}) values {}", vec![&*row; rows].join(", ")).into())
         });
         Self {
             columns: table.columns.clone(),
             copy: format!("copy {name} ({names}) from stdin (format binary)"),
-            inserts: inserts.into(),
+            inserts: inserts.collect(),
         }
     }
 

@@ -79,7 +79,7 @@ fn texts(names: &[&'static str]) -> Vec<Column> {
 
 /// Rows that fit a page are not compressed: that took a third of the time of whatever writes them (pglz), and every read
 /// paid again. <https://www.postgresql.org/docs/current/sql-createtable.html#RELOPTION-TOAST-TUPLE-TARGET>
-const IN_ONE_PIECE: &str = "";
+const IN_ONE_PIECE: &str = " with (toast_tuple_target = 8160)";
 
 impl Table {
     pub fn is_key(&self, column: &Column) -> bool {
