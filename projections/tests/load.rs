@@ -29,7 +29,8 @@ async fn followed_on_behind_a_load(kind: Kind, count: u64) {
         let (expected, _) = followed(kind, &feeds).await;
         let options = options(&mut random);
 
-        let store = empty(&Place::new(kind).await).await;
+        let place = Place::new(kind).await;
+        let store = empty(&place).await;
         let done = load(&store, &feeds, &options).await;
         assert_eq!(done, events(&feeds), "seed {seed} on {kind:?}, {options:?}");
         assert_eq!(table_hash(&store).await.unwrap(), expected, "seed {seed} on {kind:?}, {options:?}");
@@ -66,7 +67,8 @@ async fn what_cannot_be_folded_is_left_to_the_follower() {
         let (expected, parked) = followed(kind, &feeds).await;
         assert_eq!(parked.len(), 3, "{kind:?}");
 
-        let store = empty(&Place::new(kind).await).await;
+        let place = Place::new(kind).await;
+        let store = empty(&place).await;
         let done = load(&store, &feeds, &LoadOptions { batch_events_max: 5, ..LoadOptions::default() }).await;
         assert!(done < events(&feeds), "{kind:?}");
         assert_eq!(follow(&store, &feeds).await, parked, "{kind:?}");
@@ -79,7 +81,8 @@ async fn what_was_followed_into_is_not_loaded() {
     for kind in BOTH {
         let feeds = Feeds::default();
         feeds.user(registered(1, "Ada"));
-        let store = empty(&Place::new(kind).await).await;
+        let place = Place::new(kind).await;
+        let store = empty(&place).await;
         follow(&store, &feeds).await;
         feeds.order(placed(1, 1, &[1]));
         assert_eq!(load(&store, &feeds, &LoadOptions::default()).await, 0, "{kind:?}");
@@ -93,7 +96,8 @@ async fn whoever_has_lost_the_fence_writes_nothing() {
     for kind in BOTH {
         let feeds = Feeds::default();
         feeds.history(&mut Random(5), 10);
-        let store = empty(&Place::new(kind).await).await;
+        let place = Place::new(kind).await;
+        let store = empty(&place).await;
         let pace = Arc::new(Pace::default());
         pace.set(true, None);
         let loading = tokio::spawn({

@@ -26,7 +26,8 @@ async fn a_crash_around_a_commit_loses_nothing_and_doubles_nothing() {
             ("projection.load.after_commit", 3),
             ("projection.load.before_finish", 1),
         ] {
-            let store = empty(&Place::new(kind).await).await;
+            let place = Place::new(kind).await;
+            let store = empty(&place).await;
             failpoint::arm(name, nth);
             let failed = load_until(&store, &feeds, &options, u64::MAX).await;
             assert!(matches!(failed, Err(LoadError::Failpoint(passed)) if passed == name), "{name} {nth}: {failed:?}");

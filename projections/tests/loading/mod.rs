@@ -71,7 +71,8 @@ pub async fn follow(store: &Arc<GenerationStore>, feeds: &Feeds) -> Vec<u64> {
 }
 
 pub async fn followed(kind: Kind, feeds: &Feeds) -> (TableHash, Vec<u64>) {
-    let store = empty(&Place::new(kind).await).await;
+    let place = Place::new(kind).await;
+    let store = empty(&place).await;
     let parked = follow(&store, feeds).await;
     (table_hash(&store).await.unwrap(), parked)
 }
