@@ -284,14 +284,15 @@ impl Rebuild {
     }
 
     async fn build_beside(&self, live: &Generation, store: &Arc<GenerationStore>) -> Result<Outcome, RebuildError> {
-        let comparison = match self.target(live).await? {
-            Target::Until(vector) => {
-                self.catch_up(store, Some(&vector)).await?;
+        let Target { until, gone } = self.target(live).await?;
+        let comparison = match gone.why() {
+            None => {
+                self.catch_up(store, Some(&until)).await?;
                 self.tell_phase(Phase::Comparing).await?;
                 self.settle(live).await?;
                 self.compare(live, store).await?
             }
-            Target::Gone(why) => {
+            Some(why) => {
                 self.catch_up(store, None).await?;
                 Comparison::impossible(live, &self.generation, why)
             }
@@ -312,10 +313,8 @@ impl Rebuild {
             Purpose::Verify | Purpose::Swap if is_refused => Err(RebuildError::Differs(Box::new(comparison))),
             Purpose::Verify => Ok(Outcome::Compared(comparison)),
             Purpose::Swap | Purpose::Rollback => {
-                let frozen = match comparison.not_compared {
-                    None => self.meet(live, store).await?,
-                    Some(_) => self.database.freeze(self.projection.template, live.generation).await?,
-                };
+                // also of a history that is partly gone: of the other sources readers see nothing older than before
+                let frozen = self.meet(live, store, &gone).await?;
                 self.swap(frozen, store).await?;
                 Ok(Outcome::Swapped(Some(comparison)))
             }
@@ -345,16 +344,9 @@ impl Rebuild {
     async fn go_back(&self, live: &Generation, store: &Arc<GenerationStore>) -> Result<Outcome, RebuildError> {
         let program = self.projection.version;
         let frozen = if self.generation.version == i64::from(program) {
-            match self.target(live).await? {
-                Target::Until(vector) => {
-                    self.catch_up(store, Some(&vector)).await?;
-                    self.meet(live, store).await?
-                }
-                Target::Gone(_) => {
-                    self.catch_up(store, None).await?;
-                    self.database.freeze(self.projection.template, live.generation).await?
-                }
-            }
+            let Target { until, gone } = self.target(live).await?;
+            self.catch_up(store, gone.why().is_none().then_some(&until)).await?;
+            self.meet(live, store, &gone).await?
         } else {
             let frozen = self.database.freeze(self.projection.template, live.generation).await?;
             if !self.vector().await?.reaches(&frozen.vector) {

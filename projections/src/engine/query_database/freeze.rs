@@ -18,6 +18,9 @@ use super::{
     Place, QueryDatabase, generations, sqlite_writer,
 };
 
+const CHECKPOINTS: &str = "select source, epoch, cast(position as text), event_id from checkpoints \
+    where read_model = $1 and generation = $2";
+
 /// A generation that nobody writes until this is released.
 pub(crate) struct Frozen {
     pub generation: i64,
@@ -60,14 +63,11 @@ impl QueryDatabase {
             "select cast(fence as text) from fences where read_model = $1 and generation = $2"
         }
         .into();
-        let checkpoints: Arc<str> = "select source, epoch, cast(position as text), event_id from checkpoints \
-             where read_model = $1 and generation = $2"
-            .into();
         let fan_outs: Arc<str> =
             "select cast(count(*) as text) from fan_outs where read_model = $1 and generation = $2".into();
         let transaction = &mut frozen.transaction;
         let locked = transaction.fetch(&lock, &values).await.doing("hold a generation still")?;
-        let checkpoints = transaction.fetch(&checkpoints, &values).await.doing("read a vector")?;
+        let checkpoints = transaction.fetch(&CHECKPOINTS.into(), &values).await.doing("read a vector")?;
         let fan_outs = transaction.fetch(&fan_outs, &values).await.doing("count fan-outs")?;
         if locked.is_empty() {
             frozen.release().await;
@@ -82,13 +82,9 @@ impl QueryDatabase {
     /// The vector of a generation as it is now.
     pub(crate) async fn vector(&self, template: &'static Template, generation: i64) -> Result<Vector, EngineError> {
         let mut snapshot = self.snapshot(template, generation).await?;
-        let checkpoints: Arc<str> = "select source, epoch, cast(position as text), event_id from checkpoints \
-             where read_model = $1 and generation = $2"
-            .into();
-        let values = [Value::Text(template.name), Value::Integer(generation)];
-        let rows = snapshot.transaction.fetch(&checkpoints, &values).await;
+        let vector = snapshot.vector(template, generation).await;
         snapshot.end().await;
-        read_vector(&rows.doing("read a vector")?)
+        vector
     }
 
     /// A look at `generation` as it is now, which lasts while others write on.
@@ -159,6 +155,12 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// The vector at which the generation stands in it.
+    pub async fn vector(&mut self, template: &Template, generation: i64) -> Result<Vector, EngineError> {
+        let values = [Value::Text(template.name), Value::Integer(generation)];
+        read_vector(&self.transaction.fetch(&CHECKPOINTS.into(), &values).await.doing("read a vector")?)
+    }
+
     pub async fn end(self) {
         self.transaction.rollback().await;
         self.pool.let_go().await;
