@@ -203,8 +203,8 @@ impl Rebuild {
         Err(RebuildError::NotMet { live: live.generation, built: built.generation(), wait_s: MEET_WAIT_MAX.as_secs() })
     }
 
-    /// Follows from `here` exactly to `there`, of which every source is followed, without being held up by a throttle: somebody may be waiting. False if
-    /// that takes too long; what waits for changed references may take `fan_outs_wait`.
+    /// Follows from `here` exactly to `there`, of which every source is followed, without being held up by a throttle:
+    /// somebody may be waiting. False if that takes too long; what waits for changed references may take `fan_outs_wait`.
     async fn close_gap(
         &self,
         built: &Arc<GenerationStore>,
