@@ -62,8 +62,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_IN_TRANSACTION_MAX_MS: &str = "5000";
 /// Rows of a few KiB lie four or five to a page, without overflow pages. Files that are there keep theirs.
 const SQLITE_PAGE_BYTES: u32 = 16 * 1024;
-/// Rows of more than 2 KiB are compressed when they are written. LZ4 takes a tenth of the time of pglz, which was a third of
-/// what a load costs; a server that was built without it goes on as it is.
+/// Rows of more than 2 KiB are compressed when they are written. LZ4 takes a quarter of the time of pglz, which was a third of
+/// what a load costs the server; a server that was built without it goes on as it is.
 const COMPRESS_FAST: &str = "select set_config(name, 'lz4', false) from pg_settings \
     where name = 'default_toast_compression' and 'lz4' = any(enumvals)";
 /// Page cache of a generation's writer, in KiB (negative, as the pragma wants it).
