@@ -2,6 +2,7 @@
 //!
 //! Reading order:
 //! - [`options`]: what an operator may change; every bound with its reason.
+//! - `schemas`: who checks and who answers; `root`: where both begin.
 //! - `schema/`: the types of the schema, one file a concept. They are thin: rows of `read-side` under GraphQL's names.
 //!   `schema.graphql` beside this crate's manifest is what they print.
 //! - `http/`: GraphQL over HTTP to the letter.
@@ -26,10 +27,14 @@ mod live;
 pub mod options;
 mod playground;
 mod request_state;
+mod root;
 mod running;
 mod schema;
+mod schemas;
 
 pub use http::opens_socket;
+use schemas::Schemas;
+
 pub use options::{Closing, GraphqlOptions, Limits, ListError, Listed, LiveLimits, LiveOptions};
 
 /// `GET` and `POST /graphql`, sockets and event streams there, and the playground's files under `/graphql/assets/`.
@@ -37,11 +42,14 @@ pub use options::{Closing, GraphqlOptions, Limits, ListError, Listed, LiveLimits
 /// Whoever asks is the [`Principal`](events::principal::Principal) among a request's extensions.
 pub fn router(read: read_side::ReadSide, options: GraphqlOptions) -> axum::Router {
     let live = live::Live::new(read.clone(), options.live.clone());
-    http::router(schema::build(&options).data(read).data(live).finish(), options)
+    let with_data = |builder: schema::Builder| builder.data(read.clone()).data(live.clone()).finish();
+    let executor =
+        Schemas { checking: with_data(schema::checking(&options)), answering: with_data(schema::answering(&options)) };
+    http::router(executor, options)
 }
 
 /// The schema as text, in GraphQL's schema language.
 pub fn schema_sdl() -> String {
-    let schema = schema::build(&GraphqlOptions::default()).finish();
+    let schema = schema::checking(&GraphqlOptions::default()).finish();
     schema.sdl_with_options(async_graphql::SDLExportOptions::new().sorted_enum_items())
 }

@@ -145,6 +145,11 @@ impl RequestState {
         turn
     }
 
+    /// A field of the root is reached.
+    pub(crate) fn begin_execution(&self) {
+        self.executed.store(true, Ordering::Release);
+    }
+
     pub(crate) fn is_executed(&self) -> bool {
         self.executed.load(Ordering::Acquire)
     }
@@ -158,7 +163,7 @@ fn trace_id(headers: &HeaderMap) -> String {
     given.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned)
 }
 
-/// Notes when a request's execution begins.
+/// Notes when the execution of a request, or of a message of a subscription, begins.
 pub(crate) struct NoteExecution;
 
 impl ExtensionFactory for NoteExecution {
@@ -176,7 +181,7 @@ impl Extension for NoteExecution {
         next: NextExecute<'_>,
     ) -> Response {
         if let Some(state) = ctx.data_opt::<Arc<RequestState>>() {
-            state.executed.store(true, Ordering::Release);
+            state.begin_execution();
         }
         next.run(ctx, operation_name).await
     }

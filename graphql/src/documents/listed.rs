@@ -73,7 +73,7 @@ impl Listed {
             return Err(ListError::TooLarge { path: path.to_owned(), bytes });
         }
         let text = tokio::fs::read_to_string(path).await.map_err(unreadable)?;
-        let schema = schema::build(options).finish();
+        let schema = schema::checking(options).finish();
         let mut documents = HashMap::new();
         for (key, text) in entries(path, &text)? {
             let hash = Hash::of(&text);

@@ -1,23 +1,27 @@
 //! Documents that are known: parsed and measured once, and found again by their text or its SHA-256.
 //!
-//! Reading order: [`Known`] (a document and what is known of it), [`shelf`] (those of late, bounded), [`listed`] (those
-//! that an operator has listed, for good).
+//! Reading order: [`Known`] (a document and what is known of it), [`variable`] (which values need no check), [`shelf`] (those
+//! of late, bounded), [`listed`] (those that an operator has listed, for good).
 //!
 //! A document that has been answered may be asked for by its hash alone ("automatic persisted queries"): there is one shelf
 //! for both, as both are bounded by the same memory. Whoever asks by a hash that has left it sends the text once more.
 
 pub mod listed;
 mod shelf;
+mod variable;
 
 use std::{
     fmt::Write,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use async_graphql::{Name, ServerError, parser::types::ExecutableDocument};
+use async_graphql::{Name, ServerError, Variables, parser::types::ExecutableDocument};
 use sha2::{Digest, Sha256};
 
-use self::{listed::Listed, shelf::Shelf};
+use self::{listed::Listed, shelf::Shelf, variable::Variable};
 use crate::{
     document,
     errors::{code, coded},
@@ -68,8 +72,18 @@ pub(crate) enum Asked {
 pub(crate) struct Known {
     pub(crate) text: String,
     pub(crate) document: ExecutableDocument,
-    /// By operation, in the document's order.
-    keys: Vec<(Option<Name>, Arc<Keys>)>,
+    /// In the document's order.
+    operations: Vec<KnownOperation>,
+}
+
+#[derive(Debug)]
+struct KnownOperation {
+    name: Option<Name>,
+    /// Of its answer.
+    keys: Arc<Keys>,
+    variables: Vec<Variable>,
+    /// Whether it was found valid, with a value for each variable.
+    is_checked: AtomicBool,
 }
 
 impl Known {
@@ -77,18 +91,40 @@ impl Known {
     pub(crate) fn of(text: String, limits: &Limits) -> Result<Self, ServerError> {
         let document = document::parse(&text, limits)?;
         document::measure(&document, limits)?;
-        let operations = document.operations.iter();
-        let keys = operations
-            .map(|(name, operation)| (name.cloned(), Arc::new(Keys::of(&document, &operation.node.selection_set.node))))
-            .collect();
-        Ok(Self { text, document, keys })
+        let operations = document.operations.iter().map(|(name, operation)| KnownOperation {
+            name: name.cloned(),
+            keys: Arc::new(Keys::of(&document, &operation.node.selection_set.node)),
+            variables: operation.node.variable_definitions.iter().map(|each| Variable::of(&each.node)).collect(),
+            is_checked: AtomicBool::new(false),
+        });
+        let operations = operations.collect();
+        Ok(Self { text, document, operations })
     }
 
     /// The keys of an operation's answer; `name` is that of an operation that there is.
     pub(crate) fn keys(&self, name: Option<&str>) -> Arc<Keys> {
-        let named = |held: &Option<Name>| name.is_none() || held.as_deref() == name;
-        let found = self.keys.iter().find(|(held, _)| named(held)).or(self.keys.first());
-        Arc::clone(&found.expect("a document has an operation").1)
+        Arc::clone(&self.operation(name).keys)
+    }
+
+    /// Whether a check would find nothing new: the operation was found valid, and these values are plainly what it takes.
+    pub(crate) fn is_checked(&self, name: Option<&str>, variables: &Variables) -> bool {
+        let operation = self.operation(name);
+        let takes = |variable: &Variable| variables.get(&variable.name).is_some_and(|value| variable.takes(value));
+        operation.is_checked.load(Ordering::Acquire) && operation.variables.iter().all(takes)
+    }
+
+    /// Notes that an operation is valid with these values. Where one is missing, what it stands in was not looked at.
+    pub(crate) fn note_checked(&self, name: Option<&str>, variables: &Variables) {
+        let operation = self.operation(name);
+        if operation.variables.iter().all(|variable| variables.contains_key(&variable.name)) {
+            operation.is_checked.store(true, Ordering::Release);
+        }
+    }
+
+    fn operation(&self, name: Option<&str>) -> &KnownOperation {
+        let named = |held: &&KnownOperation| name.is_none() || held.name.as_deref() == name;
+        let found = self.operations.iter().find(named).or(self.operations.first());
+        found.expect("a document has an operation")
     }
 }
 

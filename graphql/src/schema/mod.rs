@@ -17,7 +17,7 @@ mod subscription;
 mod tests;
 mod time;
 
-use async_graphql::{Context, EmptyMutation, ID, Interface, Object, Result, Schema, SchemaBuilder};
+use async_graphql::{Context, EmptyMutation, ID, Interface, Object, Result, SchemaBuilder, ValidationMode};
 use chrono::{DateTime, NaiveDate, Utc};
 use events::ids::{CustomerId, OrderId, ProductId};
 use read_side::order_details;
@@ -36,20 +36,32 @@ use self::{
     read::{look, read},
     subscription::Subscriptions,
 };
-use crate::{bounds::Bounds, options::GraphqlOptions, request_state::NoteExecution};
+use crate::{bounds::Bounds, options::GraphqlOptions, request_state::NoteExecution, root::Root};
 
-/// The schema with the limits of `options`, still without the read side.
-pub(crate) fn build(options: &GraphqlOptions) -> SchemaBuilder<Query, EmptyMutation, Subscriptions> {
+pub(crate) type Schema = async_graphql::Schema<Root<Query>, EmptyMutation, Subscriptions>;
+pub(crate) type Builder = SchemaBuilder<Root<Query>, EmptyMutation, Subscriptions>;
+
+/// The schema that checks what it is asked to the letter, still without the read side.
+pub(crate) fn checking(options: &GraphqlOptions) -> Builder {
+    let bounds = Bounds { complexity_max: options.limits.complexity_max };
+    build(options).extension(bounds).extension(NoteExecution)
+}
+
+/// The schema that answers what the checking one has let pass. Without extensions, each of which the library asks at every
+/// field.
+pub(crate) fn answering(options: &GraphqlOptions) -> Builder {
+    build(options).validation_mode(ValidationMode::Fast).limit_complexity(options.limits.complexity_max)
+}
+
+fn build(options: &GraphqlOptions) -> Builder {
     let limits = &options.limits;
-    let builder = Schema::build(Query, EmptyMutation, Subscriptions)
+    let builder = async_graphql::Schema::build(Root(Query), EmptyMutation, Subscriptions)
         .limit_depth(limits.depth_max)
         .limit_directives(limits.directives_max)
         .limit_recursive_depth(limits.document_nesting_max)
         .override_output_type_description::<DateTime<Utc>>(
             "An instant as RFC 3339 writes it, such as `2026-11-21T08:30:00.123456+00:00`, to the microsecond.",
-        )
-        .extension(Bounds { complexity_max: limits.complexity_max })
-        .extension(NoteExecution);
+        );
     if options.introspection { builder } else { builder.disable_introspection() }
 }
 

@@ -14,7 +14,7 @@ const EVERYTHING: &str = "{ __schema { types {
 
 #[tokio::test]
 async fn everything_in_the_schema_is_described() {
-    let schema = super::build(&GraphqlOptions::default()).finish();
+    let schema = super::checking(&GraphqlOptions::default()).finish();
     let answer = schema.execute(Request::new(EVERYTHING)).await;
     assert!(answer.errors.is_empty(), "{:?}", answer.errors);
     let data = answer.data.into_json().unwrap();
