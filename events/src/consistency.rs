@@ -25,7 +25,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(30);
 pub const TOKEN_SOURCES_MAX: usize = 32;
 
 /// A point of one log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Point {
     pub epoch: ShortId,
     pub position: u64,
@@ -76,7 +76,7 @@ impl FromStr for ShortId {
 }
 
 /// Points of several logs, by source.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ConsistencyToken {
     points: BTreeMap<String, Point>,
 }

@@ -2,41 +2,73 @@
 
 use std::time::Duration;
 
-use async_graphql::{Name, Value};
 use chrono::{DateTime, SecondsFormat};
-use read_side::freshness::{Freshness, Witness};
+use read_side::freshness::{Freshness, Observed, Witness};
+use serde::{
+    Serialize, Serializer,
+    ser::{SerializeMap, SerializeStruct},
+};
 
-/// The key under `extensions`.
-pub(crate) const KEY: &str = "consistency";
-
-/// What the witness of a request was told, for its answer; `None` if no read model was read.
-pub(crate) fn told(witness: &Witness) -> Option<Value> {
-    let seen = witness.seen();
-    let waited = seen.iter().map(|each| each.waited).max()?;
-    let read_models = seen.iter().map(|each| (Name::new(each.read_model), read_model(each)));
-    Some(object([("waitedMs", milliseconds(waited)), ("readModels", Value::Object(read_models.collect()))]))
+/// The extensions of an answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Extensions {
+    consistency: Told,
 }
 
-fn read_model(freshness: &Freshness) -> Value {
-    let sources = freshness.observed.sources.iter();
-    let positions = sources.map(|each| (Name::new(&each.source), each.position.into()));
-    object([
-        ("generation", freshness.generation.into()),
-        ("observedAt", instant(freshness.observed.at_us)),
-        ("waitedMs", milliseconds(freshness.waited)),
-        ("positions", Value::Object(positions.collect())),
-    ])
+/// What was told of each read model that was read.
+#[derive(Debug)]
+struct Told(Vec<Freshness>);
+
+/// What the witness was told since it was last asked; `None` if no read model was read.
+pub(crate) fn told(witness: &Witness) -> Option<Extensions> {
+    let seen = witness.take();
+    (!seen.is_empty()).then_some(Extensions { consistency: Told(seen) })
 }
 
-fn object<const N: usize>(members: [(&'static str, Value); N]) -> Value {
-    Value::Object(members.into_iter().map(|(name, value)| (Name::new(name), value)).collect())
+impl Serialize for Told {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let waited = self.0.iter().map(|each| each.waited).max().unwrap_or_default();
+        let mut told = serializer.serialize_struct("Told", 2)?;
+        told.serialize_field("waitedMs", &milliseconds(waited))?;
+        told.serialize_field("readModels", &ReadModels(&self.0))?;
+        told.end()
+    }
 }
 
-fn milliseconds(time: Duration) -> Value {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into()
+struct ReadModels<'a>(&'a [Freshness]);
+
+impl Serialize for ReadModels<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|each| (each.read_model, ReadModel(each))))
+    }
 }
 
-fn instant(us: i64) -> Value {
-    let at = DateTime::from_timestamp_micros(us);
-    at.map_or(Value::Null, |at| at.to_rfc3339_opts(SecondsFormat::Micros, true).into())
+struct ReadModel<'a>(&'a Freshness);
+
+impl Serialize for ReadModel<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Freshness { generation, waited, observed, .. } = self.0;
+        let mut told = serializer.serialize_map(Some(4))?;
+        told.serialize_entry("generation", generation)?;
+        told.serialize_entry("observedAt", &instant(observed.at_us))?;
+        told.serialize_entry("waitedMs", &milliseconds(*waited))?;
+        told.serialize_entry("positions", &Positions(observed))?;
+        told.end()
+    }
+}
+
+struct Positions<'a>(&'a Observed);
+
+impl Serialize for Positions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.sources.iter().map(|each| (&each.source, each.position)))
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn instant(us: i64) -> Option<String> {
+    DateTime::from_timestamp_micros(us).map(|at| at.to_rfc3339_opts(SecondsFormat::Micros, true))
 }

@@ -218,7 +218,7 @@ async fn a_reader_that_waits_while_generations_are_swapped_is_answered_from_the_
         let witness = Witness::default();
         let read = place.read().telling(&witness);
         assert!(read.order(order(30), &Consistency::any()).await.unwrap().is_some());
-        assert_eq!(witness.seen()[0].generation, 1);
+        assert_eq!(witness.take()[0].generation, 1);
 
         // the old generation stands still, so only the swap can bring this
         let waiting = Witness::default();
@@ -229,7 +229,7 @@ async fn a_reader_that_waits_while_generations_are_swapped_is_answered_from_the_
         assert!(!reading.is_finished(), "{kind:?}: nobody has folded it");
         assert_eq!(over(new.build(NAME, Purpose::Swap, None).await.unwrap()).await.phase, Phase::Swapped);
         assert!(reading.await.unwrap().unwrap().is_some(), "{kind:?}");
-        let seen = waiting.seen().remove(0);
+        let seen = waiting.take().remove(0);
         assert!(seen.generation > 1 && seen.waited >= Duration::from_millis(100), "{kind:?}: {seen:?}");
         let orders = seen.observed.sources.iter().find(|each| each.source == "orders").unwrap();
         assert!(orders.position >= 33, "{kind:?}: {orders:?}");

@@ -79,7 +79,7 @@ async fn a_witness_is_told_how_long_was_waited_and_how_far_the_answer_is() {
         let read = hand.read.telling(&witness);
         let late = Consistency::at_least(feeds.orders.token()).with_wait(SHORT);
         assert_eq!(read.order(order(3), &late).await.unwrap_err().code(), "consistency_timeout");
-        assert_eq!(witness.seen(), [], "no answer, nothing to tell of one");
+        assert_eq!(witness.take(), [], "no answer, nothing to tell of one");
 
         let reader = read.clone();
         let consistency = Consistency::at_least(feeds.orders.token()).with_wait(Duration::from_secs(20));
@@ -87,7 +87,7 @@ async fn a_witness_is_told_how_long_was_waited_and_how_far_the_answer_is() {
         tokio::time::sleep(SHORT).await;
         hand.step(&feeds.orders, 1).await.unwrap();
         assert!(reading.await.unwrap().unwrap().is_some());
-        let seen = witness.seen().remove(0);
+        let seen = witness.take().remove(0);
         assert!(seen.waited >= SHORT / 2, "{kind:?}: {seen:?}");
         let position = |seen: &read_side::freshness::Freshness, source: &str| {
             seen.observed.sources.iter().find(|each| each.source == source).map(|each| each.position)
@@ -100,11 +100,11 @@ async fn a_witness_is_told_how_long_was_waited_and_how_far_the_answer_is() {
         let witness = Witness::default();
         let read = hand.read.telling(&witness);
         read.order(order(4), &Consistency::any()).await.unwrap();
-        let told = position(&witness.seen().remove(0), "orders").unwrap();
+        let told = position(&witness.take().remove(0), "orders").unwrap();
         assert!((3..=4).contains(&told), "{kind:?}: {told}");
         tokio::time::sleep(Duration::from_millis(600)).await;
         let witness = Witness::default();
         hand.read.telling(&witness).order(order(4), &Consistency::any()).await.unwrap();
-        assert_eq!(position(&witness.seen().remove(0), "orders"), Some(4), "{kind:?}");
+        assert_eq!(position(&witness.take().remove(0), "orders"), Some(4), "{kind:?}");
     }
 }

@@ -33,6 +33,14 @@ pub struct Observed {
     pub sources: Vec<Applied>,
 }
 
+impl Observed {
+    /// Whether a source had got further in `other`, of the same generation: then it had in no source got less far.
+    fn is_before(&self, other: &Self) -> bool {
+        let of = |source: &str| self.sources.iter().find(|applied| applied.source == source);
+        other.sources.iter().any(|theirs| of(&theirs.source).is_none_or(|ours| ours.position < theirs.position))
+    }
+}
+
 /// How far a generation is in one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -45,9 +53,9 @@ pub struct Applied {
 pub struct Witness(Arc<Mutex<BTreeMap<&'static str, Freshness>>>);
 
 impl Witness {
-    /// What was told, by read model: of several answers from one, the first, which is the least fresh.
-    pub fn seen(&self) -> Vec<Freshness> {
-        lock(&self.0).values().cloned().collect()
+    /// What was told since the last time, by read model: of several answers from one, the first, which is the least fresh.
+    pub fn take(&self) -> Vec<Freshness> {
+        std::mem::take(&mut *lock(&self.0)).into_values().collect()
     }
 
     pub(crate) fn tell(&self, freshness: Freshness) {
@@ -85,8 +93,15 @@ impl LastSeen {
         let mut sources: Vec<_> = reached.iter().map(Applied::from).collect();
         sources.sort_unstable_by(|one, other| one.source.cmp(&other.source));
         let observed = Arc::new(Observed { at_us: now_us(), sources });
-        let look = Look { generation, at: Instant::now(), observed: Arc::clone(&observed) };
-        lock(&self.0).insert(read_model, look);
+        let mut seen = lock(&self.0);
+        // of two reads at once, the one that began later may end first
+        let is_older = |held: &Look| {
+            held.generation > generation || (held.generation == generation && observed.is_before(&held.observed))
+        };
+        if !seen.get(read_model).is_some_and(is_older) {
+            let look = Look { generation, at: Instant::now(), observed: Arc::clone(&observed) };
+            seen.insert(read_model, look);
+        }
         observed
     }
 }
@@ -122,7 +137,22 @@ mod tests {
         for told in [freshness(8, 5), freshness(7, 0), freshness(9, 3)] {
             witness.tell(told);
         }
-        assert_eq!(witness.seen(), [freshness(7, 5)]);
+        assert_eq!(witness.take(), [freshness(7, 5)]);
+    }
+
+    #[test]
+    fn a_look_that_was_overtaken_is_told_of_its_own_answer_alone() {
+        let seen = LastSeen::default();
+        let reached = |position| {
+            let json = serde_json::json!({ "source": "orders", "position": position });
+            [serde_json::from_value::<Reached>(json).unwrap()]
+        };
+        let later = seen.note("orders", 7, &reached(9));
+        let earlier = seen.note("orders", 7, &reached(8));
+        assert_eq!(earlier.sources[0].position, 8);
+        assert_eq!(seen.of("orders", 7), Some(later));
+        assert_eq!(seen.note("orders", 6, &reached(99)).sources[0].position, 99);
+        assert_eq!(seen.of("orders", 7).unwrap().sources[0].position, 9, "an earlier generation");
     }
 
     #[test]

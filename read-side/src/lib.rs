@@ -5,7 +5,7 @@
 //!   and its queries. [`references`]: what the rows of several read models refer to.
 //! - the others, each as small as it can be: [`customer_overview`] and [`product_sales_by_day`] add up, [`order_timeline`]
 //!   lists, [`order_search`] finds.
-//! - [`consistency`]: how a reader waits for what a writer has just written.
+//! - [`consistency`]: how a reader waits for what a writer has just written; `met`: what it need not wait for again.
 //! - [`freshness`]: how fresh an answer is.
 //! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot.
 //! - [`paging`]: stretches of lists, by keyset.
@@ -22,6 +22,7 @@ pub mod consistency;
 pub mod customer_overview;
 pub mod error;
 pub mod freshness;
+mod met;
 pub mod order_details;
 pub mod order_search;
 pub mod order_timeline;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use events::{ids::CustomerId, principal::Principal};
+use events::{consistency::ConsistencyToken, ids::CustomerId, principal::Principal};
 use sqlx::{
     AssertSqlSafe, FromRow, PgPool, Row, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
@@ -25,6 +25,7 @@ use crate::{
     consistency::{self, Commits, Consistency, POLL_INTERVAL, Reached, Verdict, WAIT_MAX, WAITERS_MAX, Wake},
     error::ReadError,
     freshness::{Freshness, LastSeen, Observed, Witness},
+    met::MetTokens,
     query_database,
     template::{Live, Template},
 };
@@ -55,6 +56,7 @@ struct Inner {
     /// The generation that was live at the last read, by read model.
     live: Mutex<HashMap<&'static str, Live>>,
     last_seen: LastSeen,
+    met: MetTokens,
     waiters: Semaphore,
     wake: Wake,
 }
@@ -116,6 +118,8 @@ impl Bind {
 /// What one statement found.
 struct Snapshot<T> {
     live_generation: Option<i64>,
+    /// Whether this generation has met the token before.
+    has_met: bool,
     /// Empty if nobody wanted it.
     reached: Vec<Reached>,
     /// What is told of it instead: it was seen a moment before.
@@ -139,7 +143,14 @@ impl ReadSide {
 
     fn new(database: Database, wake: Wake) -> Self {
         let waiters = Semaphore::new(WAITERS_MAX);
-        let inner = Inner { database, live: Mutex::default(), last_seen: LastSeen::default(), waiters, wake };
+        let inner = Inner {
+            database,
+            live: Mutex::default(),
+            last_seen: LastSeen::default(),
+            met: MetTokens::default(),
+            waiters,
+            wake,
+        };
         Self { inner: Arc::new(inner), witness: None, only: None }
     }
 
@@ -248,8 +259,13 @@ impl ReadSide {
         loop {
             commits.mark_unchanged();
             let snapshot: Snapshot<T> = self.snapshot(template, consistency, &rows, beside).await?;
-            let late = match consistency::judge(template, &consistency.token, &snapshot.reached, wait) {
+            let verdict = match snapshot.has_met {
+                true => Verdict::Satisfied,
+                false => consistency::judge(template, &consistency.token, &snapshot.reached, wait),
+            };
+            let late = match verdict {
                 Verdict::Satisfied => {
+                    self.note_met(template, &snapshot, &consistency.token);
                     self.tell(template, &snapshot, began, waiting.is_some());
                     return Ok((snapshot.rows, snapshot.beside));
                 }
@@ -279,10 +295,13 @@ impl ReadSide {
         witness.tell(Freshness { read_model: template.name, generation, waited, observed });
     }
 
-    /// What was seen of a generation just before a read of it, if nothing asks for more.
-    fn observed(&self, template: &Template, live: Live, consistency: &Consistency) -> Option<Arc<Observed>> {
-        let is_enough = self.witness.is_some() && consistency.token.is_empty();
-        is_enough.then(|| self.inner.last_seen.of(template.name, live.generation)).flatten()
+    fn note_met<T>(&self, template: &'static Template, snapshot: &Snapshot<T>, token: &ConsistencyToken) {
+        if let Some(generation) = snapshot.live_generation
+            && !snapshot.has_met
+            && !token.is_empty()
+        {
+            self.inner.met.note(template.name, generation, token);
+        }
     }
 
     /// One statement's answer, from whichever generation was live in its snapshot.
@@ -307,8 +326,12 @@ impl ReadSide {
                     None => break,
                 },
             };
-            let observed = self.observed(template, guess, consistency);
-            let has_use = !consistency.token.is_empty() || (self.witness.is_some() && observed.is_none());
+            let (name, generation, token) = (template.name, guess.generation, &consistency.token);
+            let has_met = token.is_empty() || self.inner.met.has(name, generation, token);
+            let is_told = self.witness.is_some();
+            // what was seen a moment before, if nothing asks for more
+            let observed = if is_told && has_met { self.inner.last_seen.of(name, generation) } else { None };
+            let has_use = !has_met || (is_told && observed.is_none());
             let wanted = has_use.then(|| consistency::wanted_json(&consistency.token));
             let answer = match &self.inner.database {
                 Database::Postgres(pool) => {
@@ -324,7 +347,7 @@ impl ReadSide {
             match answer {
                 Ok(snapshot) if snapshot.live_generation == Some(guess.generation) => {
                     self.remember(template.name, guess);
-                    return Ok(Snapshot { observed, ..snapshot });
+                    return Ok(Snapshot { observed, has_met, ..snapshot });
                 }
                 Ok(snapshot) if snapshot.live_generation.is_none() => break,
                 Ok(_) => {}
@@ -483,9 +506,9 @@ fn statement<S: Fn(Live) -> String>(
     };
     let beside = beside.iter().enumerate().map(|(n, tells)| format!("cast({} as bigint) as beside_{n}, ", tells(live)));
     AssertSqlSafe(format!(
-        "with found as (select 1 as present, r.* from ({select}) r) \
-         select (select live_generation from {pointers} where name = '{name}') as live_generation, \
-         {vector} as vector, {beside}found.* from (select 1 as one) one left join found on 1 = 1 {order_by}",
+        "select (select live_generation from {pointers} where name = '{name}') as live_generation, \
+         {vector} as vector, {beside}found.* from (select 1 as one) one \
+         left join (select 1 as present, r.* from ({select}) r) found on 1 = 1 {order_by}",
         select = (rows.select)(live),
         pointers = dialect.pointers,
         name = template.name,
@@ -530,7 +553,7 @@ macro_rules! snapshot_of {
                     rows.push(T::from_row(row)?);
                 }
             }
-            Ok(Snapshot { live_generation, reached, observed: None, rows, beside })
+            Ok(Snapshot { live_generation, has_met: false, reached, observed: None, rows, beside })
         }
     };
 }

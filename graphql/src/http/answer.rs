@@ -1,7 +1,5 @@
 //! How errors and data become a response.
 
-use std::collections::BTreeMap;
-
 use async_graphql::{ServerError, Value};
 use axum::{
     http::{
@@ -13,7 +11,10 @@ use axum::{
 use serde::Serialize;
 
 use super::media::Media;
-use crate::errors::{code, code_of, coded};
+use crate::{
+    errors::{code, code_of, coded},
+    freshness::Extensions,
+};
 
 /// However long something may take, look again after this many seconds.
 const RETRY_AFTER_MAX_S: u64 = 60;
@@ -90,28 +91,40 @@ impl Refusal {
     }
 }
 
+/// What a request that ran is answered: complete, with codes on its errors.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) data: Value,
+    pub(super) errors: Vec<ServerError>,
+    pub(super) extensions: Option<Extensions>,
+}
+
 /// The answer of a request that ran: 200, and 294 under the newer media type when some of its fields failed.
-pub(super) fn executed(
-    media: Media,
-    data: &Value,
-    errors: &[ServerError],
-    extensions: &BTreeMap<String, Value>,
-) -> Response {
+pub(super) fn answered(media: Media, answered: &Answered) -> Response {
+    let Answered { data, errors, extensions } = answered;
     let status = match media {
         Media::GraphqlResponse if !errors.is_empty() => {
             StatusCode::from_u16(PARTIAL_SUCCESS).expect("three digits are a status")
         }
         Media::GraphqlResponse | Media::Json => StatusCode::OK,
     };
-    let extensions = Some(extensions).filter(|extensions| !extensions.is_empty());
-    respond(status, media, &Body { data: Some(data), errors, extensions })
+    respond(status, media, &Body { data: Some(data), errors, extensions: extensions.as_ref() })
 }
 
-/// An answer as JSON, for what is no response of its own.
-pub(super) fn json(data: Option<&Value>, errors: &[ServerError], extensions: &BTreeMap<String, Value>) -> String {
-    let extensions = Some(extensions).filter(|extensions| !extensions.is_empty());
-    let body = Body { data, errors, extensions };
-    serde_json::to_string(&body).expect("GraphQL values, whose keys are strings, are always JSON")
+impl Answered {
+    /// For what is no response of its own.
+    pub(super) fn json(&self) -> String {
+        json(&Body { data: Some(&self.data), errors: &self.errors, extensions: self.extensions.as_ref() })
+    }
+}
+
+/// Errors without an answer, for what is no response of its own.
+pub(super) fn errors_json(errors: &[ServerError]) -> String {
+    json(&Body { data: None, errors, extensions: None })
+}
+
+fn json(body: &Body) -> String {
+    serde_json::to_string(body).expect("GraphQL values, whose keys are strings, are always JSON")
 }
 
 /// Errors first, so that nobody who reads along misses them.
@@ -122,7 +135,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    extensions: Option<&'a BTreeMap<String, Value>>,
+    extensions: Option<&'a Extensions>,
 }
 
 fn respond(status: StatusCode, media: Media, body: &Body) -> Response {

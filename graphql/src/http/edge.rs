@@ -1,6 +1,6 @@
 //! The two methods of the endpoint.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{Executor, Response as Executed, ServerError, Value, parser::types::OperationType};
 use axum::{
@@ -12,11 +12,10 @@ use axum::{
     routing::get,
 };
 use events::principal::scope;
-use tokio::task::JoinSet;
-use tracing::Instrument;
+use futures::FutureExt;
 
 use super::{
-    answer::{self, Refusal},
+    answer::{self, Answered, Refusal},
     asker::Asker,
     complete::{Keys, complete},
     compress,
@@ -164,7 +163,7 @@ impl<E: Executor> Edge<E> {
     ) -> Response {
         let answered = async { self.run(self.prepare(headers, asker, params?, operations)?).await };
         match answered.await {
-            Ok(executed) => answer::executed(media, &executed.data, &executed.errors, &executed.extensions),
+            Ok(answered) => answer::answered(media, &answered),
             Err(refusal) => refusal.into_response(media),
         }
     }
@@ -221,25 +220,20 @@ impl<E: Executor> Edge<E> {
     }
 
     /// Runs what is answered once.
-    pub(super) async fn run(&self, prepared: Prepared) -> Result<Executed, Refusal> {
+    pub(super) async fn run(&self, prepared: Prepared) -> Result<Answered, Refusal> {
         let Prepared { request, state, keys, counted, .. } = prepared;
-        let mut executed = self.run_apart(request, counted, &state).await?;
+        let executed = self.run_bounded(request, counted, &state).await?;
         // what the library answers by itself reaches no root of ours
         if state.is_executed() || executed.data != Value::Null {
-            complete(&mut executed, &keys);
-            executed.errors.iter_mut().for_each(give_code);
-            if let Some(told) = freshness::told(&state.witness) {
-                executed.extensions.insert(freshness::KEY.to_owned(), told);
-            }
-            return Ok(executed);
+            return Ok(answered(executed, &keys, &state));
         }
         let errors = executed.errors.into_iter().map(|error| self.named(error)).collect();
         Err(Refusal::of_document(errors))
     }
 
-    /// Runs in a task of its own, so that a panic is an answer. The task ends with this future: reads are single
-    /// statements, which are safe to give up when the client has gone.
-    async fn run_apart(
+    /// Runs it, for a while at most; a panic is an answer. Dropped with the request: reads are single statements, which are
+    /// safe to give up when the client has gone.
+    async fn run_bounded(
         &self,
         request: async_graphql::Request,
         counted: events::asker::Asker,
@@ -250,14 +244,12 @@ impl<E: Executor> Edge<E> {
             NoPlace::ForAnybody(error) => Refusal::of_request(StatusCode::SERVICE_UNAVAILABLE, error),
             NoPlace::ForAsker(error) => Refusal::of_request(StatusCode::TOO_MANY_REQUESTS, error),
         })?;
-        let executor = self.executor.clone();
-        let mut task = JoinSet::new();
-        task.spawn(async move { executor.execute(request).await }.in_current_span());
-        match tokio::time::timeout(limits.execution_max, task.join_next()).await {
-            Ok(Some(Ok(executed))) => Ok(executed),
-            Ok(None) => unreachable!("the set holds one task"),
-            Ok(Some(Err(error))) => {
-                tracing::error!(trace_id = state.trace_id, "run a query: {error}");
+        // what a panic leaves behind is dropped with the request
+        let execution = AssertUnwindSafe(Box::pin(self.executor.execute(request))).catch_unwind();
+        match tokio::time::timeout(limits.execution_max, execution).await {
+            Ok(Ok(executed)) => Ok(executed),
+            Ok(Err(_)) => {
+                tracing::error!(trace_id = state.trace_id, "run a query: it panicked, as was said where it did");
                 let mut error = coded(code::INTERNAL, "the server failed; its log has the details");
                 error.extensions.get_or_insert_default().set("traceId", state.trace_id.as_str());
                 Err(Refusal::of_request(StatusCode::INTERNAL_SERVER_ERROR, error))
@@ -289,8 +281,15 @@ impl<E: Executor> Edge<E> {
     }
 }
 
+/// What the library has executed, as it is answered.
+pub(super) fn answered(mut executed: Executed, keys: &Keys, state: &RequestState) -> Answered {
+    complete(&mut executed, keys);
+    executed.errors.iter_mut().for_each(give_code);
+    Answered { data: executed.data, errors: executed.errors, extensions: freshness::told(&state.witness) }
+}
+
 /// Gives an error of the library the code it has not: the document or a value in it did not fit.
-pub(super) fn give_code(error: &mut ServerError) {
+fn give_code(error: &mut ServerError) {
     if code_of(error.extensions.as_ref()).is_none() {
         error.extensions.get_or_insert_default().set("code", code::VALIDATION_FAILED);
     }

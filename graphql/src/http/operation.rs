@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_graphql::{
-    Executor, Name, Pos, Positioned, Response as Executed, ServerError,
+    Executor, Name, Pos, Positioned, ServerError,
     parser::types::{
         DocumentOperations, ExecutableDocument, FragmentDefinition, OperationType, Selection, SelectionSet,
     },
@@ -19,10 +19,9 @@ use futures::{
 };
 
 use super::{
-    answer::{self, Refusal},
+    answer::Refusal,
     asker::Asker,
-    complete::complete,
-    edge::{Edge, Prepared, give_code},
+    edge::{Edge, Prepared, answered},
 };
 use crate::errors::{code, coded};
 
@@ -41,7 +40,7 @@ impl<E: Executor> Edge<E> {
         if prepared.kind != OperationType::Subscription {
             let answered = async move {
                 match self.run(prepared).await {
-                    Ok(executed) => step(&executed, None),
+                    Ok(answered) => Step::Answer { json: answered.json(), cursor: None },
                     Err(refusal) => Step::Failed(refusal.into_errors()),
                 }
             };
@@ -53,14 +52,13 @@ impl<E: Executor> Edge<E> {
         };
         let Prepared { request, state, keys, .. } = prepared;
         let executed = self.executor.execute_stream(request, None);
-        let answers = executed.map(move |mut executed| {
+        let answers = executed.map(move |executed| {
             let _seat = &seat;
             if !state.is_executed() {
                 return Step::Failed(executed.errors.into_iter().map(|error| self.named(error)).collect());
             }
-            complete(&mut executed, &keys);
-            executed.errors.iter_mut().for_each(give_code);
-            step(&executed, state.take_cursor())
+            let json = answered(executed, &keys, &state).json();
+            Step::Answer { json, cursor: state.take_cursor() }
         });
         // a panic ends the operation, and not what it shares a connection with
         let answers = AssertUnwindSafe(answers).catch_unwind().map(|step| {
@@ -70,11 +68,6 @@ impl<E: Executor> Edge<E> {
         });
         answers.boxed()
     }
-}
-
-fn step(executed: &Executed, cursor: Option<String>) -> Step {
-    let json = answer::json(Some(&executed.data), &executed.errors, &executed.extensions);
-    Step::Answer { json, cursor }
 }
 
 /// A subscription has one root field, and none that may be left out. The library looks for it outside of fragments only,

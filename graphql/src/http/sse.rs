@@ -164,7 +164,7 @@ impl EventStream {
                 Some(Step::Answer { json, cursor }) => Some(event(&json, cursor.as_deref())),
                 Some(Step::Failed(errors)) => {
                     self.stage = Stage::Ending;
-                    Some(event(&answer::json(None, &errors, &std::collections::BTreeMap::new()), None))
+                    Some(event(&answer::errors_json(&errors), None))
                 }
                 None if self.closing.is_cancelled() => None,
                 None => {

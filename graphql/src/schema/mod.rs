@@ -2,6 +2,7 @@
 
 mod customer;
 mod customer_overview;
+mod in_turn;
 mod money;
 mod node_id;
 mod order;
@@ -25,6 +26,7 @@ use read_side::order_details;
 use self::{
     customer::Customer,
     customer_overview::CustomerOverview,
+    in_turn::InTurn,
     node_id::{Kind, NodeId, id_of},
     order::{Order, columns},
     order_search::FoundOrder,
@@ -96,7 +98,7 @@ impl Query {
             `Consistency-Token` for what must be."
         )]
         as_of: Option<DateTime<Utc>>,
-    ) -> Result<Option<Order>> {
+    ) -> Result<Option<InTurn<Order>>> {
         let id = OrderId(id_of(Kind::Order, &id, "id")?);
         let order = match as_of {
             None => {
@@ -113,7 +115,8 @@ impl Query {
                 found.await?.map(|order| Order::try_from(order).map(Order::of_then)).transpose()
             }
         };
-        order.map_err(|error| read::internal(ctx, &format!("order {id}: {error}")))
+        let order = order.map_err(|error| read::internal(ctx, &format!("order {id}: {error}")))?;
+        Ok(order.map(InTurn))
     }
 
     /// Orders, newest first unless `orderBy` says otherwise.
@@ -275,7 +278,7 @@ impl Query {
         let NodeId { kind, uuid } = id.parse().map_err(|error| read::invalid("id", error))?;
         let id = ID(uuid.to_string());
         match kind {
-            Kind::Order => Ok(self.order(ctx, id, None).await?.map(Node::Order)),
+            Kind::Order => Ok(self.order(ctx, id, None).await?.map(|order| Node::Order(order.0))),
             Kind::Customer => Ok(self.customer(ctx, id).await?.map(Node::Customer)),
             Kind::Product => Ok(self.product(ctx, id).await?.map(Node::Product)),
         }

@@ -1,7 +1,9 @@
 //! Money: integer minor units with a currency.
 
-use async_graphql::{InputValueError, InputValueResult, Scalar, ScalarType, SimpleObject, Value};
+use async_graphql::{InputValueError, InputValueResult, Object, Scalar, ScalarType, Value};
 use events::money::{AMOUNT_MINOR_MAX, Currency};
+
+use super::in_turn::InTurn;
 
 /// See the description below, which is the schema's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,17 +35,32 @@ impl ScalarType for SafeInt {
     }
 }
 
-/// An amount of money.
-#[derive(Debug, Clone, PartialEq, Eq, SimpleObject)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Money {
+    amount_minor: i64,
+    currency: Currency,
+}
+
+/// An amount of money.
+#[Object]
+impl Money {
     /// The amount in the currency's minor unit: cents for USD.
-    amount_minor: SafeInt,
+    async fn amount_minor(&self) -> SafeInt {
+        SafeInt(self.amount_minor)
+    }
+
     /// The currency's ISO 4217 code, such as `USD`.
-    currency: String,
+    async fn currency(&self) -> &str {
+        self.currency.as_str()
+    }
 }
 
 impl Money {
     pub(super) fn new(amount_minor: i64, currency: Currency) -> Self {
-        Self { amount_minor: SafeInt(amount_minor), currency: currency.as_str().to_owned() }
+        Self { amount_minor, currency }
+    }
+
+    pub(super) fn in_turn(amount_minor: i64, currency: Currency) -> InTurn<Self> {
+        InTurn(Self::new(amount_minor, currency))
     }
 }

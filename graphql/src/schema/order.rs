@@ -5,6 +5,8 @@ mod reservation;
 mod shipment;
 mod timeline;
 
+use std::sync::OnceLock;
+
 use async_graphql::{Context, Enum, ID, Object, Result, SelectionField, SimpleObject};
 use chrono::{DateTime, Utc};
 use events::ids::OrderId;
@@ -17,6 +19,7 @@ use self::{
     timeline::{TimelineEntry, timeline_cost},
 };
 use super::{
+    in_turn::{InTurn, ListInTurn},
     money::Money,
     node_id::{Kind, NodeId},
     product::Product,
@@ -29,8 +32,9 @@ pub(super) use timeline::Timelines;
 /// What was read of an order.
 #[derive(Debug)]
 pub(crate) struct Order {
-    id: ID,
     key: OrderId,
+    /// Made when it is asked for.
+    id: OnceLock<ID>,
     /// A field whose column was not read is a bug: the columns are those of the fields that are asked for.
     read: OrderColumns,
     external_ref: Option<String>,
@@ -45,9 +49,9 @@ pub(crate) struct Order {
     rejected: bool,
     returned_at: Option<DateTime<Utc>>,
     return_reason: Option<String>,
-    customer: Option<OrderCustomer>,
-    lines: Option<Vec<OrderLine>>,
-    total: Option<Money>,
+    customer: Option<InTurn<OrderCustomer>>,
+    lines: Option<ListInTurn<OrderLine>>,
+    total: Option<InTurn<Money>>,
     reservation: Option<OrderReservation>,
     payment: Option<OrderPayment>,
     shipment: Option<OrderShipment>,
@@ -104,8 +108,8 @@ impl Order {
     pub(super) fn of(row: OrderRow, read: OrderColumns) -> Result<Self, NoTime> {
         let currency = row.currency;
         Ok(Self {
-            id: NodeId::of(Kind::Order, row.order_id.0),
             key: row.order_id,
+            id: OnceLock::new(),
             read,
             external_ref: row.external_ref,
             status: row.status.map(Into::into),
@@ -119,13 +123,15 @@ impl Order {
             rejected: row.rejected.unwrap_or(false),
             returned_at: maybe_time("returned_at_us", row.returned_at_us)?,
             return_reason: row.return_reason,
-            customer: row.customer_id.map(|customer_id| OrderCustomer {
-                customer_id: ID(customer_id.to_string()),
-                name: row.customer_name,
-                email: row.customer_email,
+            customer: row.customer_id.map(|customer_id| {
+                InTurn(OrderCustomer {
+                    customer_id: ID(customer_id.to_string()),
+                    name: row.customer_name,
+                    email: row.customer_email,
+                })
             }),
-            lines: row.lines.map(|lines| lines.into_iter().map(OrderLine::try_from).collect()).transpose()?,
-            total: row.total_minor.zip(currency).map(|(total_minor, currency)| Money::new(total_minor, currency)),
+            lines: row.lines.map(OrderLine::list).transpose()?,
+            total: row.total_minor.zip(currency).map(|(total_minor, currency)| Money::in_turn(total_minor, currency)),
             reservation: row.reservation.map(OrderReservation::try_from).transpose()?,
             payment: match row.payment.zip(currency) {
                 Some((payment, currency)) => OrderPayment::of(payment, currency)?,
@@ -171,7 +177,7 @@ fn there<'a, T>(column: &str, value: &'a Option<T>) -> &'a T {
 impl Order {
     /// The global id, for `node` and for caches.
     pub(super) async fn id(&self) -> &ID {
-        &self.id
+        self.id.get_or_init(|| NodeId::of(Kind::Order, self.key.0))
     }
 
     /// The order's UUID, as the orders service knows it.
@@ -240,17 +246,17 @@ impl Order {
     }
 
     /// Who placed it.
-    async fn customer(&self) -> &OrderCustomer {
+    async fn customer(&self) -> &InTurn<OrderCustomer> {
         there("customer_id", &self.customer)
     }
 
     /// What was ordered, in the order of the order form.
-    async fn lines(&self) -> &[OrderLine] {
-        there::<Vec<_>>("lines", &self.lines)
+    async fn lines(&self) -> &ListInTurn<OrderLine> {
+        there("lines", &self.lines)
     }
 
     /// The sum of the lines' totals.
-    async fn total(&self) -> &Money {
+    async fn total(&self) -> &InTurn<Money> {
         there("total_minor", &self.total)
     }
 
@@ -300,11 +306,11 @@ struct OrderLine {
     /// How many.
     quantity: u32,
     /// The price of one, as ordered.
-    unit_price: Money,
+    unit_price: InTurn<Money>,
     /// The discount on this line in basis points: 1000 is 10 %.
     discount_bp: u32,
     /// What the line costs: unit price times quantity, less the discount, rounded half up to the minor unit once.
-    total: Money,
+    total: InTurn<Money>,
     /// How many of them came back.
     returned_quantity: u32,
     /// The product as the catalog knows it now; null until the catalog has told of it.
@@ -331,6 +337,12 @@ pub(crate) enum OrderStatus {
     Returned,
 }
 
+impl OrderLine {
+    fn list(rows: Vec<OrderLineRow>) -> Result<ListInTurn<Self>, NoTime> {
+        rows.into_iter().map(Self::try_from).collect::<Result<_, _>>().map(ListInTurn)
+    }
+}
+
 impl TryFrom<OrderLineRow> for OrderLine {
     type Error = NoTime;
 
@@ -339,9 +351,9 @@ impl TryFrom<OrderLineRow> for OrderLine {
             product_id: ID(row.product_id.to_string()),
             product_name: row.product_name,
             quantity: row.quantity,
-            unit_price: Money::new(row.unit_price_minor, row.currency),
+            unit_price: Money::in_turn(row.unit_price_minor, row.currency),
             discount_bp: u32::from(row.discount_bp),
-            total: Money::new(row.total_minor, row.currency),
+            total: Money::in_turn(row.total_minor, row.currency),
             returned_quantity: row.returned_quantity,
             product: row.product.map(|product| Product::of(row.product_id, product)),
             reservation: row.reservation.map(LineReservation::try_from).transpose()?,

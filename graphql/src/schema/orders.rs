@@ -20,6 +20,7 @@ pub(crate) use self::{
     sort::OrderSortInput,
 };
 use super::{
+    in_turn::{InTurn, ListInTurn},
     money::SafeInt,
     order::{Order, Timelines, columns},
     paging::{PageArguments, PageInfo, total_count},
@@ -31,9 +32,9 @@ use super::{
 #[graphql(complex)]
 pub(crate) struct OrderConnection {
     /// The orders of this page, each with its place in the list.
-    edges: Vec<OrderEdge>,
+    edges: ListInTurn<OrderEdge>,
     /// Where this page lies in the list.
-    page_info: PageInfo,
+    page_info: InTurn<PageInfo>,
     #[graphql(skip)]
     total: Option<u64>,
 }
@@ -52,7 +53,7 @@ struct OrderEdge {
     /// The place, for `after` and `before`. It stays valid when orders come and go.
     cursor: String,
     /// The order.
-    node: Order,
+    node: InTurn<Order>,
 }
 
 /// What is asked for, beside the page.
@@ -130,6 +131,6 @@ fn connection<T>(page: Page<T>, mut edge: impl FnMut(T) -> Result<(String, Optio
     let Page { rows, has_previous_page, has_next_page, total } = page;
     let rows: Vec<(String, Option<Order>)> = rows.into_iter().map(&mut edge).collect::<Result<_>>()?;
     let page_info = PageInfo::of((has_previous_page, has_next_page), rows.iter().map(|(cursor, _)| cursor.as_str()));
-    let edges = rows.into_iter().filter_map(|(cursor, node)| Some(OrderEdge { cursor, node: node? })).collect();
-    Ok(OrderConnection { edges, page_info, total })
+    let edges = rows.into_iter().filter_map(|(cursor, node)| Some(OrderEdge { cursor, node: InTurn(node?) }));
+    Ok(OrderConnection { edges: ListInTurn(edges.collect()), page_info: InTurn(page_info), total })
 }

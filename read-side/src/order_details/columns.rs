@@ -10,7 +10,7 @@ use events::{
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::{OrderDetails, OrderLineRow, OrderPayment, OrderReservation, OrderShipment, TEMPLATE};
-use crate::columns::{parse, undecodable};
+use crate::columns::InOrder;
 
 /// Some of the columns of [`TEMPLATE`]. The key is always read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,64 +73,42 @@ pub struct OrderRow {
     pub shipment: Option<OrderShipment>,
 }
 
-/// A column that may be null, or not there.
-fn maybe<'r, R, T>(row: &'r R, column: &'static str) -> Result<Option<T>, sqlx::Error>
-where
-    R: Row,
-    &'static str: ColumnIndex<R>,
-    T: Decode<'r, R::Database> + Type<R::Database>,
-{
-    match row.try_get(column) {
-        Err(sqlx::Error::ColumnNotFound(_)) => Ok(None),
-        found => found,
-    }
-}
-
 impl<'r, R> FromRow<'r, R> for OrderRow
 where
     R: Row,
-    &'static str: ColumnIndex<R>,
+    usize: ColumnIndex<R>,
     String: Decode<'r, R::Database> + Type<R::Database>,
+    &'r str: Decode<'r, R::Database> + Type<R::Database>,
     bool: Decode<'r, R::Database> + Type<R::Database>,
     i64: Decode<'r, R::Database> + Type<R::Database>,
 {
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
-        macro_rules! parsed {
-            ($column:literal) => {
-                maybe::<R, String>(row, $column)?.map(|text| parse($column, &text)).transpose()?
-            };
-        }
-        macro_rules! json {
-            ($column:literal) => {
-                maybe::<R, String>(row, $column)?
-                    .map(|text| serde_json::from_str(&text))
-                    .transpose()
-                    .map_err(|error| undecodable($column, error))?
-            };
-        }
+        let mut columns = InOrder::from(row, TEMPLATE.key)?;
+        let key = columns.take_parsed(TEMPLATE.key)?;
+        // in the order of the template, as they are selected
         Ok(Self {
-            order_id: parse("order_id", &row.try_get::<String, _>("order_id")?)?,
-            external_ref: maybe(row, "external_ref")?,
-            customer_id: parsed!("customer_id"),
-            customer_name: maybe(row, "customer_name")?,
-            customer_email: maybe(row, "customer_email")?,
-            status: parsed!("status"),
-            placed_at_us: maybe(row, "placed_at_us")?,
-            shipped_at_us: maybe(row, "shipped_at_us")?,
-            lines: json!("lines"),
-            total_minor: maybe(row, "total_minor")?,
-            currency: parsed!("currency"),
-            updated_at_us: maybe(row, "updated_at_us")?,
-            confirmed_at_us: maybe(row, "confirmed_at_us")?,
-            cancelled_at_us: maybe(row, "cancelled_at_us")?,
-            cancel_reason: maybe(row, "cancel_reason")?,
-            rejected: maybe(row, "rejected")?,
-            delivered_at_us: maybe(row, "delivered_at_us")?,
-            returned_at_us: maybe(row, "returned_at_us")?,
-            return_reason: maybe(row, "return_reason")?,
-            reservation: json!("reservation"),
-            payment: json!("payment"),
-            shipment: json!("shipment"),
+            order_id: key.ok_or_else(|| sqlx::Error::ColumnNotFound(TEMPLATE.key.to_owned()))?,
+            external_ref: columns.take("external_ref")?,
+            customer_id: columns.take_parsed("customer_id")?,
+            customer_name: columns.take("customer_name")?,
+            customer_email: columns.take("customer_email")?,
+            status: columns.take_parsed("status")?,
+            placed_at_us: columns.take("placed_at_us")?,
+            shipped_at_us: columns.take("shipped_at_us")?,
+            lines: columns.take_json("lines")?,
+            total_minor: columns.take("total_minor")?,
+            currency: columns.take_parsed("currency")?,
+            updated_at_us: columns.take("updated_at_us")?,
+            confirmed_at_us: columns.take("confirmed_at_us")?,
+            cancelled_at_us: columns.take("cancelled_at_us")?,
+            cancel_reason: columns.take("cancel_reason")?,
+            rejected: columns.take("rejected")?,
+            delivered_at_us: columns.take("delivered_at_us")?,
+            returned_at_us: columns.take("returned_at_us")?,
+            return_reason: columns.take("return_reason")?,
+            reservation: columns.take_json("reservation")?,
+            payment: columns.take_json("payment")?,
+            shipment: columns.take_json("shipment")?,
         })
     }
 }

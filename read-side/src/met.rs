@@ -1,0 +1,79 @@
+//! Tokens that were met.
+//!
+//! A generation only goes forward: what it has applied, it has applied for good, and what is parked or fanned out later
+//! lies behind. So a token that an answer of a generation has met is met by each later one, and its client may send it with
+//! every request without having the checkpoints looked at every time. Tokens that were not met are looked at anew.
+//!
+//! Only who puts back an older copy of the query database makes a generation forget, so what is remembered here has an end
+//! that comes sooner than anybody can do that.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use events::consistency::ConsistencyToken;
+use lru::LruCache;
+
+/// Tokens that are remembered, those of late: at some 200 bytes each, less than 1 MiB.
+const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
+
+/// How long: then the checkpoints are looked at once more.
+const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+
+/// A token, and by which generation of which read model it was met.
+type Met = (&'static str, i64, ConsistencyToken);
+
+#[derive(Debug)]
+pub(crate) struct MetTokens(Mutex<LruCache<Met, Instant>>);
+
+impl Default for MetTokens {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(REMEMBERED_MAX)))
+    }
+}
+
+impl MetTokens {
+    pub fn note(&self, read_model: &'static str, generation: i64, token: &ConsistencyToken) {
+        self.held().put((read_model, generation, token.clone()), Instant::now());
+    }
+
+    pub fn has(&self, read_model: &'static str, generation: i64, token: &ConsistencyToken) -> bool {
+        let met = (read_model, generation, token.clone());
+        self.held().get(&met).is_some_and(|noted| noted.elapsed() < REMEMBERED_FOR)
+    }
+
+    fn held(&self) -> MutexGuard<'_, LruCache<Met, Instant>> {
+        // what is held is whole between two calls
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_met_by_the_generation_that_met_it_and_by_no_other() {
+        let met = MetTokens::default();
+        let token = |position| ConsistencyToken::of("orders", Uuid::from_u128(1), position, None);
+        met.note("order_details", 7, &token(9));
+        assert!(met.has("order_details", 7, &token(9)));
+        assert!(!met.has("order_details", 8, &token(9)), "another generation");
+        assert!(!met.has("order_search", 7, &token(9)), "another read model");
+        assert!(!met.has("order_details", 7, &token(10)), "another token");
+    }
+
+    #[test]
+    fn what_was_used_last_is_remembered() {
+        let met = MetTokens::default();
+        let token = |position| ConsistencyToken::of("orders", Uuid::from_u128(1), position, None);
+        let last = REMEMBERED_MAX.get() as u64 + 1;
+        (1..=last).for_each(|position| met.note("order_details", 7, &token(position)));
+        assert!(!met.has("order_details", 7, &token(1)));
+        assert!(met.has("order_details", 7, &token(last)));
+    }
+}
