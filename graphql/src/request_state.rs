@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -30,8 +30,8 @@ const CORRELATION_CHARS_MAX: usize = 128;
 /// What one request carries to its resolvers.
 #[derive(Debug)]
 pub(crate) struct RequestState {
-    /// Names the request in the log and, after an internal error, in the answer.
-    pub(crate) trace_id: String,
+    /// The caller's correlation id, or one that is made when it is wanted.
+    trace_id: OnceLock<String>,
     pub(crate) token: ConsistencyToken,
     /// Is told how fresh the answers are that fields read.
     pub(crate) witness: Witness,
@@ -85,7 +85,7 @@ impl RequestState {
             coded(code, error.to_string())
         })?;
         Ok(Self {
-            trace_id: trace_id(headers),
+            trace_id: given_trace_id(headers).map(OnceLock::from).unwrap_or_default(),
             token,
             witness: Witness::default(),
             wait_until: Instant::now() + wait,
@@ -95,6 +95,11 @@ impl RequestState {
             cursor: std::sync::Mutex::default(),
             turns: std::sync::Mutex::default(),
         })
+    }
+
+    /// Names the request in the log and, after an internal error, in the answer.
+    pub(crate) fn trace_id(&self) -> &str {
+        self.trace_id.get_or_init(|| Uuid::now_v7().to_string())
     }
 
     /// With the place that an event stream's client comes back to.
@@ -155,12 +160,11 @@ impl RequestState {
     }
 }
 
-/// The caller's correlation id, by the rule that the services' own edges have, or a new one.
-fn trace_id(headers: &HeaderMap) -> String {
+/// The caller's correlation id, by the rule that the services' own edges have.
+fn given_trace_id(headers: &HeaderMap) -> Option<String> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let usable = |id: &&str| (1..=CORRELATION_CHARS_MAX).contains(&id.len());
-    let given = CORRELATION_HEADERS.into_iter().find_map(|name| text(name).filter(usable));
-    given.map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned)
+    CORRELATION_HEADERS.into_iter().find_map(|name| text(name).filter(usable)).map(ToOwned::to_owned)
 }
 
 /// Notes when the execution of a request, or of a message of a subscription, begins.

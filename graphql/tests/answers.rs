@@ -267,3 +267,45 @@ async fn before_anything_is_built_reads_say_that_it_is_being_built() {
     assert_eq!(answer.json()["data"], json!({ "orders": null }));
     assert_eq!(answer.json()["errors"][0]["extensions"], json!({ "code": "rebuilding", "retryable": true }));
 }
+
+/// Orders are resolved in one way where their fields are selected plainly, and in another where they are not.
+#[tokio::test]
+async fn fragments_aliases_and_repeated_fields_are_answered_as_plain_fields_are() {
+    let shop = filled().await;
+    let orders =
+        |order: &str, rest: &str| format!("{{ orders(first: 2) {{ edges {{ node {{ {order} }} }} }} }} {rest}");
+    let money = "amountMinor currency";
+    let plain = orders(&format!("__typename status lines {{ quantity total {{ {money} }} }} total {{ {money} }}"), "");
+    let expected = shop.endpoint.data(&plain).await;
+    assert_eq!(expected["orders"]["edges"].as_array().map(Vec::len), Some(2));
+    for (order, rest) in [
+        (
+            format!("...Whole lines {{ ...Line }} ... on Order {{ total {{ {money} }} }}"),
+            format!(
+                "fragment Whole on Order {{ __typename status }}
+                fragment Line on OrderLine {{ quantity total {{ {money} }} }}"
+            ),
+        ),
+        (
+            "__typename status lines { quantity total { amountMinor } } lines { total { currency } } \
+             total { amountMinor } total { ... { currency } }"
+                .to_owned(),
+            String::new(),
+        ),
+        (
+            format!(
+                "__typename @include(if: true) status total @skip(if: true) {{ {money} }} \
+                lines {{ quantity total {{ {money} }} }} total {{ {money} }}"
+            ),
+            String::new(),
+        ),
+    ] {
+        assert_eq!(shop.endpoint.data(&orders(&order, &rest)).await, expected, "{order}");
+    }
+    let aliased = orders(&format!("is: __typename a: status b: status c: total {{ minor: amountMinor }}"), "");
+    let (aliased, order) = (shop.endpoint.data(&aliased).await, &expected["orders"]["edges"][0]["node"]);
+    let expected = json!({
+        "is": "Order", "a": order["status"], "b": order["status"], "c": { "minor": order["total"]["amountMinor"] },
+    });
+    assert_eq!(aliased["orders"]["edges"][0]["node"], expected);
+}

@@ -71,7 +71,8 @@ pub(crate) fn router<E: Executor>(executor: E, options: GraphqlOptions) -> Route
     let seats = Seats::new(&options.live.limits);
     let edge = Arc::new(Edge { executor, options, documents, running, seats });
     let methods = get(by_get).post(by_post).fallback(by_another_method);
-    let methods = methods.layer::<_, Infallible>(body_limit).layer(compress::layer());
+    // one layer of two: each costs a box and a copy of what is below it for every request
+    let methods = methods.layer::<_, Infallible>((compress::layer(), body_limit));
     Router::new().route(PATH, methods).with_state(edge).merge(playground)
 }
 
@@ -105,7 +106,7 @@ async fn by_get<E: Executor>(State(edge): State<Arc<Edge<E>>>, request: Request)
     edge.answer(media.unwrap_or(Media::Json), headers, asker, params, &[OperationType::Query]).await
 }
 
-async fn by_post<E: Executor>(State(edge): State<Arc<Edge<E>>>, request: Request) -> Response {
+async fn by_post<E: Executor>(State(edge): State<Arc<Edge<E>>>, mut request: Request) -> Response {
     let (media, events) = (media::negotiate(request.headers()), media::wants_events(request.headers()));
     if media.is_none() && events == Events::No {
         return not_acceptable();
@@ -116,7 +117,7 @@ async fn by_post<E: Executor>(State(edge): State<Arc<Edge<E>>>, request: Request
             .into_response(media.unwrap_or(Media::Json));
     }
     let asker = Asker::of(&edge.options.live, request.extensions());
-    let headers = request.headers().clone();
+    let headers = std::mem::take(request.headers_mut());
     let limit = edge.options.limits.body_bytes_max;
     let params = match Bytes::from_request(request, &()).await {
         Ok(body) => Params::from_body(&body).map_err(Refusal::of_parameters),
@@ -249,9 +250,9 @@ impl<E: Executor> Edge<E> {
         match tokio::time::timeout(limits.execution_max, execution).await {
             Ok(Ok(executed)) => Ok(executed),
             Ok(Err(_)) => {
-                tracing::error!(trace_id = state.trace_id, "run a query: it panicked, as was said where it did");
+                tracing::error!(trace_id = state.trace_id(), "run a query: it panicked, as was said where it did");
                 let mut error = coded(code::INTERNAL, "the server failed; its log has the details");
-                error.extensions.get_or_insert_default().set("traceId", state.trace_id.as_str());
+                error.extensions.get_or_insert_default().set("traceId", state.trace_id());
                 Err(Refusal::of_request(StatusCode::INTERNAL_SERVER_ERROR, error))
             }
             Err(_) => {

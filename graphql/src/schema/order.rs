@@ -296,27 +296,60 @@ struct OrderCustomer {
     email: Option<String>,
 }
 
-/// One line of an order. Name and price are what they were on that day.
-#[derive(Debug, SimpleObject)]
+/// A line as it was read: what it is shown as is made when it is asked for.
+#[derive(Debug)]
 struct OrderLine {
-    /// The product's UUID.
-    product_id: ID,
-    /// The product's name as ordered.
-    product_name: String,
-    /// How many.
-    quantity: u32,
-    /// The price of one, as ordered.
-    unit_price: InTurn<Money>,
-    /// The discount on this line in basis points: 1000 is 10 %.
-    discount_bp: u32,
-    /// What the line costs: unit price times quantity, less the discount, rounded half up to the minor unit once.
-    total: InTurn<Money>,
-    /// How many of them came back.
-    returned_quantity: u32,
-    /// The product as the catalog knows it now; null until the catalog has told of it.
-    product: Option<Product>,
-    /// What became of the pieces it wants; null until they were asked for, and in an imported order.
+    row: OrderLineRow,
     reservation: Option<LineReservation>,
+}
+
+/// One line of an order. Name and price are what they were on that day.
+#[Object]
+impl OrderLine {
+    /// The product's UUID.
+    async fn product_id(&self) -> ID {
+        ID(self.row.product_id.to_string())
+    }
+
+    /// The product's name as ordered.
+    async fn product_name(&self) -> &str {
+        &self.row.product_name
+    }
+
+    /// How many.
+    async fn quantity(&self) -> u32 {
+        self.row.quantity
+    }
+
+    /// The price of one, as ordered.
+    async fn unit_price(&self) -> InTurn<Money> {
+        Money::in_turn(self.row.unit_price_minor, self.row.currency)
+    }
+
+    /// The discount on this line in basis points: 1000 is 10 %.
+    async fn discount_bp(&self) -> u32 {
+        self.row.discount_bp.into()
+    }
+
+    /// What the line costs: unit price times quantity, less the discount, rounded half up to the minor unit once.
+    async fn total(&self) -> InTurn<Money> {
+        Money::in_turn(self.row.total_minor, self.row.currency)
+    }
+
+    /// How many of them came back.
+    async fn returned_quantity(&self) -> u32 {
+        self.row.returned_quantity
+    }
+
+    /// The product as the catalog knows it now; null until the catalog has told of it.
+    async fn product(&self) -> Option<Product> {
+        self.row.product.clone().map(|product| Product::of(self.row.product_id, product))
+    }
+
+    /// What became of the pieces it wants; null until they were asked for, and in an imported order.
+    async fn reservation(&self) -> Option<&LineReservation> {
+        self.reservation.as_ref()
+    }
 }
 
 /// Where an order stands.
@@ -346,17 +379,8 @@ impl OrderLine {
 impl TryFrom<OrderLineRow> for OrderLine {
     type Error = NoTime;
 
-    fn try_from(row: OrderLineRow) -> Result<Self, NoTime> {
-        Ok(Self {
-            product_id: ID(row.product_id.to_string()),
-            product_name: row.product_name,
-            quantity: row.quantity,
-            unit_price: Money::in_turn(row.unit_price_minor, row.currency),
-            discount_bp: u32::from(row.discount_bp),
-            total: Money::in_turn(row.total_minor, row.currency),
-            returned_quantity: row.returned_quantity,
-            product: row.product.map(|product| Product::of(row.product_id, product)),
-            reservation: row.reservation.map(LineReservation::try_from).transpose()?,
-        })
+    fn try_from(mut row: OrderLineRow) -> Result<Self, NoTime> {
+        let reservation = row.reservation.take().map(LineReservation::try_from).transpose()?;
+        Ok(Self { row, reservation })
     }
 }

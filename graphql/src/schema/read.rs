@@ -116,11 +116,11 @@ fn hidden(
     message: &'static str,
     retryable: bool,
 ) -> Error {
-    tracing::error!(trace_id = state.trace_id, code, "answer a query: {error}");
+    tracing::error!(trace_id = state.trace_id(), code, "answer a query: {error}");
     Error::new(message).extend_with(|_, extensions| {
         extensions.set("code", code);
         extensions.set("retryable", retryable);
-        extensions.set("traceId", state.trace_id.as_str());
+        extensions.set("traceId", state.trace_id());
     })
 }
 
