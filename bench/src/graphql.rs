@@ -91,7 +91,8 @@ pub async fn run(scale: &Scale, server: &ThrowAwayPostgres, with_peer: bool) -> 
     compare(scale, &rows, &asked, None, &mut report).await?;
     report.notes.push(
         "Ours: the whole endpoint with its limits, reading as the customer whose rows they are (or the answer is empty), \
-         each request with a consistency token that is checked in the statement. By hand: one address a question, one \
+         each request with a consistency token. The token is the same for all, so that it is checked in the statement every five \
+         seconds, and remembered as met in between. By hand: one address a question, one \
          prepared statement, the JSON made from structs. They answer the same JSON, which is compared before the load. \
          PostGraphile answers the row's columns, the lines as the JSON that lies in one, by an index of its own; it is one process of Node, while \
          ours and the one by hand use every processor, and so does PostgreSQL beside all of them."

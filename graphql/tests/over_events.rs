@@ -96,7 +96,12 @@ async fn an_event_source_that_comes_back_by_itself_goes_on_behind_the_last_event
     // it cannot change its address, and need not ask for the cursor
     let document = "subscription { ordersChanged { kind } }";
     let mut subscriber = Subscriber::send(&stage.router(), None, get(document, "text/event-stream")).await;
-    let id = subscriber.event().await.unwrap().id.expect("each message has a place");
+    let started = subscriber.event().await.unwrap();
+    let id = started.id.expect("each message has a place");
+    // the first message is behind what the token stood for, and says so
+    let started: Value = serde_json::from_str(&started.data).unwrap();
+    let told = &started["extensions"]["consistency"]["readModels"]["order_details"];
+    assert_eq!(told["generation"], 1, "{started}");
     drop(subscriber);
     stage.placed(1, 1);
     stage.fold().await;

@@ -15,6 +15,7 @@ use read_side::{
 };
 
 use super::{
+    in_turn::InTurn,
     node_id::{Kind, NodeId, id_of},
     order::Order,
     orders::OrderFilter,
@@ -115,10 +116,12 @@ impl OrderChange {
     }
 
     /// The order as it is now; null where the kind says so.
-    async fn node(&self, ctx: &Context<'_>) -> Result<Option<Order>> {
+    async fn node(&self, ctx: &Context<'_>) -> Result<Option<InTurn<Order>>> {
         let Some(row) = &self.0.row else { return Ok(None) };
         let order = Order::try_from((**row).clone());
-        order.map(Some).map_err(|error| read::internal(ctx, &format!("order {}: {error}", row.order_id)))
+        order
+            .map(|order| Some(InTurn(order)))
+            .map_err(|error| read::internal(ctx, &format!("order {}: {error}", row.order_id)))
     }
 }
 
