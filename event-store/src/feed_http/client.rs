@@ -8,6 +8,7 @@ use events::envelope::{Name, RecordedEvent, from_cloud_event};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    redirect::Policy,
 };
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
@@ -17,6 +18,7 @@ use crate::{
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     limits::ENVELOPE_BYTES,
     log::{LogHead, Source},
+    token_file::{TokenFile, bearer},
 };
 
 /// For a connection to come about.
@@ -37,8 +39,15 @@ pub struct HttpFeed {
     source: Name,
     url: Url,
     client: Client,
-    /// `Bearer ...`, marked as a secret.
-    authorization: Option<HeaderValue>,
+    shown: Shown,
+}
+
+/// What stands in `Authorization`.
+#[derive(Debug, Clone)]
+enum Shown {
+    Nothing,
+    Token(HeaderValue),
+    File(TokenFile),
 }
 
 impl HttpFeed {
@@ -47,19 +56,30 @@ impl HttpFeed {
     /// Errors: `url` is not an absolute URL.
     pub fn try_new(source: impl Into<Name>, url: &str) -> Result<Self, Source> {
         let url = Url::parse(url)?;
-        // services talk to each other directly, whatever the environment says of proxies
-        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build()?;
-        Ok(Self { source: source.into(), url, client, authorization: None })
+        // services talk to each other directly, whatever the environment says of proxies, and a token is shown to nobody
+        // that an answer names
+        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().redirect(Policy::none()).build()?;
+        Ok(Self { source: source.into(), url, client, shown: Shown::Nothing })
     }
 
     /// Shows this token with every request.
     ///
     /// Errors: it holds characters that no token has.
-    pub fn with_token(mut self, token: &str) -> Result<Self, Source> {
-        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))?;
-        value.set_sensitive(true);
-        self.authorization = Some(value);
-        Ok(self)
+    pub fn with_token(self, token: &str) -> Result<Self, Source> {
+        Ok(Self { shown: Shown::Token(bearer(token)?), ..self })
+    }
+
+    /// Shows the token that the file holds at the time, which needs the scope `feed:<source>`, or `feed` for all feeds.
+    pub fn with_token_file(self, file: TokenFile) -> Self {
+        Self { shown: Shown::File(file), ..self }
+    }
+
+    async fn authorization(&self) -> Result<Option<HeaderValue>, FeedError> {
+        match &self.shown {
+            Shown::Nothing => Ok(None),
+            Shown::Token(token) => Ok(Some(token.clone())),
+            Shown::File(file) => file.authorization().await.map(Some).map_err(|error| self.unreachable(error)),
+        }
     }
 
     fn unreachable(&self, cause: impl Into<Source>) -> FeedError {
@@ -114,7 +134,7 @@ impl Feed for HttpFeed {
         };
         let deadline = Instant::now() + wait + ANSWER_TIMEOUT;
         let mut request = self.client.get(self.request_url(after, limit, wait));
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = self.authorization().await? {
             request = request.header(AUTHORIZATION, authorization);
         }
         let response = match timeout_at(deadline, request.send()).await {

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use event_store::{feed::Feed, feed_http};
-use events::principal::scope;
+use events::principal::feed_scope;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -81,7 +81,7 @@ fn operation(service: &str) -> Operation {
         ],
     };
     Operation::new(format!("read_{service}_feed"), "Read the log, page by page", Kind::Other, answer)
-        .scope(scope::FEED)
+        .scope(feed_scope(service))
         .fails(400, &[feed_http::QUERY_CODE])
         .fails(409, &[feed_http::REGRESSED_CODE])
         .fails(500, &[feed_http::DAMAGED_CODE])
