@@ -5,6 +5,7 @@
 )]
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+pub mod apart;
 pub mod auth;
 
 use std::{

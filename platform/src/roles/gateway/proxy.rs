@@ -33,7 +33,7 @@ use write_side::{
     REGISTER,
     edge::{
         self, Problem,
-        request::whole_body,
+        request::{IDEMPOTENCY_KEY, whole_body},
         trace::{CORRELATION_ID, Conversation, TRACEPARENT},
     },
 };
@@ -149,7 +149,8 @@ impl Proxy {
         Ok(self.until_closing(answer))
     }
 
-    /// Sends a request to the replica whose turn it is, or to the next one if it is certain that this one did nothing.
+    /// Sends a request to the replica whose turn it is, or to the next one if this one did nothing with it, or nothing that
+    /// sending it again could double: commands have their key.
     async fn send(&self, upstream: &Upstream, head: &Parts, body: Bytes) -> Result<Response, Problem> {
         let mut failed = None;
         for place in upstream.turn() {
@@ -157,7 +158,8 @@ impl Proxy {
             match self.shared.client.request(request).await {
                 Ok(answer) => return Ok(answer.map(Body::new)),
                 Err(error) => {
-                    let again = error.is_connect() || head.method.is_safe();
+                    let is_repeatable = head.method.is_safe() || head.headers.contains_key(IDEMPOTENCY_KEY);
+                    let again = error.is_connect() || is_repeatable;
                     failed = Some((place, error));
                     if !again {
                         break;
