@@ -12,9 +12,9 @@ use common::{
 };
 use futures::{SinkExt, StreamExt, future::join_all};
 use serde_json::{Value, json};
-use tokio::sync::Barrier;
+use tokio::{net::TcpStream, sync::Barrier};
 use tokio_tungstenite::{
-    connect_async,
+    MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Message, client::IntoClientRequest},
 };
 use uuid::Uuid;
@@ -68,8 +68,8 @@ async fn read(platform: &Platform, id: Uuid, token: &str) -> Value {
     platform.query(&format!("{{ order(id: \"{id}\") {{ status customer {{ name }} }} }}"), token).await["order"].clone()
 }
 
-/// Listens on a socket, and says so at `begun`: the statuses that are told of `id`, up to the confirmed one.
-async fn by_socket(platform: &Platform, id: Uuid, begun: &Barrier) -> Vec<String> {
+/// A socket on which changes have been asked for.
+async fn socket(platform: &Platform) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
     let mut request =
         format!("{}/graphql", platform.url.replacen("http", "ws", 1)).into_client_request().expect("an address");
     request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().expect("a header"));
@@ -78,6 +78,12 @@ async fn by_socket(platform: &Platform, id: Uuid, begun: &Barrier) -> Vec<String
     for message in [json!({ "type": "connection_init" }), subscribe] {
         socket.send(Message::text(message.to_string())).await.expect("a message can be sent");
     }
+    socket
+}
+
+/// Listens on a socket, and says so at `begun`: the statuses that are told of `id`, up to the confirmed one.
+async fn by_socket(platform: &Platform, id: Uuid, begun: &Barrier) -> Vec<String> {
+    let mut socket = socket(platform).await;
     let mut told = Vec::new();
     while told.last().is_none_or(|last| last != "CONFIRMED") {
         if let Message::Text(text) = socket.next().await.expect("it goes on").expect("whole") {
@@ -132,8 +138,14 @@ async fn an_order_goes_its_way_through_eleven_processes_and_each_of_them_may_die
     two_replicas_take_commands(&mut apart, &known).await;
     the_projector_dies_and_comes_back(&mut apart, &known).await;
 
+    // who still listens does not hold up the end
+    let gateway = apart.gateway();
+    let listening = gateway.http.get(format!("{}/graphql", gateway.url)).query(&[("query", CHANGES)]);
+    let listening = listening.header("accept", "text/event-stream").send().await.expect("an answer");
+    let socket = socket(gateway).await;
     let begun = Instant::now();
     let codes = apart.terminate().await;
+    drop((listening, socket));
     assert!(codes.values().all(|code| *code == Some(0)), "{codes:?}");
     assert!(begun.elapsed() < Duration::from_secs(25), "it took {:?}", begun.elapsed());
 }
@@ -198,6 +210,8 @@ async fn the_gateway_answers_for_all(apart: &Apart) {
         (large.status().as_u16(), large.json::<Value>().await.expect("JSON")["code"].clone()),
         (413, json!("body_too_large"))
     );
+    let feed = gateway.http.get(format!("{}/orders/feed", gateway.url)).header("accept-encoding", "gzip").send().await;
+    assert_eq!(feed.expect("an answer").headers()["content-encoding"], "gzip");
     let doctor = tributary(&["doctor", "--url", &gateway.url]).await;
     let found = text(&doctor);
     for line in ["log users", "hash chain orders", "saga checkout", "projection order_details <- shipping"] {
@@ -264,7 +278,7 @@ async fn the_projector_dies_and_comes_back(apart: &mut Apart, known: &str) {
 async fn a_follower_without_the_feeds_scope_is_refused_says_so_and_goes_on_once_its_token_is_good() {
     let folder = tempfile::tempdir().expect("a directory");
     let mut apart = Apart::new(&auth::flags(folder.path())).await;
-    apart.start(&["users", "catalog"]).await;
+    apart.start(&["users", "catalog", "gateway"]).await;
     let file = folder.path().join("token");
     let flag = format!("--service-token-file={}", file.display());
     let orders = apart.process("orders", &[&flag]).await;
@@ -296,7 +310,13 @@ async fn a_follower_without_the_feeds_scope_is_refused_says_so_and_goes_on_once_
         ("users", "/users", json!({ "id": ANA, "name": "Ana", "email": "ana@example.com" })),
         ("catalog", "/products", json!({ "id": CHAI, "sku": "CHAI", "name": "Chai", "unit_price": price })),
     ] {
-        let request = orders.http.post(format!("{}{path}", apart.url(service))).bearer_auth(&desk).json(&body);
+        // the gateway asks for tokens, and so does who stands behind it
+        for place in [apart.url("gateway"), apart.url(service)] {
+            let refused = orders.http.post(format!("{place}{path}")).json(&body).send().await.expect("an answer");
+            assert_eq!(refused.status().as_u16(), 401, "{place}{path}");
+            assert_eq!(refused.headers().contains_key("ratelimit"), place == apart.url("gateway"), "{place}");
+        }
+        let request = orders.http.post(format!("{}{path}", apart.gateway().url)).bearer_auth(&desk).json(&body);
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), 201);
         known.push(answer.headers()["consistency-token"].to_str().expect("text").to_owned());

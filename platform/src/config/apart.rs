@@ -7,7 +7,10 @@ use std::{
 };
 
 use axum::http::uri::{Authority, Scheme, Uri};
-use clap::{Args, builder::PossibleValuesParser};
+use clap::{
+    ArgAction, Args,
+    builder::{BoolishValueParser, PossibleValuesParser},
+};
 use write_side::{Entry, REGISTER};
 
 use super::{
@@ -150,6 +153,10 @@ pub struct ElsewhereArgs {
     /// needs the scope `feed`, or `feed:<service>` for each service that is followed, and `service` where one is asked
     #[arg(long, env = "TRIBUTARY_SERVICE_TOKEN_FILE", value_name = "FILE")]
     service_token_file: Option<PathBuf>,
+
+    /// Ask for compressed feeds: fewer bytes for more work at both ends, so for networks that are slow
+    #[arg(long, env = "TRIBUTARY_FEED_COMPRESSION", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    feed_compression: bool,
 }
 
 impl ElsewhereArgs {
@@ -161,7 +168,7 @@ impl ElsewhereArgs {
             let [place] = &places[..] else { return Err(ConfigError::SeveralAddresses { name }) };
             bases.insert(name, format!("http://{place}"));
         }
-        Ok(Elsewhere { bases, token_file: self.service_token_file.clone() })
+        Ok(Elsewhere { bases, token_file: self.service_token_file.clone(), compressed: self.feed_compression })
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Elsewhere {
     pub bases: BTreeMap<&'static str, String>,
     /// Holds the token that is shown to them, if they ask for one.
     pub token_file: Option<PathBuf>,
+    /// Whether feeds are to come compressed.
+    pub compressed: bool,
 }
 
 impl Elsewhere {
@@ -21,6 +23,7 @@ impl Elsewhere {
         let url = format!("{}/{service}/feed", self.base(service)?);
         let feed = HttpFeed::try_new(service, &url).map_err(|error| anyhow!(error));
         let feed = feed.with_context(|| format!("follow {service}"))?;
+        let feed = if self.compressed { feed.compressed() } else { feed };
         Ok(match &self.token_file {
             Some(file) => Arc::new(feed.with_token_file(TokenFile::new(file))),
             None => Arc::new(feed),

@@ -108,3 +108,6 @@ async fn waiting(proxy: &Proxy) -> Waiting {
     let holds_up = if alive.is_empty() { vec!["nothing that it stands before answers".to_owned()] } else { vec![] };
     Waiting { holds_up, aside }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,9 @@ impl Apart {
                 arguments.extend(services.map(|other| format!("--{other}-url={}", self.url(other))));
             }
         }
+        if name == "project" {
+            arguments.push("--feed-compression".to_owned());
+        }
         if database.is_some_and(|database| database != "query") {
             arguments.push(format!("--data-dir={}", self.folder.path().display()));
         }
