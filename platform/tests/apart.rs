@@ -2,13 +2,16 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use common::{
     Answer, Platform,
-    apart::{Apart, TWIN, all},
+    apart::{Apart, TWIN, all, free_port},
     auth::{self, token},
-    text, tributary,
+    databases, text, tributary,
 };
 use futures::{SinkExt, StreamExt, future::join_all};
 use serde_json::{Value, json};
@@ -329,6 +332,51 @@ async fn a_follower_without_the_feeds_scope_is_refused_says_so_and_goes_on_once_
         let request = orders.http.get(format!("{}/users/feed", apart.url("users")));
         let answer = request.bearer_auth(token("auditor", scope, None, 1)).send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), status, "{scope}");
+    }
+}
+
+/// The commands of docs/apart.md, on databases and ports that are free.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_the_guide_start_a_platform_that_takes_the_demo() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/apart.md");
+    let guide = std::fs::read_to_string(guide).expect("docs/apart.md");
+    let block = guide.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of commands");
+    let apart = Apart::new(&[]).await;
+    let mut block = block.replace("\\\n", " ");
+    for database in databases() {
+        block = block.replace(&format!("postgres://localhost/{database}"), apart.database(database));
+    }
+    let ports: Vec<(String, String)> =
+        (8080..=8084).map(|port| (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", free_port()))).collect();
+    let usual = |command: &str| match command {
+        "gateway" => Some("127.0.0.1:8080"),
+        "project" => Some("127.0.0.1:8082"),
+        "graphql" => Some("127.0.0.1:8083"),
+        _ => None,
+    };
+    let mut commands = Vec::new();
+    for line in block.lines() {
+        let command = line.strip_prefix("tributary ").expect("a command of ours");
+        let listen = usual(command.split(' ').next().expect("a word")).map(|place| format!(" --listen {place}"));
+        let command = ports.iter().fold(command.to_owned() + &listen.unwrap_or_default(), |command, (said, free)| {
+            command.replace(said, free)
+        });
+        let mut arguments: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        if arguments[0] == "serve" {
+            arguments.push(format!("--data-dir={}", apart.folder().path().display()));
+        }
+        commands.push(arguments);
+    }
+    let started = join_all(commands.iter().map(|command| Platform::spawn(command, &[], apart.folder()))).await;
+    let started = started.into_iter().map(|one| one.unwrap_or_else(|unborn| panic!("{}", unborn.said)));
+    let started: Vec<Platform> = started.collect();
+    for process in &started {
+        process.until("ready", || async { process.get("/readyz").await.0 == 200 }).await;
+    }
+    let gateway = &started.last().expect("the gateway").url;
+    for command in [&["demo", "seed"][..], &["doctor"], &["projection", "verify", "order_details"]] {
+        let done = tributary(&[command, &["--url", gateway]].concat()).await;
+        assert!(done.status.success(), "{command:?}: {}", text(&done));
     }
 }
 

@@ -21,7 +21,8 @@ const PORTS: std::ops::Range<u16> = 12_000..30_000;
 
 static NEXT: AtomicU16 = AtomicU16::new(0);
 
-fn free_port() -> u16 {
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
     // tests run as several processes at once
     let first = (std::process::id() * 97 % u32::from(PORTS.end - PORTS.start)) as u16;
     loop {
@@ -75,6 +76,16 @@ impl Apart {
         let process = process.unwrap_or_else(|unborn| panic!("{name}: {}", unborn.said));
         process.until("ready", || async { process.get("/readyz").await.0 == 200 }).await;
         process
+    }
+
+    /// The URL of a database.
+    pub fn database(&self, name: &str) -> &str {
+        &self.urls[name]
+    }
+
+    /// Where processes may leave files.
+    pub fn folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.folder)
     }
 
     pub fn of(&self, name: &str) -> &Platform {
