@@ -337,7 +337,7 @@ async fn a_follower_without_the_feeds_scope_is_refused_says_so_and_goes_on_once_
 
 /// The commands of docs/apart.md, on databases and ports that are free.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_commands_of_the_guide_start_a_platform_that_takes_the_demo() {
+async fn the_commands_of_the_guide_start_a_platform_that_takes_orders() {
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/apart.md");
     let guide = std::fs::read_to_string(guide).expect("docs/apart.md");
     let block = guide.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of commands");
@@ -373,9 +373,12 @@ async fn the_commands_of_the_guide_start_a_platform_that_takes_the_demo() {
     for process in &started {
         process.until("ready", || async { process.get("/readyz").await.0 == 200 }).await;
     }
-    let gateway = &started.last().expect("the gateway").url;
-    for command in [&["demo", "seed"][..], &["doctor"], &["projection", "verify", "order_details"]] {
-        let done = tributary(&[command, &["--url", gateway]].concat()).await;
+    let gateway = started.last().expect("the gateway");
+    let id = place(gateway, &stock_up(gateway).await).await;
+    let token = confirmed(gateway, id).await;
+    assert_eq!(read(gateway, id, &token).await["status"], "CONFIRMED");
+    for command in [&["doctor"][..], &["projection", "verify", "order_details"]] {
+        let done = tributary(&[command, &["--url", &gateway.url]].concat()).await;
         assert!(done.status.success(), "{command:?}: {}", text(&done));
     }
 }
