@@ -3,13 +3,14 @@
 //!
 //! The answer is NDJSON, one CloudEvents object per line, each line ended by a line feed; a line without its end was cut
 //! off on the way. Headers carry the log's epoch, its head and the head's time. When there is nothing behind `after`,
-//! the answer waits up to `wait` seconds (long poll). An error is a problem (RFC 9457) with one of the codes below.
+//! the answer waits up to `wait` seconds (long poll). Who says that it takes gzip may be answered in gzip. An error is a problem (RFC 9457) with one of the codes below.
 //!
 //! [`serve`] is the server's side for whatever HTTP framework the edge uses; [`HttpFeed`] is the client, a
 //! [`Feed`](crate::feed::Feed) like any other.
 
 mod client;
 mod server;
+mod unpack;
 
 pub use client::HttpFeed;
 pub use server::{Answer, FeedQuery, QueryError, encode, problem, serve};

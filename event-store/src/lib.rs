@@ -2,7 +2,7 @@
 //!
 //! Reading order:
 //! - [`log`]: the port. What an item to append is, and what can become of it. [`limits`] says what is too much.
-//! - [`feed`]: the log as its followers see it; [`feed_http`] serves and reads it over HTTP.
+//! - [`feed`]: the log as its followers see it; [`feed_http`] serves and reads it over HTTP, [`token_file`] is what is shown there.
 //! - [`writer`]: group commit, the one task that writes; [`bus`]: commands on cqrs-es aggregates over it.
 //! - [`snapshot`], [`subject_keys`]: what is kept beside a log, in its database.
 //! - [`sealed_log`]: a log whose personal values are ciphertext ([`seal`]); [`erasure`] deletes the keys.
@@ -33,4 +33,5 @@ pub mod snapshot;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod subject_keys;
+pub mod token_file;
 pub mod writer;

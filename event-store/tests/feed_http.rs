@@ -1,6 +1,7 @@
 //! The feed's contract in process and over HTTP, and what only a connection can do wrong.
 
 use std::{
+    io::Write,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use event_store::{
     log::EventLog,
     memory::{MemoryCopy, MemoryLog},
 };
+use flate2::{Compression, write::GzEncoder};
 use testkit::{
     feed_contract::FeedHarness,
     feed_server::FeedServer,
@@ -99,6 +101,31 @@ async fn a_body_cut_anywhere_gives_its_whole_lines_or_an_error_but_never_a_hole(
         }
     }
     assert_eq!(Vec::from_iter(seen), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_compressed_page_is_the_same_page_and_cut_anywhere_it_has_no_hole() {
+    let (_log, server, feed) = served(40).await;
+    let plain = read(&feed).await.unwrap();
+    server.bend(|answer| {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(&answer.body).unwrap();
+        answer.body = packed.finish().unwrap();
+        answer.headers.push(("content-encoding", "gzip".to_owned()));
+    });
+    let feed = feed.compressed();
+    assert_eq!(read(&feed).await.unwrap(), plain);
+    for bytes in (0..4_000).step_by(7) {
+        server.cut_body_after(bytes);
+        match read(&feed).await {
+            Ok(positions) => assert_eq!(positions, plain[..positions.len()]),
+            Err(FeedError::Unreachable { .. }) => {}
+            Err(other) => panic!("cut after {bytes} bytes: {other}"),
+        }
+    }
+    server.cut_body_after(u64::MAX);
+    server.bend(|answer| answer.headers.push(("content-encoding", "gzip".to_owned())));
+    assert!(matches!(read(&feed).await, Err(FeedError::Unreachable { .. })), "it says gzip and is not");
 }
 
 #[tokio::test]

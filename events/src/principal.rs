@@ -9,11 +9,12 @@ use thiserror::Error;
 
 use crate::{envelope::Name, ids::CustomerId};
 
-/// Names of scopes that are not of one service. A service has two of its own: see [`read_scope`] and [`write_scope`].
+/// Names of scopes that are not of one service. A service has three of its own: see [`read_scope`], [`write_scope`] and
+/// [`feed_scope`].
 pub mod scope {
     /// Orders may be taken over from another system.
     pub const IMPORT: &str = "import";
-    /// Logs may be followed.
+    /// Every service's log may be followed.
     pub const FEED: &str = "feed";
     /// The platform may be administered.
     pub const ADMIN: &str = "admin";
@@ -35,9 +36,19 @@ pub fn read_scope(service: &str) -> String {
     format!("{service}:read")
 }
 
+/// Opens a service's log to a follower: `feed:orders`. Whoever has [`scope::FEED`] may follow all of them.
+pub fn feed_scope(service: &str) -> String {
+    format!("{}:{service}", scope::FEED)
+}
+
 /// Whether a scope is one of [`read_scope`]'s or [`write_scope`]'s.
 fn is_of_a_service(scope: &str) -> bool {
     scope.ends_with(":read") || scope.ends_with(":write")
+}
+
+/// Whether a scope is one of [`feed_scope`]'s.
+fn is_of_a_feed(wanted: &str) -> bool {
+    wanted.strip_prefix(scope::FEED).is_some_and(|rest| rest.starts_with(':'))
 }
 
 /// The name of whom nobody knows.
@@ -106,7 +117,9 @@ impl Principal {
         match &self.may {
             May::Everything => true,
             May::Scopes(scopes) => {
-                scopes.contains(scope) || (is_of_a_service(scope) && scopes.contains(scope::SERVICE))
+                scopes.contains(scope)
+                    || (is_of_a_service(scope) && scopes.contains(scope::SERVICE))
+                    || (is_of_a_feed(scope) && scopes.contains(scope::FEED))
             }
         }
     }
@@ -151,11 +164,21 @@ mod tests {
         let checkout = Principal::service("checkout");
         assert_eq!((&**checkout.name(), checkout.customer()), ("checkout", None));
         assert!(checkout.may(&write_scope("orders")) && checkout.may(&read_scope("users")));
-        for scope in [scope::ADMIN, scope::IMPORT, scope::FEED, scope::QUERY] {
+        for scope in [scope::ADMIN, scope::IMPORT, scope::FEED, &feed_scope("users"), scope::QUERY] {
             assert!(!checkout.may(scope), "{scope}");
         }
         let elsewhere = Principal::try_new("checkout-1", None, [scope::SERVICE.to_owned()]).expect("a name");
         assert!(elsewhere.may(&write_scope("payments")) && !elsewhere.may(scope::ADMIN));
+    }
+
+    #[test]
+    fn a_follower_reads_the_feed_that_is_named_or_all_of_them() {
+        let with = |scope: &str| Principal::try_new("replica-1", None, [scope.to_owned()]).expect("a name");
+        let one = with("feed:orders");
+        assert!(one.may(&feed_scope("orders")));
+        assert!(!one.may(&feed_scope("users")) && !one.may(scope::FEED) && !one.may(&read_scope("orders")));
+        let all = with(scope::FEED);
+        assert!(all.may(&feed_scope("orders")) && all.may(&feed_scope("users")) && !all.may("feeds:orders"));
     }
 
     #[test]

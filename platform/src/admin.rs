@@ -41,12 +41,17 @@ pub use why::{CauseView, WhyView};
 /// The most events that one answer of `stream show` carries.
 const STREAM_EVENTS_MAX: usize = 1_000;
 
-/// What the admin API looks at.
-#[derive(Clone)]
+/// What the admin API looks at: the roles of this process.
+#[derive(Clone, Default)]
 pub struct Admin {
-    pub read: ReadSide,
-    pub projector: Arc<ProjectorHandle>,
-    /// Every service's log, with the aggregate type of its streams.
+    pub services: ServicesAdmin,
+    pub projector: Option<ProjectorAdmin>,
+}
+
+/// The services of this process.
+#[derive(Clone, Default)]
+pub struct ServicesAdmin {
+    /// Each one's log, with the aggregate type of its streams.
     pub logs: BTreeMap<String, (Arc<dyn EventLog>, &'static str)>,
     /// What services copy from others, by service.
     pub replicas: Vec<(&'static str, Arc<Replica>)>,
@@ -54,6 +59,13 @@ pub struct Admin {
     pub reactors: Vec<(&'static str, Arc<Reactor>)>,
     /// Writes that span services.
     pub sagas: Vec<RunningSaga>,
+}
+
+/// The projector of this process.
+#[derive(Clone)]
+pub struct ProjectorAdmin {
+    pub read: ReadSide,
+    pub projector: Arc<ProjectorHandle>,
 }
 
 /// Why sources are not being read, by projection and source.
@@ -76,8 +88,8 @@ impl fmt::Display for Standstill {
     }
 }
 
-impl Admin {
-    async fn halts(&self) -> Halts {
+impl ProjectorAdmin {
+    pub async fn halts(&self) -> Halts {
         let mut halts = Halts::new();
         for report in self.projector.status().await {
             let Some((_, status)) = report.live else { continue };
@@ -96,15 +108,20 @@ impl Admin {
 }
 
 pub fn router(admin: Admin) -> Router {
-    Router::new()
-        .route("/admin/projections", get(projections))
-        .route("/admin/projections/{name}/rows/{key}/why", get(why::why))
-        .route("/admin/streams/{service}/{id}", get(stream))
-        .route("/admin/doctor", get(doctor))
-        .merge(parked::router())
-        .merge(rebuilds::router())
-        .merge(sagas::router())
-        .with_state(admin)
+    let mut routes = Router::new();
+    if !admin.services.logs.is_empty() {
+        let of_services = Router::new().route("/admin/streams/{service}/{id}", get(stream)).merge(sagas::router());
+        routes = routes.merge(of_services.with_state(admin.services.clone()));
+    }
+    if let Some(projector) = admin.projector.clone() {
+        let of_projector = Router::new()
+            .route("/admin/projections", get(projections))
+            .route("/admin/projections/{name}/rows/{key}/why", get(why::why))
+            .merge(parked::router())
+            .merge(rebuilds::router());
+        routes = routes.merge(of_projector.with_state(projector));
+    }
+    routes.merge(Router::new().route("/admin/doctor", get(doctor)).with_state(admin))
 }
 
 /// Rows are counted on request only: whoever watches asks again and again.
@@ -116,7 +133,7 @@ struct ProjectionsQuery {
 }
 
 async fn projections(
-    State(admin): State<Admin>,
+    State(admin): State<ProjectorAdmin>,
     Query(query): Query<ProjectionsQuery>,
 ) -> Result<Json<Vec<ProjectionView>>, Problem> {
     let statuses = match query.rows {
@@ -137,7 +154,7 @@ struct StreamQuery {
 }
 
 async fn stream(
-    State(admin): State<Admin>,
+    State(admin): State<ServicesAdmin>,
     path: Result<Path<(String, String)>, PathRejection>,
     query: Result<Query<StreamQuery>, QueryRejection>,
 ) -> Result<Json<StreamEvents>, Problem> {

@@ -2,7 +2,13 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{config::UpArgs, import};
+use crate::{
+    config::{
+        UpArgs,
+        apart::{GatewayArgs, GraphqlArgs, ProjectArgs, ServeArgs},
+    },
+    import,
+};
 
 /// CQRS and event sourcing for the database-per-service pattern: an order platform that runs with one command, and
 /// the engine under it.
@@ -52,6 +58,14 @@ pub enum LogFormat {
 pub enum Command {
     /// Run all roles in one process: services, projector, GraphQL
     Up(Box<UpArgs>),
+    /// Run one or more command services, each on its own database
+    Serve(Box<ServeArgs>),
+    /// Run the projector: read models from the services' feeds, into the query database
+    Project(Box<ProjectArgs>),
+    /// Run GraphQL over the query database
+    Graphql(Box<GraphqlArgs>),
+    /// Run the one public port before roles that run apart
+    Gateway(Box<GatewayArgs>),
     /// Enter deterministic demo data into a running platform
     Demo(DemoArgs),
     /// Enter the data of another system into a running platform

@@ -11,7 +11,11 @@ use axum::{
     Router,
     body::{Body, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, StatusCode, header::ETAG, request::Parts},
+    http::{
+        HeaderMap, HeaderName, StatusCode,
+        header::{AUTHORIZATION, ETAG},
+        request::Parts,
+    },
     response::{IntoResponse, Response},
 };
 use events::{
@@ -156,8 +160,8 @@ impl Composer {
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = address.parse().expect("a path and a UUID are an address");
         // on the caller's behalf, and as part of the same conversation
-        for name in [TOKEN_HEADER, WAIT_HEADER] {
-            if let Some(value) = caller.headers.get(name) {
+        for name in [AUTHORIZATION, HeaderName::from_static(TOKEN_HEADER), HeaderName::from_static(WAIT_HEADER)] {
+            if let Some(value) = caller.headers.get(&name) {
                 request.headers_mut().insert(name, value.clone());
             }
         }
@@ -176,20 +180,20 @@ impl Composer {
                 return Err(Failed::Missing(missing("timed_out", detail)));
             }
         };
-        if response.status() != StatusCode::OK {
-            let problem = response.extensions().get::<Problem>();
-            let (code, detail) = problem.map_or_else(
-                || ("unavailable".to_owned(), format!("the service answered {}", response.status())),
-                |problem| (problem.code.to_string(), problem.detail.clone()),
-            );
-            let why = missing(&code, detail);
-            return Err(Failed::Refused(Box::new(response), why));
-        }
         let (head, body) = response.into_parts();
         let body = to_bytes(body, ANSWER_BYTES_MAX).await;
         let unreadable = || Failed::Missing(missing("unavailable", "the service's answer cannot be read".to_owned()));
-        let body = serde_json::from_slice(&body.map_err(|_| unreadable())?).map_err(|_| unreadable())?;
-        Ok((head.headers, body))
+        let body = body.map_err(|_| unreadable())?;
+        let said = serde_json::from_slice::<Value>(&body);
+        if head.status != StatusCode::OK {
+            let said = said.unwrap_or_default();
+            let code = said["code"].as_str().unwrap_or("unavailable");
+            let detail = said["detail"].as_str().map(str::to_owned);
+            let detail = detail.unwrap_or_else(|| format!("the service answered {}", head.status));
+            let why = missing(code, detail);
+            return Err(Failed::Refused(Box::new(Response::from_parts(head, Body::from(body))), why));
+        }
+        Ok((head.headers, said.map_err(|_| unreadable())?))
     }
 }
 

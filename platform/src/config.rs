@@ -1,18 +1,21 @@
-//! What `tributary up` can be told.
+//! What the processes of the platform can be told: here `tributary up`, in [`apart`] the roles by themselves.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::SocketAddr,
-    path::PathBuf,
-    time::Duration,
-};
+pub mod apart;
+pub mod storage;
+pub mod urls;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, builder::BoolishValueParser, value_parser};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, builder::BoolishValueParser, value_parser};
 use event_store::retention::RetentionOptions;
-use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
-use write_side::{REGISTER, saga::SagaOptions};
+use write_side::saga::SagaOptions;
 
+pub use self::storage::Storage;
+use self::{
+    apart::OriginArgs,
+    urls::{EveryDatabase, Named, Urls},
+};
 use crate::{
     asking::AskingArgs,
     auth::config::{AuthArgs, AuthConfigError},
@@ -20,9 +23,6 @@ use crate::{
     mail::MailArgs,
     projecting::ProjectingArgs,
 };
-
-/// The database of the read models, among those of the services.
-const QUERY: &str = "query";
 
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
@@ -38,6 +38,36 @@ pub struct UpArgs {
     #[arg(long, env = "TRIBUTARY_DEMO", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub demo: bool,
 
+    #[command(flatten)]
+    pub services: ServicesArgs,
+
+    /// Delete the data directory's databases first
+    #[arg(long)]
+    pub reset: bool,
+
+    // PostgreSQL instead of SQLite: all of them, or none
+    #[command(flatten)]
+    pub databases: Urls<EveryDatabase>,
+
+    #[command(flatten)]
+    pub auth: AuthArgs,
+
+    #[command(flatten)]
+    pub limits: LimitArgs,
+
+    #[command(flatten)]
+    pub origins: OriginArgs,
+
+    #[command(flatten)]
+    pub projecting: ProjectingArgs,
+
+    #[command(flatten)]
+    pub asking: AskingArgs,
+}
+
+/// How services run.
+#[derive(Debug, Clone, Args)]
+pub struct ServicesArgs {
     /// Days for which the answer to a command is kept under its idempotency key
     #[arg(long, env = "TRIBUTARY_KEEP_KEYS_DAYS", default_value_t = 30)]
     #[arg(value_parser = value_parser!(u16).range(1..=3650))]
@@ -48,100 +78,21 @@ pub struct UpArgs {
     #[arg(value_parser = value_parser!(u16).range(1..=1_500))]
     pub checkout_deadline_seconds: u16,
 
-    /// Delete the data directory's databases first
-    #[arg(long)]
-    pub reset: bool,
-
-    #[command(flatten)]
-    pub databases: DatabaseUrls,
-
-    #[command(flatten)]
-    pub auth: AuthArgs,
-
-    #[command(flatten)]
-    pub limits: LimitArgs,
-
-    /// Pages of these origins may open sockets and event streams at /graphql, beside those of the address that is asked;
-    /// such as https://shop.example.com, several with commas
-    #[arg(long, env = "TRIBUTARY_GRAPHQL_ALLOWED_ORIGINS", value_delimiter = ',')]
-    pub graphql_allowed_origins: Vec<String>,
-
     #[command(flatten)]
     pub mail: MailArgs,
-
-    #[command(flatten)]
-    pub projecting: ProjectingArgs,
-
-    #[command(flatten)]
-    pub asking: AskingArgs,
 }
 
-/// PostgreSQL instead of SQLite: one database a service, and one for queries. All of them, or none.
-#[derive(Clone)]
-pub struct DatabaseUrls {
-    /// What was given, by the name of the database.
-    given: BTreeMap<&'static str, String>,
-}
-
-/// Every database there is to be: the flags and variables follow from the register.
-fn databases() -> impl Iterator<Item = &'static str> {
-    REGISTER.iter().map(|entry| entry.name).chain([QUERY])
-}
-
-/// `users-database-url`
-fn flag(database: &str) -> String {
-    format!("{database}-database-url")
-}
-
-impl Args for DatabaseUrls {
-    fn augment_args(command: Command) -> Command {
-        command.args(databases().map(|database| {
-            let help = match database {
-                QUERY => "PostgreSQL database of the read models".to_owned(),
-                service => format!("PostgreSQL database of the {service} service"),
-            };
-            let flag = flag(database);
-            let variable = format!("TRIBUTARY_{}", flag.replace('-', "_").to_uppercase());
-            Arg::new(flag.clone()).long(flag).env(variable).hide_env_values(true).value_name("URL").help(help)
-        }))
+impl ServicesArgs {
+    /// How long each service keeps what it answered to commands.
+    pub fn retention(&self) -> RetentionOptions {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        RetentionOptions { keep: DAY * u32::from(self.keep_keys_days), ..RetentionOptions::default() }
     }
 
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
+    /// How the checkout runs.
+    pub fn saga(&self) -> SagaOptions {
+        SagaOptions { deadline: Some(Duration::from_secs(self.checkout_deadline_seconds.into())) }
     }
-}
-
-impl FromArgMatches for DatabaseUrls {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let url = |database| Some((database, matches.get_one::<String>(&flag(database))?.clone()));
-        // an empty variable is one that is not set
-        Ok(Self { given: databases().filter_map(url).filter(|(_, url)| !url.is_empty()).collect() })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for DatabaseUrls {
-    /// URLs carry passwords.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DatabaseUrls").finish_non_exhaustive()
-    }
-}
-
-/// Where everything is kept.
-#[derive(Clone)]
-pub enum Storage {
-    Sqlite {
-        data_dir: PathBuf,
-    },
-    /// URLs of the services' databases by the services' names, and of the read models'.
-    Postgres {
-        services: BTreeMap<&'static str, String>,
-        query: String,
-    },
 }
 
 #[derive(Debug, Error)]
@@ -154,14 +105,23 @@ pub enum ConfigError {
     )]
     OffLoopback(SocketAddr),
     #[error(
-        "{given} of {all} database URLs are given: PostgreSQL needs one database a service and one for queries; give \
-         {missing} too"
+        "{given} of {all} database URLs are given: PostgreSQL needs one database a service and, with `up`, one for \
+         queries; give {missing} too"
     )]
     SomeDatabases { given: usize, all: usize, missing: String },
     #[error("--{name}-database-url is not a URL of a PostgreSQL database: postgres://user:password@host:port/database")]
     NotPostgres { name: &'static str },
     #[error("two of the database URLs name the same database: every service needs one of its own, and queries too")]
     SharedDatabase,
+    #[error(
+        "{missing}: these are followed, asked or stood before and are not in this process, so each needs its address; \
+         --services-url gives that of all services that have none of their own"
+    )]
+    NoAddress { missing: String },
+    #[error("--{flag} is no address of a server: it is http://host:port, with nothing behind. TLS ends before it")]
+    NotAnAddress { flag: String },
+    #[error("several addresses of the service {name} are given, but only a gateway takes turns: give the gateway's")]
+    SeveralAddresses { name: &'static str },
     #[error(transparent)]
     Auth(#[from] AuthConfigError),
     #[error(
@@ -173,71 +133,31 @@ pub enum ConfigError {
     ResetPostgres,
 }
 
-/// Server and database that a URL names, however it is spelt. Never says the URL: it may hold a password.
-fn database_of(url: &str) -> Option<(String, u16, String)> {
-    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return None;
-    }
-    let options = url.parse::<PgConnectOptions>().ok()?;
-    let host = match options.get_host() {
-        "localhost" | "::1" | "[::1]" => "127.0.0.1",
-        host => host,
-    };
-    // without a name, the server takes the user's
-    let database = options.get_database().unwrap_or_else(|| options.get_username());
-    Some((host.to_ascii_lowercase(), options.get_port(), database.to_owned()))
+/// Only what asks for tokens listens off loopback.
+pub fn check_address(listen: SocketAddr, auth: &AuthArgs) -> Result<(), ConfigError> {
+    let is_open = auth.config()?.is_none();
+    if is_open && !listen.ip().is_loopback() { Err(ConfigError::OffLoopback(listen)) } else { Ok(()) }
 }
 
 impl UpArgs {
-    /// How long each service keeps what it answered to commands.
-    pub fn retention(&self) -> RetentionOptions {
-        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        RetentionOptions { keep: DAY * u32::from(self.keep_keys_days), ..RetentionOptions::default() }
-    }
-
-    /// How the checkout runs.
-    pub fn saga(&self) -> SagaOptions {
-        SagaOptions { deadline: Some(Duration::from_secs(self.checkout_deadline_seconds.into())) }
-    }
-
     /// Checks what clap cannot, and says where everything is to be kept.
     pub fn storage(&self) -> Result<Storage, ConfigError> {
-        let is_open = self.auth.config()?.is_none();
-        if is_open && !self.listen.ip().is_loopback() {
-            return Err(ConfigError::OffLoopback(self.listen));
-        }
-        if self.demo && !is_open {
+        check_address(self.listen, &self.auth)?;
+        if self.demo && self.auth.config()?.is_some() {
             return Err(ConfigError::DemoNeedsToken);
         }
-        let mut urls = self.databases.given.clone();
-        if urls.is_empty() {
-            return Ok(Storage::Sqlite { data_dir: self.data_dir.clone() });
+        let storage = Storage::of(&self.databases.given, &EveryDatabase::names(), &self.data_dir)?;
+        match storage {
+            Storage::Postgres { .. } if self.reset => Err(ConfigError::ResetPostgres),
+            storage => Ok(storage),
         }
-        let missing: Vec<String> = databases()
-            .filter(|database| !urls.contains_key(database))
-            .map(|database| format!("--{}", flag(database)))
-            .collect();
-        if !missing.is_empty() {
-            let all = databases().count();
-            return Err(ConfigError::SomeDatabases { given: urls.len(), all, missing: missing.join(", ") });
-        }
-        if self.reset {
-            return Err(ConfigError::ResetPostgres);
-        }
-        let mut seen = HashSet::new();
-        for (&name, url) in &urls {
-            if !seen.insert(database_of(url).ok_or(ConfigError::NotPostgres { name })?) {
-                return Err(ConfigError::SharedDatabase);
-            }
-        }
-        let query = urls.remove(QUERY).expect("no database is missing");
-        Ok(Storage::Postgres { services: urls, query })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use write_side::REGISTER;
 
     use super::*;
 
@@ -274,7 +194,7 @@ mod tests {
     fn keys_are_kept_for_thirty_days_unless_told_otherwise() {
         let kept = |arguments: &[&str]| {
             let up = Up::try_parse_from(std::iter::once("up").chain(arguments.iter().copied()));
-            up.map(|up| up.args.retention().keep.as_secs() / (24 * 60 * 60)).map_err(|error| error.to_string())
+            up.map(|up| up.args.services.retention().keep.as_secs() / (24 * 60 * 60)).map_err(|error| error.to_string())
         };
         assert_eq!(kept(&[]), Ok(30));
         assert_eq!(kept(&["--keep-keys-days", "7"]), Ok(7));
@@ -308,7 +228,7 @@ mod tests {
     #[test]
     fn every_service_of_the_register_has_its_flag_and_its_variable() {
         let help = <Up as clap::CommandFactory>::command().render_long_help().to_string();
-        for database in databases() {
+        for database in EveryDatabase::names() {
             let variable = format!("TRIBUTARY_{}_DATABASE_URL", database.to_uppercase());
             assert!(help.contains(&format!("--{database}-database-url")) && help.contains(&variable), "{help}");
         }

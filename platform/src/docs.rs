@@ -55,13 +55,15 @@ static ASSETS: [Asset; 3] = [
 /// The document of `apis` and its page.
 pub fn router(apis: &[Api]) -> Router {
     let document = document::of(apis).to_string();
-    Router::new()
-        .route("/openapi.json", get(async move || json(document)))
-        .route("/docs", get(page))
-        .route("/docs/assets/{name}", get(asset))
+    page().route("/openapi.json", get(async move || json(document)))
 }
 
-async fn page() -> Response {
+/// The page alone, which shows what `/openapi.json` says.
+pub fn page() -> Router {
+    Router::new().route("/docs", get(shown)).route("/docs/assets/{name}", get(asset))
+}
+
+async fn shown() -> Response {
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),

@@ -1,11 +1,13 @@
 //! Every role of the platform, for the binary `tributary` and for tests.
 //!
-//! Reading order: [`cli`] says what can be asked for; [`up`] is the main job, all roles in one process; [`admin`] is what
-//! the other commands talk to while it runs; [`metrics`] is what monitoring reads;
+//! Reading order: [`cli`] says what can be asked for; [`roles`] are what processes run, [`up`] all of them in one and
+//! [`apart`] each by itself, and [`process`] is the life that they have in common; [`admin`] is what the other commands talk
+//! to while they run; [`metrics`] is what monitoring reads;
 //! [`door`], [`auth`], [`limits`] and [`guard`] stand before all of it; [`commands`] are those others; [`demo`] and [`import`] are clients of the
 //! public HTTP API and of nothing else.
 
 mod admin;
+mod apart;
 mod asking;
 mod auth;
 mod cli;
@@ -22,6 +24,7 @@ mod limits;
 mod mail;
 mod metrics;
 mod output;
+mod process;
 mod projecting;
 mod roles;
 mod serve;
@@ -44,6 +47,10 @@ pub async fn run() -> ExitCode {
     let output = cli.output;
     let done = match cli.command() {
         Command::Up(args) => up::run(args).await,
+        Command::Serve(args) => apart::serve(*args).await,
+        Command::Project(args) => apart::project(*args).await,
+        Command::Graphql(args) => apart::graphql(*args).await,
+        Command::Gateway(args) => apart::gateway(*args).await,
         Command::Demo(args) => demo::run(args, output).await,
         Command::Import(args) => import::run(args, output).await,
         Command::Projection(args) => commands::projection::run(args, output).await,

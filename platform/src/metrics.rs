@@ -22,7 +22,7 @@ use event_store::follower::Status;
 use projections::engine::projector::Which;
 use write_side::reactor::duty::Duty;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, ProjectorAdmin, ServicesAdmin};
 pub use exposition::Family;
 
 /// The text format of Prometheus.
@@ -42,11 +42,13 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 /// Everything that is told, as it is now.
 async fn seen(admin: &Admin) -> Vec<Family> {
     let mut families = vec![build()];
-    families.extend(projections(admin).await);
-    families.extend(parked(admin).await);
+    if let Some(projector) = &admin.projector {
+        families.extend(projections(projector).await);
+        families.extend(parked(projector).await);
+    }
     families.extend(followers(&following(admin).await, Utc::now()));
-    families.push(duties(admin).await);
-    families.extend(sagas::seen(admin, Utc::now()).await);
+    families.push(duties(&admin.services).await);
+    families.extend(sagas::seen(&admin.services, Utc::now()).await);
     families
 }
 
@@ -55,7 +57,7 @@ fn build() -> Family {
         .with(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)
 }
 
-async fn projections(admin: &Admin) -> [Family; 2] {
+async fn projections(admin: &ProjectorAdmin) -> [Family; 2] {
     let mut live = Family::gauge(
         "tributary_projection_live_generation",
         "The generation that is followed into and read; absent while the one that is read is of another version.",
@@ -74,7 +76,7 @@ async fn projections(admin: &Admin) -> [Family; 2] {
 }
 
 /// What cannot be folded, and what was decided about it.
-async fn parked(admin: &Admin) -> [Family; 2] {
+async fn parked(admin: &ProjectorAdmin) -> [Family; 2] {
     let mut waiting = Family::gauge(
         "tributary_projection_parked_events",
         "Events that wait because one of their stream cannot be folded. `tributary projection parked ls` tells why.",
@@ -116,18 +118,21 @@ struct Following {
 /// Every follower of this process.
 async fn following(admin: &Admin) -> Vec<Following> {
     let mut all = Vec::new();
-    for report in admin.projector.status().await {
-        if let Some((_, status)) = report.live {
-            all.push(Following { kind: "projection", name: report.projection, status });
+    if let Some(admin) = &admin.projector {
+        for report in admin.projector.status().await {
+            if let Some((_, status)) = report.live {
+                all.push(Following { kind: "projection", name: report.projection, status });
+            }
         }
     }
-    for (service, replica) in &admin.replicas {
+    let services = &admin.services;
+    for (service, replica) in &services.replicas {
         all.push(Following { kind: "replica", name: service, status: replica.follower().status() });
     }
-    for (service, reactor) in &admin.reactors {
+    for (service, reactor) in &services.reactors {
         all.push(Following { kind: "reactor", name: service, status: reactor.follower().status() });
     }
-    for saga in &admin.sagas {
+    for saga in &services.sagas {
         all.push(Following { kind: "index", name: saga.service, status: saga.index.follower().status() });
     }
     all
@@ -185,7 +190,7 @@ fn state_of(duty: &Duty) -> &'static str {
 }
 
 /// What reactors have yet to do.
-async fn duties(admin: &Admin) -> Family {
+async fn duties(admin: &ServicesAdmin) -> Family {
     let mut duties = Family::gauge(
         "tributary_reactor_duties",
         "What events oblige a reactor to do and is not done: waiting for its turn, failing and tried again, or a timer whose \

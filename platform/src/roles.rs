@@ -1,114 +1,70 @@
-//! The roles that `tributary up` runs, and how they are wired: services to their logs, the projector to the services'
-//! feeds, GraphQL to the query database. No role knows another.
+//! The roles that processes run, and how they are wired: [`services`] to their logs, the [`projector`] to the services'
+//! feeds, [`asking`] (GraphQL) to the query database. No role knows another: those of one process are given what they need
+//! of each other, and others are reached by way of [`elsewhere`] or stand behind the [`gateway`].
+//!
+//! Here: what all of them have in common ([`Role`], [`Front`]), and all of them in one ([`Together`]).
 
-use std::{collections::BTreeMap, sync::Arc};
+pub mod asking;
+pub mod elsewhere;
+pub mod gateway;
+pub mod projector;
+pub mod ready;
+pub mod services;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use axum::{
     Router,
-    http::StatusCode,
     middleware::{from_fn, from_fn_with_state},
-    response::IntoResponse,
     routing::get,
 };
-use event_store::{feed::Feed, log::EventLog, retention::RetentionOptions};
-use graphql::{
-    Closing, GraphqlOptions, LiveOptions,
-    options::{Authenticate, Authentication},
-};
-use projections::{Projector, ProjectorHandle, QueryDatabase};
-use read_side::{ReadSide, status::READ_MODELS};
+use graphql::GraphqlOptions;
 use tokio_util::sync::CancellationToken;
-use write_side::{Given, REGISTER, ReplicaHome, Service, edge, notifications::Post, peer::Peer, saga::SagaOptions};
+use write_side::{Entry, REGISTER, edge};
 
+use self::{
+    asking::Asking,
+    elsewhere::Elsewhere,
+    projector::{Projecting, readable},
+    ready::answer,
+    services::Services,
+};
 use crate::{
-    admin::{self, Admin, RunningSaga},
+    admin::{self, Admin},
     composed,
-    config::Storage,
+    config::{Storage, UpArgs},
     docs,
     door::{self, Door},
     guard, metrics,
-    projecting::ProjectingArgs,
-    stores,
 };
 
-/// Everything that runs in one process.
-pub struct Roles {
-    services: Vec<Service>,
-    projector: Arc<ProjectorHandle>,
-    read: ReadSide,
-    asking: GraphqlOptions,
-    closing: CancellationToken,
-    /// Of sockets and event streams.
-    live: Closing,
+/// What a process runs.
+#[async_trait::async_trait]
+pub trait Role: Send + Sync {
+    /// All that it serves, `/readyz` included.
+    fn routes(&self, door: &Door) -> Router;
+
+    /// Ends long polls, sockets and event streams, so that a server can drain.
+    fn close(&self);
+
+    /// Ends it after what it is at.
+    async fn shutdown(&self);
 }
 
-impl Roles {
-    /// Opens every store, making what is missing, and starts every role on them.
-    pub async fn start(
-        storage: &Storage,
-        retention: &RetentionOptions,
-        saga: &SagaOptions,
-        post: &Post,
-        projecting: &ProjectingArgs,
-        asking: GraphqlOptions,
-    ) -> Result<Self> {
-        // all logs first: services may follow each other in a circle
-        let mut logs: Vec<Arc<dyn EventLog>> = Vec::new();
-        for entry in REGISTER {
-            logs.push(stores::open_log(storage, entry.name).await?);
-        }
-        let mut services: Vec<Service> = Vec::new();
-        for (entry, log) in REGISTER.iter().zip(&logs) {
-            let followed = logs.iter().filter(|log| entry.follows.contains(&&*log.identity().source));
-            let feeds = followed.map(|log| Arc::clone(log) as Arc<dyn Feed>).collect();
-            let (replica, duties) = (home(storage, entry.name, "replica"), home(storage, entry.name, "reactor"));
-            let peers = services.iter().map(|service| (service.name, Peer::here(service.router.clone()))).collect();
-            let (retention, saga, post) = (retention.clone(), saga.clone(), Some(post.clone()));
-            let given = Given { feeds, replica, duties, retention, saga, peers, post, ..Given::new(Arc::clone(log)) };
-            services.push((entry.start)(given).await?);
-        }
-        let feeds: Vec<Arc<dyn Feed>> = services.iter().map(Service::feed).collect();
-        let (database, read) = open_query_database(storage).await?;
-        let projector =
-            Projector::start(database, feeds, projecting.options(read.wake())).await.context("start the projector")?;
-        Ok(Self {
-            services,
-            projector: Arc::new(projector),
-            read,
-            asking,
-            closing: CancellationToken::new(),
-            live: Closing::default(),
-        })
-    }
+/// What operators and monitoring look at.
+fn operated(admin: Admin) -> Router {
+    metrics::router(admin.clone()).merge(admin::router(admin))
+}
 
-    /// Everything that is served, behind the guard.
-    pub fn router(&self, door: Door) -> Router {
-        let logs = self
-            .services
-            .iter()
-            .map(|service| (service.name.to_owned(), (Arc::clone(&service.log), service.aggregate_type)));
-        let admin = Admin {
-            read: self.read.clone(),
-            projector: Arc::clone(&self.projector),
-            logs: logs.collect::<BTreeMap<_, _>>(),
-            replicas: self.services.iter().filter_map(|one| Some((one.name, one.replica.clone()?))).collect(),
-            reactors: self.services.iter().filter_map(|one| Some((one.name, one.reactor.clone()?))).collect(),
-            sagas: self.services.iter().filter_map(running_saga).collect(),
-        };
-        let ready = admin.clone();
-        let services = self.services.iter().fold(Router::new(), |all, service| all.merge(service.router.clone()));
-        let mut apis: Vec<_> = self.services.iter().map(|service| service.api.clone()).collect();
-        let (composed, api) = composed::routes(services.clone()).serve("composed");
-        apis.push(api);
-        services
-            .merge(composed)
-            .merge(docs::router(&apis))
-            .merge(graphql::router(self.read.apart("tributary graphql"), self.graphql(&door)))
-            .merge(metrics::router(admin.clone()))
-            .merge(admin::router(admin))
+/// What stands before every role's routes: who may ask, how often, and for how long.
+#[derive(Clone, Default)]
+pub struct Front {
+    closing: CancellationToken,
+}
+
+impl Front {
+    pub fn before(&self, routes: Router, door: Door) -> Router {
+        routes
             .route("/livez", get(async || "ok\n"))
-            .route("/readyz", get(move || readiness(ready.clone())))
             .fallback(edge::not_found)
             .method_not_allowed_fallback(edge::method_not_allowed)
             .layer(from_fn_with_state(door.clone(), door::around))
@@ -118,75 +74,59 @@ impl Roles {
             .layer(from_fn(edge::trace::around))
     }
 
-    fn graphql(&self, door: &Door) -> GraphqlOptions {
-        let authenticate = door.authenticator.clone().map(|known| Authentication(known as Arc<dyn Authenticate>));
-        let (allowed_origins, closing) = (door.allowed_origins.clone(), self.live.clone());
-        let live = LiveOptions { authenticate, allowed_origins, closing, ..LiveOptions::default() };
-        GraphqlOptions { live, ..self.asking.clone() }
-    }
-
-    /// The services that run, in the order of the register.
-    pub fn services(&self) -> &[Service] {
-        &self.services
-    }
-
-    /// Ends long polls, sockets and event streams, and soon after every other wait, so that a server can drain.
+    /// Soon, every wait that is left is answered.
     pub fn close(&self) {
         self.closing.cancel();
-        self.live.close();
-        self.services.iter().for_each(Service::close_feeds);
-    }
-
-    /// Ends every role after what it is at: the projector first, then the services it follows.
-    pub async fn shutdown(&self) {
-        self.live.ended().await;
-        self.projector.shutdown().await;
-        for service in self.services.iter().rev() {
-            service.shutdown().await;
-        }
     }
 }
 
-fn running_saga(service: &Service) -> Option<RunningSaga> {
-    let (desk, index) = (service.saga.clone()?, service.saga_index.clone()?);
-    Some(RunningSaga { service: service.name, desk, index, reactor: service.reactor.clone() })
+/// All roles in one process.
+pub struct Together {
+    services: Services,
+    projecting: Projecting,
+    asking: Asking,
 }
 
-/// Where a service keeps what it follows, apart from its log.
-fn home(storage: &Storage, service: &str, what: &str) -> ReplicaHome {
-    match storage {
-        Storage::Sqlite { data_dir } => ReplicaHome::Sqlite(data_dir.join(format!("{service}-{what}.db"))),
-        Storage::Postgres { services, .. } => ReplicaHome::Postgres { url: services[service].clone() },
+impl Together {
+    /// Opens every store, making what is missing, and starts every role on them.
+    pub async fn start(storage: &Storage, args: &UpArgs, asking: GraphqlOptions) -> Result<Self> {
+        let entries: Vec<&'static Entry> = REGISTER.iter().collect();
+        let nobody = Elsewhere::default();
+        let services = Services::start(&entries, storage, &args.services, &args.data_dir, &nobody).await?;
+        let projecting = Projecting::start(storage, services.feeds(), &args.projecting).await?;
+        let asking = Asking::new(projecting.read().clone(), asking);
+        Ok(Self { services, projecting, asking })
+    }
+
+    pub fn services(&self) -> &Services {
+        &self.services
     }
 }
 
-async fn open_query_database(storage: &Storage) -> Result<(QueryDatabase, ReadSide)> {
-    match storage {
-        Storage::Sqlite { data_dir } => {
-            let database = QueryDatabase::open_sqlite(data_dir).await;
-            let database = database.with_context(|| format!("open the query database in {}", data_dir.display()))?;
-            Ok((database, ReadSide::connect_sqlite(data_dir)))
-        }
-        Storage::Postgres { query, .. } => {
-            let database =
-                QueryDatabase::open_postgres(query).await.context("open the query database in PostgreSQL")?;
-            Ok((database, ReadSide::connect_postgres(query).context("read the query database")?))
-        }
+#[async_trait::async_trait]
+impl Role for Together {
+    fn routes(&self, door: &Door) -> Router {
+        let services = self.services.router();
+        let (composed, api) = composed::routes(services.clone()).serve("composed");
+        let apis = [self.services.apis(), vec![api]].concat();
+        let read = self.projecting.read().clone();
+        services
+            .merge(composed)
+            .merge(docs::router(&apis))
+            .merge(self.asking.router(door))
+            .merge(operated(Admin { services: self.services.admin(), projector: Some(self.projecting.admin()) }))
+            .route("/readyz", get(async move || answer(readable(&read).await)))
     }
-}
 
-/// Ready once every read model can be read.
-async fn readiness(admin: Admin) -> impl IntoResponse {
-    match admin.read.projections_uncounted().await {
-        Ok(statuses) => {
-            let is_live = |name: &str| statuses.iter().any(|status| status.name == name);
-            let missing: Vec<_> = READ_MODELS.iter().map(|of| of.name).filter(|name| !is_live(name)).collect();
-            if missing.is_empty() {
-                (StatusCode::OK, "ready\n".to_owned())
-            } else {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("not live yet: {}\n", missing.join(", ")))
-            }
-        }
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    fn close(&self) {
+        self.asking.close();
+        self.services.close();
+    }
+
+    /// The projector before the services that it follows.
+    async fn shutdown(&self) {
+        self.asking.shutdown().await;
+        self.projecting.shutdown().await;
+        self.services.shutdown().await;
     }
 }

@@ -1,15 +1,18 @@
 //! Opening what the platform keeps: one log a service, and the query database.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use event_store::{log::EventLog, postgres::PostgresLog, sqlite::SqliteLog};
-use write_side::register;
+use projections::QueryDatabase;
+use read_side::ReadSide;
+use write_side::{ReplicaHome, register};
 
-use crate::config::Storage;
+use crate::config::{Storage, urls::QUERY};
 
 /// The file of a service's log.
 pub fn log_file(data_dir: &Path, service: &str) -> PathBuf {
@@ -24,13 +27,46 @@ pub async fn open_log(storage: &Storage, service: &str) -> Result<Arc<dyn EventL
             let opened = SqliteLog::open(&file, service, Default::default());
             opened.with_context(|| format!("open the log of {service} in {}", file.display()))?
         }
-        Storage::Postgres { services, .. } => {
-            let url = services.get(service).with_context(|| format!("there is no service {service}"))?;
-            let opened = PostgresLog::connect(url, service, Default::default()).await;
+        Storage::Postgres { urls } => {
+            let opened = PostgresLog::connect(url(urls, service)?, service, Default::default()).await;
             opened.with_context(|| format!("open the log of {service} in PostgreSQL"))?
         }
     };
     Ok(register::log_of(service, log))
+}
+
+/// Where a service keeps what it follows, apart from its log.
+pub fn home(storage: &Storage, service: &str, what: &str) -> Result<ReplicaHome> {
+    Ok(match storage {
+        Storage::Sqlite { data_dir } => ReplicaHome::Sqlite(data_dir.join(format!("{service}-{what}.db"))),
+        Storage::Postgres { urls } => ReplicaHome::Postgres { url: url(urls, service)?.to_owned() },
+    })
+}
+
+/// Opens the query database for who writes it, making it if need be.
+pub async fn open_query_database(storage: &Storage) -> Result<QueryDatabase> {
+    match storage {
+        Storage::Sqlite { data_dir } => {
+            let database = QueryDatabase::open_sqlite(data_dir).await;
+            database.with_context(|| format!("open the query database in {}", data_dir.display()))
+        }
+        Storage::Postgres { urls } => {
+            let database = QueryDatabase::open_postgres(url(urls, QUERY)?).await;
+            database.context("open the query database in PostgreSQL")
+        }
+    }
+}
+
+/// The query database for who reads it. Connects when it is first asked.
+pub fn open_read_side(storage: &Storage) -> Result<ReadSide> {
+    match storage {
+        Storage::Sqlite { data_dir } => Ok(ReadSide::connect_sqlite(data_dir)),
+        Storage::Postgres { urls } => ReadSide::connect_postgres(url(urls, QUERY)?).context("read the query database"),
+    }
+}
+
+fn url<'u>(urls: &'u BTreeMap<&'static str, String>, database: &str) -> Result<&'u str> {
+    urls.get(database).map(String::as_str).with_context(|| format!("there is no URL of the database of {database}"))
 }
 
 /// Deletes the databases of a data directory, and nothing else that may lie there.

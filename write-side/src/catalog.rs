@@ -30,9 +30,12 @@ pub const EXAMPLE: &str = "0198c0de-0000-7000-8000-000000000011";
 type Products = State<Edge<Product>>;
 type Answer = Result<Response, Problem>;
 
+/// Its place under HTTP.
+pub const RESOURCE: &str = "products";
+
 /// Starts the service on its log.
 pub async fn start(given: Given) -> Result<Service, StartError> {
-    Service::start::<Product, _>(events::catalog::SOURCE, given, "products", None, routes)
+    Service::start::<Product, _>(events::catalog::SOURCE, given, RESOURCE, None, routes)
 }
 
 /// The routes under `/products`.

@@ -37,12 +37,18 @@ use crate::{
     service::{Given, Service, StartError},
 };
 
+/// Whom it gives commands: those whose events tell what became of them.
+pub const ASKS: [&str; 4] = FOLLOWS;
+
+/// Its place under HTTP.
+pub const RESOURCE: &str = "checkouts";
+
 type Checkouts = Edge<Saga<Checkout>>;
 
 /// Starts the service on its log, and the dispatcher that follows the others and asks them.
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let options = given.saga.clone();
-    saga::start::<Checkout, _>(SOURCE, "checkouts", given, options, |_, checkouts| routes(checkouts)).await
+    saga::start::<Checkout, _>(SOURCE, RESOURCE, given, options, |_, checkouts| routes(checkouts)).await
 }
 
 fn routes(checkouts: Checkouts) -> Routes {

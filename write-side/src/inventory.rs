@@ -61,11 +61,14 @@ impl FromRef<Shared> for Edge<StockItem> {
     }
 }
 
+/// Its place under HTTP.
+pub const RESOURCE: &str = "stock";
+
 /// Starts the service on its log, and the task that lets reservations expire.
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let (clock, feed) = (Arc::clone(&given.clock), Arc::clone(&given.log) as Arc<dyn Feed>);
     let mut bus = None;
-    let service = Service::start::<StockItem, _>(events::inventory::SOURCE, given, "stock", None, |stock| {
+    let service = Service::start::<StockItem, _>(events::inventory::SOURCE, given, RESOURCE, None, |stock| {
         bus = Some(stock.bus().clone());
         routes(Shared { stock, clock: Arc::clone(&clock) })
     })?;

@@ -33,6 +33,12 @@ use crate::{
 /// The feeds that it follows besides its own.
 pub const FOLLOWS: [&str; 1] = [orders::SOURCE];
 
+/// Whom it asks where a customer is reached.
+pub const ASKS: [&str; 1] = [users::SOURCE];
+
+/// Its place under HTTP.
+pub const RESOURCE: &str = "notifications";
+
 /// Between attempts to send: a mail server that is down is seldom back at once.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(15 * 60) };
 
@@ -60,7 +66,7 @@ pub async fn start_with(mut given: Given, options: ReactorOptions) -> Result<Ser
     let mut feeds = given.feeds.clone();
     feeds.push(Arc::clone(&given.log) as _);
     let mut bus = None;
-    let mut service = Service::start::<Notification, _>(SOURCE, given, "notifications", None, |notifications| {
+    let mut service = Service::start::<Notification, _>(SOURCE, given, RESOURCE, None, |notifications| {
         bus = Some(notifications.bus().clone());
         routes(notifications)
     })?;

@@ -61,11 +61,14 @@ impl FromRef<Shared> for Edge<Order> {
     }
 }
 
+/// Its place under HTTP.
+pub const RESOURCE: &str = "orders";
+
 /// Starts the service on its log, and its replica on the feeds it is given.
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let replica = Arc::new(Replica::start(&given.replica, given.feeds.clone()).await?);
     let (known, clock) = (Arc::clone(&replica), Arc::clone(&given.clock));
-    Service::start::<Order, _>(events::orders::SOURCE, given, "orders", Some(known), |orders| {
+    Service::start::<Order, _>(events::orders::SOURCE, given, RESOURCE, Some(known), |orders| {
         routes(Shared { orders, replica, clock })
     })
 }

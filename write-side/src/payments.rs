@@ -60,6 +60,9 @@ impl FromRef<Shared> for Edge<Payment> {
     }
 }
 
+/// Its place under HTTP.
+pub const RESOURCE: &str = "payments";
+
 /// Starts the service on its log, and the reactor that speaks to the gateway.
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let clock = Arc::clone(&given.clock);
@@ -68,7 +71,7 @@ pub async fn start(given: Given) -> Result<Service, StartError> {
     let feeds = vec![Arc::clone(&given.log) as _];
     let duties = reactor::open(SOURCE, &given.duties).await?;
     let mut bus = None;
-    let mut service = Service::start::<Payment, _>(SOURCE, given, "payments", None, |payments| {
+    let mut service = Service::start::<Payment, _>(SOURCE, given, RESOURCE, None, |payments| {
         bus = Some(payments.bus().clone());
         routes(Shared { payments, clock })
     })?;

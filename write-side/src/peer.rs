@@ -19,6 +19,7 @@ use axum::{
         header::{CONTENT_TYPE, IF_MATCH},
     },
 };
+use event_store::token_file::TokenError;
 use events::principal::Principal;
 use futures::{Stream, StreamExt};
 use serde_json::Value;
@@ -108,8 +109,8 @@ pub enum PeerError {
     NotJson,
     #[error("ask another service: {what} cannot be sent")]
     NotSendable { what: &'static str },
-    #[error("ask another service: the file of its token {}: {reason}", .file.display())]
-    Token { file: PathBuf, reason: String },
+    #[error("ask another service: {0}")]
+    Token(#[from] TokenError),
 }
 
 /// What goes out, by either way.

@@ -39,6 +39,12 @@ use crate::{
 /// The feed that it follows: it tells who was erased.
 pub const FOLLOWS: [&str; 1] = [users::SOURCE];
 
+/// Whom it asks where a customer lives.
+pub const ASKS: [&str; 1] = [users::SOURCE];
+
+/// Its place under HTTP.
+pub const RESOURCE: &str = "shipments";
+
 /// The shipment that the examples are about.
 pub const EXAMPLE: &str = "0198c0de-0000-7000-8000-000000000041";
 
@@ -72,7 +78,7 @@ pub async fn start(given: Given) -> Result<Service, StartError> {
     let asked = given.peers.remove(users::SOURCE).ok_or_else(|| missing("the users service to ask"))?;
     let addresses = Arc::new(AddressBook { users: asked });
     let routes = |shipments| routes(Shared { shipments, addresses, clock });
-    Ok(Service::start::<Shipment, _>(SOURCE, given, "shipments", None, routes)?.erasing(users))
+    Ok(Service::start::<Shipment, _>(SOURCE, given, RESOURCE, None, routes)?.erasing(users))
 }
 
 /// The routes under `/shipments`.

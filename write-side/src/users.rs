@@ -31,12 +31,15 @@ pub const EXAMPLE: &str = "0198c0de-0000-7000-8000-000000000001";
 type Users = State<Edge<User>>;
 type Answer = Result<Response, Problem>;
 
+/// Its place under HTTP.
+pub const RESOURCE: &str = "users";
+
 /// Starts the service on its log.
 pub async fn start(given: Given) -> Result<Service, StartError> {
     let given = given.sealed();
     // its own feed tells who was erased
     let feed = Arc::clone(&given.log) as Arc<dyn Feed>;
-    Ok(Service::start::<User, _>(events::users::SOURCE, given, "users", None, routes)?.erasing(feed))
+    Ok(Service::start::<User, _>(events::users::SOURCE, given, RESOURCE, None, routes)?.erasing(feed))
 }
 
 /// The routes under `/users`.

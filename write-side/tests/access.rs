@@ -197,7 +197,7 @@ async fn an_operation_is_open_to_who_has_its_scope() {
                 assert_eq!(with(&customer(EVA)).await.expect(403).code(), "not_for_customers", "{}", operation.id);
             }
             if operation.kind == Kind::Other {
-                assert_eq!(gate.scope, "feed", "{}", operation.id);
+                assert_eq!(gate.scope, format!("feed:{}", service.name), "{}", operation.id);
             }
         }
     }

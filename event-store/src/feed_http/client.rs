@@ -7,16 +7,18 @@ use chrono::{DateTime, Utc};
 use events::envelope::{Name, RecordedEvent, from_cloud_event};
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue},
+    redirect::Policy,
 };
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::{DAMAGED_CODE, EPOCH_HEADER, HEAD_HEADER, HEAD_TIME_HEADER, REGRESSED_CODE};
+use super::{DAMAGED_CODE, EPOCH_HEADER, HEAD_HEADER, HEAD_TIME_HEADER, REGRESSED_CODE, unpack::Unpacker};
 use crate::{
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     limits::ENVELOPE_BYTES,
     log::{LogHead, Source},
+    token_file::{TokenFile, bearer},
 };
 
 /// For a connection to come about.
@@ -37,8 +39,16 @@ pub struct HttpFeed {
     source: Name,
     url: Url,
     client: Client,
-    /// `Bearer ...`, marked as a secret.
-    authorization: Option<HeaderValue>,
+    shown: Shown,
+    compressed: bool,
+}
+
+/// What stands in `Authorization`.
+#[derive(Debug, Clone)]
+enum Shown {
+    Nothing,
+    Token(HeaderValue),
+    File(TokenFile),
 }
 
 impl HttpFeed {
@@ -47,19 +57,35 @@ impl HttpFeed {
     /// Errors: `url` is not an absolute URL.
     pub fn try_new(source: impl Into<Name>, url: &str) -> Result<Self, Source> {
         let url = Url::parse(url)?;
-        // services talk to each other directly, whatever the environment says of proxies
-        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build()?;
-        Ok(Self { source: source.into(), url, client, authorization: None })
+        // services talk to each other directly, whatever the environment says of proxies, and a token is shown to nobody
+        // that an answer names
+        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().redirect(Policy::none()).build()?;
+        Ok(Self { source: source.into(), url, client, shown: Shown::Nothing, compressed: false })
     }
 
     /// Shows this token with every request.
     ///
     /// Errors: it holds characters that no token has.
-    pub fn with_token(mut self, token: &str) -> Result<Self, Source> {
-        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))?;
-        value.set_sensitive(true);
-        self.authorization = Some(value);
-        Ok(self)
+    pub fn with_token(self, token: &str) -> Result<Self, Source> {
+        Ok(Self { shown: Shown::Token(bearer(token)?), ..self })
+    }
+
+    /// Shows the token that the file holds at the time, which needs the scope `feed:<source>`, or `feed` for all feeds.
+    pub fn with_token_file(self, file: TokenFile) -> Self {
+        Self { shown: Shown::File(file), ..self }
+    }
+
+    /// Asks for compressed pages: less on the wire for more work at both ends.
+    pub fn compressed(self) -> Self {
+        Self { compressed: true, ..self }
+    }
+
+    async fn authorization(&self) -> Result<Option<HeaderValue>, FeedError> {
+        match &self.shown {
+            Shown::Nothing => Ok(None),
+            Shown::Token(token) => Ok(Some(token.clone())),
+            Shown::File(file) => file.authorization().await.map(Some).map_err(|error| self.unreachable(error)),
+        }
     }
 
     fn unreachable(&self, cause: impl Into<Source>) -> FeedError {
@@ -114,8 +140,11 @@ impl Feed for HttpFeed {
         };
         let deadline = Instant::now() + wait + ANSWER_TIMEOUT;
         let mut request = self.client.get(self.request_url(after, limit, wait));
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = self.authorization().await? {
             request = request.header(AUTHORIZATION, authorization);
+        }
+        if self.compressed {
+            request = request.header(ACCEPT_ENCODING, "gzip");
         }
         let response = match timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => response,
@@ -126,8 +155,9 @@ impl Feed for HttpFeed {
             return Err(self.refusal(response, after, deadline).await);
         }
         let (epoch, head) = page_headers(response.headers()).map_err(|what| self.unreachable(what))?;
+        let unpacker = Unpacker::of(response.headers()).map_err(|what| self.unreachable(what))?;
         let mut lines = Lines::new(after.position, limit);
-        let end = lines.read(response, deadline).await;
+        let end = lines.read(response, unpacker, deadline).await;
         if lines.events.is_empty() {
             match end {
                 End::Whole | End::Full => {}
@@ -179,23 +209,34 @@ impl Lines {
         Self { events: Vec::new(), next: after + 1, limit, event_bytes: 0, body_bytes_left, rest: Vec::new() }
     }
 
-    async fn read(&mut self, mut response: Response, deadline: Instant) -> End {
+    async fn read(&mut self, mut response: Response, mut unpacker: Unpacker, deadline: Instant) -> End {
         loop {
             let chunk = match timeout_at(deadline, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
-                Ok(Ok(None)) if self.rest.is_empty() => return End::Whole,
-                Ok(Ok(None)) => return End::Cut("the answer ends within a line".into()),
+                Ok(Ok(None)) if !self.rest.is_empty() => return End::Cut("the answer ends within a line".into()),
+                Ok(Ok(None)) if unpacker.is_whole() => return End::Whole,
+                Ok(Ok(None)) => return End::Cut("the compressed answer ends before its end".into()),
                 Ok(Err(error)) => return End::Cut(whole_story(&error).into()),
                 Err(_) => return End::Cut("the answer did not end in time".into()),
             };
-            if let Some(end) = self.take(&chunk) {
-                return end;
+            match unpacker.take(&chunk, |piece| self.piece(piece)) {
+                Ok(None) => {}
+                Ok(Some(end)) => return end,
+                Err(error) => return End::Cut(error.into()),
             }
-            if chunk.len() > self.body_bytes_left {
-                return End::Full;
-            }
-            self.body_bytes_left -= chunk.len();
         }
+    }
+
+    /// A piece of the body, which may be the last one that is wanted.
+    fn piece(&mut self, piece: &[u8]) -> Option<End> {
+        if let Some(end) = self.take(piece) {
+            return Some(end);
+        }
+        if piece.len() > self.body_bytes_left {
+            return Some(End::Full);
+        }
+        self.body_bytes_left -= piece.len();
+        None
     }
 
     /// Reads the lines that end in `chunk`; what begins in it is kept.

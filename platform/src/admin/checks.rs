@@ -15,7 +15,7 @@ use write_side::{
     saga::index::{Filter, Standing, StuckStep},
 };
 
-use super::{Admin, RunningSaga, Standstill};
+use super::{Admin, ProjectorAdmin, RunningSaga, ServicesAdmin, Standstill};
 
 /// Events behind which a projection is called late.
 const LAG_EVENTS_LATE: i64 = 10_000;
@@ -52,8 +52,16 @@ impl Check {
     }
 }
 
-/// Looks at a running platform: every log, every replica, every projection.
+/// Looks at what runs in this process: every log, every replica, every projection.
 pub async fn of_running(admin: &Admin) -> Vec<Check> {
+    let mut checks = of_services(&admin.services).await;
+    if let Some(projector) = &admin.projector {
+        checks.extend(of_projector(projector).await);
+    }
+    checks
+}
+
+async fn of_services(admin: &ServicesAdmin) -> Vec<Check> {
     let mut checks = Vec::new();
     for (service, (log, _)) in &admin.logs {
         checks.extend(of_log(service, log).await);
@@ -66,6 +74,11 @@ pub async fn of_running(admin: &Admin) -> Vec<Check> {
         checks.extend(of_copy("index of sagas", saga.service, saga.index.follower()));
         checks.push(of_saga(saga).await);
     }
+    checks
+}
+
+async fn of_projector(admin: &ProjectorAdmin) -> Vec<Check> {
+    let mut checks = Vec::new();
     match admin.read.projections_uncounted().await {
         Ok(statuses) if statuses.is_empty() => {
             checks.push(Check::bad("projections", "no projection is live: look for the projector's errors in the log"));

@@ -28,12 +28,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use write_side::edge::{By, Problem, problem::FieldError};
 
-use super::{Admin, bad_address};
+use super::{ProjectorAdmin, bad_address};
 
 /// Streams that one group names as examples; `show` has each.
 const EXAMPLES_MAX: usize = 3;
 
-pub fn router() -> Router<Admin> {
+pub fn router() -> Router<ProjectorAdmin> {
     Router::new()
         .route("/admin/parked", get(list))
         .route("/admin/parked/retry", post(retry))
@@ -170,7 +170,7 @@ pub struct LeftOut {
 }
 
 async fn list(
-    State(admin): State<Admin>,
+    State(admin): State<ProjectorAdmin>,
     meant: Result<Query<Meant>, QueryRejection>,
 ) -> Result<Json<ParkedList>, Problem> {
     let Query(meant) = meant.map_err(|error| bad_address(&error.body_text()))?;
@@ -181,7 +181,7 @@ async fn list(
 }
 
 async fn show(
-    State(admin): State<Admin>,
+    State(admin): State<ProjectorAdmin>,
     path: Result<Path<String>, PathRejection>,
     meant: Result<Query<Meant>, QueryRejection>,
 ) -> Result<Json<Vec<ParkedShown>>, Problem> {
@@ -201,7 +201,7 @@ async fn show(
 }
 
 async fn retry(
-    State(admin): State<Admin>,
+    State(admin): State<ProjectorAdmin>,
     again: Result<Json<Again>, JsonRejection>,
 ) -> Result<Json<Vec<RetriedView>>, Problem> {
     let Json(Again { projection, stream, fingerprint, dry_run }) =
@@ -212,7 +212,7 @@ async fn retry(
 }
 
 async fn drop_event(
-    State(admin): State<Admin>,
+    State(admin): State<ProjectorAdmin>,
     By(who): By,
     left_out: Result<Json<LeftOut>, JsonRejection>,
 ) -> Result<Json<Vec<RetriedView>>, Problem> {

@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::watch;
 use write_side::edge::Problem;
 
-use super::Admin;
+use super::ProjectorAdmin;
 
 /// Rebuilds that one answer lists.
 const LISTED_MAX: usize = 50;
 
-pub fn router() -> Router<Admin> {
+pub fn router() -> Router<ProjectorAdmin> {
     Router::new()
         .route("/admin/projections/{name}/rebuild", get(last).post(rebuild))
         .route("/admin/projections/{name}/verify", post(verify))
@@ -70,7 +70,11 @@ fn read<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Problem> {
     })
 }
 
-async fn rebuild(State(admin): State<Admin>, Path(name): Path<String>, body: Bytes) -> Result<Response, Problem> {
+async fn rebuild(
+    State(admin): State<ProjectorAdmin>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
     let asked: AskedRebuild = read(&body)?;
     match asked.key {
         Some(key) => Ok(Json(admin.projector.rebuild_key(&name, &key).await.map_err(problem)?).into_response()),
@@ -78,20 +82,28 @@ async fn rebuild(State(admin): State<Admin>, Path(name): Path<String>, body: Byt
     }
 }
 
-async fn verify(State(admin): State<Admin>, Path(name): Path<String>, body: Bytes) -> Result<Response, Problem> {
+async fn verify(
+    State(admin): State<ProjectorAdmin>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
     begin(&admin, &name, Purpose::Verify, &body).await
 }
 
-async fn diff(State(admin): State<Admin>, Path(name): Path<String>, body: Bytes) -> Result<Response, Problem> {
+async fn diff(State(admin): State<ProjectorAdmin>, Path(name): Path<String>, body: Bytes) -> Result<Response, Problem> {
     begin(&admin, &name, Purpose::Diff, &body).await
 }
 
-async fn begin(admin: &Admin, name: &str, purpose: Purpose, body: &Bytes) -> Result<Response, Problem> {
+async fn begin(admin: &ProjectorAdmin, name: &str, purpose: Purpose, body: &Bytes) -> Result<Response, Problem> {
     let asked: Asked = read(body)?;
     begun(admin.projector.build(name, purpose, asked.throttle_events_per_s).await)
 }
 
-async fn rollback(State(admin): State<Admin>, Path(name): Path<String>, body: Bytes) -> Result<Response, Problem> {
+async fn rollback(
+    State(admin): State<ProjectorAdmin>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
     let back: Back = read(&body)?;
     begun(admin.projector.rollback(&name, back.to).await)
 }
@@ -101,20 +113,20 @@ fn begun(progress: Result<watch::Receiver<Progress>, SteerError>) -> Result<Resp
     Ok((StatusCode::ACCEPTED, Json(view)).into_response())
 }
 
-async fn pause(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
+async fn pause(State(admin): State<ProjectorAdmin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
     steered(admin.projector.pause(&name).await)
 }
 
-async fn resume(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
+async fn resume(State(admin): State<ProjectorAdmin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
     steered(admin.projector.resume(&name).await)
 }
 
-async fn cancel(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
+async fn cancel(State(admin): State<ProjectorAdmin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
     steered(admin.projector.cancel(&name).await)
 }
 
 async fn throttle(
-    State(admin): State<Admin>,
+    State(admin): State<ProjectorAdmin>,
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<Json<RebuildView>, Problem> {
@@ -126,13 +138,13 @@ fn steered(progress: Result<Progress, SteerError>) -> Result<Json<RebuildView>, 
     Ok(Json(progress.map_err(problem)?.into()))
 }
 
-async fn last(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
+async fn last(State(admin): State<ProjectorAdmin>, Path(name): Path<String>) -> Result<Json<RebuildView>, Problem> {
     let last = admin.projector.last_rebuild(&name).await.map_err(problem)?;
     last.map(|progress| Json(progress.into())).ok_or_else(|| not_found(format!("{name} was never rebuilt")))
 }
 
 async fn one(
-    State(admin): State<Admin>,
+    State(admin): State<ProjectorAdmin>,
     Path((name, generation)): Path<(String, i64)>,
 ) -> Result<Json<RebuildView>, Problem> {
     let rebuilds = admin.projector.rebuilds(&name, LISTED_MAX).await.map_err(problem)?;
@@ -141,7 +153,10 @@ async fn one(
     found.map(|progress| Json(progress.into())).ok_or_else(nothing)
 }
 
-async fn generations(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Generations>, Problem> {
+async fn generations(
+    State(admin): State<ProjectorAdmin>,
+    Path(name): Path<String>,
+) -> Result<Json<Generations>, Problem> {
     let generations = admin.projector.generations(&name).await.map_err(problem)?;
     let rebuilds = admin.projector.rebuilds(&name, LISTED_MAX).await.map_err(problem)?;
     let rebuilds = rebuilds.into_iter().map(|progress| RebuildView::from(progress).without_rows()).collect();

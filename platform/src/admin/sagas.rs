@@ -30,7 +30,7 @@ use write_side::{
 };
 
 use super::{
-    Admin, bad_address,
+    ServicesAdmin, bad_address,
     story::{self, SagaShown},
 };
 
@@ -53,7 +53,7 @@ pub struct RunningSaga {
     pub reactor: Option<Arc<Reactor>>,
 }
 
-pub fn router() -> Router<Admin> {
+pub fn router() -> Router<ServicesAdmin> {
     Router::new()
         .route("/admin/sagas", get(list))
         .route("/admin/sagas/{id}", get(show))
@@ -89,7 +89,7 @@ struct ListQuery {
 }
 
 async fn list(
-    State(admin): State<Admin>,
+    State(admin): State<ServicesAdmin>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<SagaList>, Problem> {
     let Query(ListQuery { phase, stuck, overdue, limit }) = query.map_err(|error| bad_address(&error.body_text()))?;
@@ -115,7 +115,7 @@ async fn list(
 }
 
 async fn show(
-    State(admin): State<Admin>,
+    State(admin): State<ServicesAdmin>,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<SagaShown>, Problem> {
     let Path(id) = path.map_err(|error| bad_address(&error.body_text()))?;
@@ -135,7 +135,7 @@ pub struct Decided {
 
 /// Answers with the saga as the decision left it.
 async fn decide(
-    State(admin): State<Admin>,
+    State(admin): State<ServicesAdmin>,
     By(who): By,
     path: Result<Path<(String, Decision)>, PathRejection>,
     word: Result<Json<Decided>, JsonRejection>,
@@ -160,7 +160,7 @@ async fn decide(
 /// Begins the saga of something that happened before anybody listened for it, and answers with it. The one there is, if
 /// there is one, is told what an earlier start that was cut off has not told it.
 async fn start(
-    State(admin): State<Admin>,
+    State(admin): State<ServicesAdmin>,
     By(who): By,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<SagaShown>, Problem> {
@@ -182,7 +182,7 @@ async fn start(
 }
 
 /// The instance that is meant: by its own id, or by what it is about.
-async fn find<'a>(admin: &'a Admin, text: &str) -> Result<(&'a RunningSaga, Uuid), Problem> {
+async fn find<'a>(admin: &'a ServicesAdmin, text: &str) -> Result<(&'a RunningSaga, Uuid), Problem> {
     let given = Uuid::parse_str(text).ok();
     // an id may be written in more than one way; instances are made from the usual one
     let key = given.map_or(text.to_owned(), |id| id.to_string());

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use write_side::edge::Problem;
 
-use super::{Admin, bad_address};
+use super::{ProjectorAdmin, bad_address};
 
 /// What made a row.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ pub struct CauseView {
 }
 
 pub async fn why(
-    State(admin): State<Admin>,
+    State(admin): State<ProjectorAdmin>,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<WhyView>, Problem> {
     let Path((projection, key)) = path.map_err(|error| bad_address(&error.body_text()))?;

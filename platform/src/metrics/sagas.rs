@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use super::{Family, whole};
-use crate::admin::Admin;
+use crate::admin::ServicesAdmin;
 
-pub async fn seen(admin: &Admin, now: DateTime<Utc>) -> [Family; 4] {
+pub async fn seen(admin: &ServicesAdmin, now: DateTime<Utc>) -> [Family; 4] {
     let mut phases = Family::gauge("tributary_sagas", "Sagas by the phase that they are in, ended ones too.");
     let mut oldest = Family::gauge(
         "tributary_saga_oldest_open_age_seconds",

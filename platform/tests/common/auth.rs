@@ -1,5 +1,7 @@
 //! A platform that asks for tokens, and tokens for it.
 
+use std::path::Path;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
@@ -23,10 +25,21 @@ pub fn token(subject: &str, scope: &str, customer: Option<&str>, hours: i64) -> 
     format!("{message}.{}", BASE64.encode(mac.finalize().into_bytes()))
 }
 
-pub async fn with_authentication(home: &Home, more: &[&str]) -> Platform {
-    let secret = home.dir().join("secret");
+/// What makes a process ask for tokens. The secret lies in this folder.
+pub fn flags(folder: &Path) -> [String; 4] {
+    let secret = folder.join("secret");
     std::fs::write(&secret, SECRET).expect("a file");
     let key_file = format!("--auth-key-file={}", secret.display());
-    let auth = ["--auth-issuer=test", "--auth-audience=tributary", "--auth-algorithm=HS256", &key_file];
+    [
+        "--auth-issuer=test".to_owned(),
+        "--auth-audience=tributary".to_owned(),
+        "--auth-algorithm=HS256".to_owned(),
+        key_file,
+    ]
+}
+
+pub async fn with_authentication(home: &Home, more: &[&str]) -> Platform {
+    let auth = flags(home.dir());
+    let auth: Vec<&str> = auth.iter().map(String::as_str).collect();
     Platform::up_with(home, &[&auth[..], more].concat(), &[]).await.expect("the platform comes up")
 }

@@ -5,6 +5,7 @@
 )]
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 
+pub mod apart;
 pub mod auth;
 
 use std::{
@@ -90,7 +91,7 @@ impl Home {
 
     /// To be kept by whoever works in it: a platform goes on for a while in a directory that is gone, and then a connection
     /// that it opens is refused.
-    fn folder(&self) -> Arc<TempDir> {
+    pub fn folder(&self) -> Arc<TempDir> {
         match self {
             Self::Sqlite(folder) | Self::Postgres { folder, .. } => Arc::clone(folder),
         }
@@ -156,9 +157,18 @@ impl Platform {
 
     /// The same, up to where it says its address: what is to die early need not get further.
     pub async fn begin(home: &Home, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, Unborn> {
+        let everything = ["up", "--listen", "127.0.0.1:0"].into_iter().map(str::to_owned).chain(home.arguments());
+        let everything: Vec<String> = everything.chain(arguments.iter().map(|one| (*one).to_owned())).collect();
+        Self::spawn(&everything, environment, home.folder()).await
+    }
+
+    /// Whatever process of the platform these arguments start, up to where it says its address.
+    pub async fn spawn(
+        arguments: &[String],
+        environment: &[(&str, &str)],
+        folder: Arc<TempDir>,
+    ) -> Result<Self, Unborn> {
         let mut child = Command::new(binary())
-            .args(["up", "--listen", "127.0.0.1:0"])
-            .args(home.arguments())
             .args(arguments)
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
@@ -180,8 +190,8 @@ impl Platform {
         });
         let found = tokio::time::timeout(UP_WAIT_MAX, async {
             while let Ok(Some(line)) = lines.next_line().await {
-                if let Some(url) = line.trim().strip_prefix("GraphQL playground") {
-                    return Some(url.trim().trim_end_matches("/graphql").to_owned());
+                if let Some(url) = address_in(&line) {
+                    return Some(url);
                 }
             }
             None
@@ -200,7 +210,7 @@ impl Platform {
                 heard.lock().expect("no panic while pushing").push(line);
             }
         });
-        Ok(Self { child, url, http: reqwest::Client::new(), said, _folder: home.folder() })
+        Ok(Self { child, url, http: reqwest::Client::new(), said, _folder: folder })
     }
 
     /// SIGKILL, and gone.
@@ -277,6 +287,14 @@ impl Platform {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Where a process says that it is: all roles in one, or one of them.
+fn address_in(line: &str) -> Option<String> {
+    let line = line.trim();
+    let together = line.strip_prefix("GraphQL playground").map(|url| url.trim().trim_end_matches("/graphql"));
+    let apart = || line.strip_prefix("Tributary runs").and_then(|rest| rest.rsplit_once(" at ")).map(|(_, url)| url);
+    together.or_else(apart).map(str::to_owned)
 }
 
 #[derive(Debug, Clone)]

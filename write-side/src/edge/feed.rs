@@ -6,14 +6,19 @@ use axum::{
     Extension,
     body::Body,
     extract::{RawQuery, State},
+    handler::Handler,
     http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use event_store::{feed::Feed, feed_http};
-use events::principal::scope;
+use events::principal::feed_scope;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower_http::{
+    CompressionLevel,
+    compression::{CompressionLayer, predicate::SizeAbove},
+};
 
 use super::{
     openapi::{
@@ -28,6 +33,9 @@ use super::{
 /// Pages under way at once: a service has few followers, and a page may take 8 MiB.
 pub const FEED_READERS_MAX: usize = 64;
 
+/// Shorter pages fit into one packet anyway.
+const COMPRESSED_BYTES_MIN: u64 = 1_024;
+
 #[derive(Clone)]
 struct Served {
     feed: Arc<dyn Feed>,
@@ -40,11 +48,15 @@ pub fn routes(feed: Arc<dyn Feed>, closing: CancellationToken) -> Routes {
     let path = format!("/{}/feed", feed.source());
     let readers = Arc::new(Semaphore::new(FEED_READERS_MAX));
     let operation = operation(feed.source());
-    Routes::of(feed.source(), "The log for followers.").get(&path, page, operation).with_state(Served {
-        feed,
-        readers,
-        closing,
-    })
+    let served = Served { feed: Arc::clone(&feed), readers, closing };
+    let page = page.layer(compression());
+    Routes::of(feed.source(), "The log for followers.").get(&path, page, operation).with_state(served)
+}
+
+/// For who asks for it. A page is made once for each reader, so it has to be fast.
+fn compression() -> CompressionLayer<SizeAbove> {
+    let layer = CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest);
+    layer.compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN))
 }
 
 fn operation(service: &str) -> Operation {
@@ -81,7 +93,7 @@ fn operation(service: &str) -> Operation {
         ],
     };
     Operation::new(format!("read_{service}_feed"), "Read the log, page by page", Kind::Other, answer)
-        .scope(scope::FEED)
+        .scope(feed_scope(service))
         .fails(400, &[feed_http::QUERY_CODE])
         .fails(409, &[feed_http::REGRESSED_CODE])
         .fails(500, &[feed_http::DAMAGED_CODE])

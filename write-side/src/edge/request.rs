@@ -62,7 +62,7 @@ pub struct Incoming {
 impl<S: Send + Sync> FromRequest<S> for Incoming {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let headers = request.headers();
         let conversation = request.extensions().get::<Conversation>().cloned();
         let conversation = conversation.unwrap_or_else(|| Conversation::of(headers));
@@ -75,11 +75,7 @@ impl<S: Send + Sync> FromRequest<S> for Incoming {
         let expected_version = expected_version(headers)?;
         let (token, wait) = consistency(headers)?;
         let is_json = is_json(headers);
-        let body = tokio::time::timeout(BODY_WAIT_MAX, Bytes::from_request(request, state)).await;
-        let body = body.map_err(|_| request_timeout())?.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => body_too_large(),
-            _ => Problem::new(StatusCode::BAD_REQUEST, "body_unreadable", "the body did not arrive whole"),
-        })?;
+        let body = whole_body(request).await?;
         let body = match (body.is_empty(), is_json) {
             (true, None | Some(true)) => Value::Object(serde_json::Map::new()),
             (false, Some(true)) => serde_json::from_slice(&body).map_err(|error| {
@@ -150,6 +146,16 @@ impl Incoming {
 
 fn route(method: &Method, path: &str) -> String {
     format!("{method} {path}")
+}
+
+/// The body of a request, once all of it is there. Its routes bound it, with
+/// [`DefaultBodyLimit`](axum::extract::DefaultBodyLimit).
+pub async fn whole_body(request: Request) -> Result<Bytes, Problem> {
+    let body = tokio::time::timeout(BODY_WAIT_MAX, Bytes::from_request(request, &())).await;
+    body.map_err(|_| request_timeout())?.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => body_too_large(),
+        _ => Problem::new(StatusCode::BAD_REQUEST, "body_unreadable", "the body did not arrive whole"),
+    })
 }
 
 fn body_too_large() -> Problem {

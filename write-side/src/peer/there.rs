@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use axum::http::{HeaderValue, header::AUTHORIZATION};
+use axum::http::header::AUTHORIZATION;
+use event_store::token_file::TokenFile;
 use reqwest::{Client, Url, redirect::Policy};
 
 use super::{Call, PeerError, bounded, story};
@@ -10,16 +11,13 @@ use super::{Call, PeerError, bounded, story};
 /// For a connection to come about.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
 
-/// The largest file of a token, in bytes: no server takes a longer one.
-const TOKEN_BYTES_MAX: usize = 8 * 1024;
-
 /// Where a service is, and what is shown there.
 #[derive(Clone)]
 pub struct There {
     client: Client,
     /// Without a slash at its end.
     base_url: String,
-    token_file: Option<PathBuf>,
+    token: Option<TokenFile>,
 }
 
 impl There {
@@ -30,7 +28,7 @@ impl There {
         // that an answer names
         let client = Client::builder().connect_timeout(CONNECT_WAIT_MAX).no_proxy().redirect(Policy::none()).build();
         let client = client.map_err(|error| PeerError::Unreachable(story(&error)))?;
-        Ok(Self { client, base_url, token_file })
+        Ok(Self { client, base_url, token: token_file.map(TokenFile::new) })
     }
 
     pub(super) async fn call(&self, call: Call) -> Result<(u16, Vec<u8>), PeerError> {
@@ -38,27 +36,12 @@ impl There {
         for (name, value) in call.headers {
             request = request.header(name, value);
         }
-        if let Some(token) = self.token().await? {
-            request = request.header(AUTHORIZATION, token);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.authorization().await?);
         }
         let say = |error: reqwest::Error| story(&error.without_url());
         let response = request.send().await.map_err(|error| PeerError::Unreachable(say(error)))?;
         let status = response.status().as_u16();
         Ok((status, bounded(response.bytes_stream(), say).await?))
-    }
-
-    /// As it stands in the file now: a token ends, and whoever keeps the file puts the next one there in time.
-    async fn token(&self) -> Result<Option<HeaderValue>, PeerError> {
-        let Some(file) = &self.token_file else { return Ok(None) };
-        let wrong = |reason: String| PeerError::Token { file: file.clone(), reason };
-        let token = tokio::fs::read_to_string(file).await.map_err(|error| wrong(error.to_string()))?;
-        let token = token.trim();
-        if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
-            return Err(wrong(format!("it must hold one token of 1 to {TOKEN_BYTES_MAX} bytes")));
-        }
-        let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
-        let mut bearer = bearer.map_err(|_| wrong("it holds characters that no token has".to_owned()))?;
-        bearer.set_sensitive(true);
-        Ok(Some(bearer))
     }
 }

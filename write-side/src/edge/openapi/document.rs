@@ -47,6 +47,31 @@ pub fn of(apis: &[Api]) -> Value {
     })
 }
 
+/// One document of several, each as [`of`] gives it, perhaps in another release.
+pub fn merge(documents: impl IntoIterator<Item = Value>) -> Value {
+    let mut all = of(&[]);
+    for mut document in documents {
+        add(&mut all["paths"], document["paths"].take());
+        if let (Some(all), Value::Array(tags)) = (all["tags"].as_array_mut(), document["tags"].take()) {
+            all.extend(tags);
+        }
+        if let Value::Object(kinds) = document["components"].take() {
+            kinds.into_iter().for_each(|(kind, components)| add(&mut all["components"][kind], components));
+        }
+    }
+    all
+}
+
+/// Adds what is not there yet.
+fn add(all: &mut Value, more: Value) {
+    let Value::Object(more) = more else { return };
+    if let Some(all) = all.as_object_mut() {
+        for (name, value) in more {
+            all.entry(name).or_insert(value);
+        }
+    }
+}
+
 fn describe(api: &Api, operation: &Operation) -> Value {
     let mut described = json!({
         "operationId": operation.id,

@@ -60,7 +60,7 @@ pub struct Operation {
     /// The ids that the example's address names, in order.
     pub on: Vec<&'static str>,
     /// What opens it; the service's own scope without one.
-    pub scope: Option<&'static str>,
+    pub scope: Option<Cow<'static, str>>,
     pub customers: Customers,
     /// `If-Match` must be there.
     pub needs_version: bool,
@@ -201,8 +201,8 @@ impl Operation {
     }
 
     /// What opens it instead of the service's own scope.
-    pub fn scope(mut self, scope: &'static str) -> Self {
-        self.scope = Some(scope);
+    pub fn scope(mut self, scope: impl Into<Cow<'static, str>>) -> Self {
+        self.scope = Some(scope.into());
         self
     }
 
@@ -223,8 +223,8 @@ impl Operation {
 
     /// What stands before it.
     pub fn gate(&self, service: &str) -> Gate {
-        let scope = match (self.scope, self.kind) {
-            (Some(scope), _) => scope.into(),
+        let scope = match (&self.scope, self.kind) {
+            (Some(scope), _) => scope.clone(),
             (None, Kind::Command) => principal::write_scope(service).into(),
             (None, Kind::View) => principal::read_scope(service).into(),
             (None, Kind::Other) => principal::scope::ADMIN.into(),

@@ -1,0 +1,125 @@
+//! The life of a process: it listens, serves a role behind the door, and ends in good order when it is asked to.
+
+use std::{net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use event_store::sqlite::DataDirLock;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    auth::{Authenticator, config::AuthArgs},
+    config::{ConfigError, Storage},
+    door::Door,
+    limits::LimitArgs,
+    roles::{Front, Role},
+    serve::serve,
+};
+
+/// How long requests under way may take once the end was asked for.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How long a role may then take to end. It waits for databases, which may answer never; ending without it is a crash to
+/// the databases, and those lose nothing that was acknowledged.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// A role that is served.
+pub struct Process<R> {
+    role: R,
+    front: Front,
+    stop: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl<R: Role> Process<R> {
+    pub fn serve(listener: TcpListener, role: R, door: Door) -> Self {
+        let (front, stop) = (Front::default(), CancellationToken::new());
+        let routes = front.before(role.routes(&door), door);
+        let server = tokio::spawn(serve(listener, routes, stop.clone()));
+        Self { role, front, stop, server }
+    }
+
+    pub fn role(&self) -> &R {
+        &self.role
+    }
+
+    /// Takes no new requests, lets those under way end, then the role.
+    pub async fn end(self) {
+        tracing::info!("stopping: no new requests, those under way have {} s", DRAIN_MAX.as_secs());
+        self.stop.cancel();
+        self.front.close();
+        self.role.close();
+        drain(self.server).await;
+        if tokio::time::timeout(STOP_MAX, self.role.shutdown()).await.is_err() {
+            tracing::warn!("a database did not answer for {} s; what was not acknowledged is left", STOP_MAX.as_secs());
+        }
+    }
+}
+
+async fn drain(mut server: JoinHandle<std::io::Result<()>>) {
+    match tokio::time::timeout(DRAIN_MAX, &mut server).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::error!(%error, "the server ended badly"),
+        Ok(Err(error)) => tracing::error!(%error, "the server ended badly"),
+        Err(_) => {
+            tracing::warn!("requests were still under way after {} s and are cut off", DRAIN_MAX.as_secs());
+            server.abort();
+        }
+    }
+}
+
+/// Makes the data directory ours for as long as the lock lives.
+pub fn lock(storage: &Storage) -> Result<Option<DataDirLock>> {
+    let Storage::Sqlite { data_dir } = storage else { return Ok(None) };
+    make_private(data_dir)?;
+    let lock = DataDirLock::acquire(data_dir);
+    lock.map(Some).with_context(|| format!("use the data directory {}", data_dir.display()))
+}
+
+/// Names and e-mail addresses lie there: nobody else on this machine has to read them.
+fn make_private(data_dir: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+    made.with_context(|| format!("make the data directory {}", data_dir.display()))
+}
+
+/// Listens, and says where.
+pub async fn listen(address: SocketAddr) -> Result<(TcpListener, String)> {
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
+            "{address} is in use by another process; stop it, or choose another address with --listen 127.0.0.1:{}",
+            address.port().wrapping_add(1)
+        ),
+        Err(error) => return Err(error).with_context(|| format!("listen on {address}")),
+    };
+    let url = format!("http://{}", listener.local_addr().context("read the address listened on")?);
+    Ok((listener, url))
+}
+
+/// What is asked of everybody, as configured. Behind a gateway, which has `limits`, there are none.
+pub async fn door(auth: &AuthArgs, limits: Option<LimitArgs>, allowed_origins: Vec<String>) -> Result<Door> {
+    let authenticator = match auth.config().map_err(ConfigError::from)? {
+        None => None,
+        Some(config) => Some(Arc::new(Authenticator::start(config).await.context("set up authentication")?)),
+    };
+    let limits = limits.and_then(|limits| limits.limits(authenticator.is_some())).map(Arc::new);
+    Ok(Door { authenticator, limits, allowed_origins })
+}
+
+/// Completes on SIGINT (Ctrl-C) or SIGTERM.
+pub async fn end_asked_for() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be heard; Ctrl-C can");
+            // without a handler the process ends at once, which is what was asked for
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}

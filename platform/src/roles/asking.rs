@@ -1,0 +1,53 @@
+//! GraphQL over the query database, and the playground.
+
+use std::sync::Arc;
+
+use axum::{Router, routing::get};
+use graphql::{
+    Closing, GraphqlOptions, LiveOptions,
+    options::{Authenticate, Authentication},
+};
+use read_side::ReadSide;
+
+use super::{Role, projector::readable, ready::answer};
+use crate::{admin::Admin, door::Door};
+
+/// The endpoint of this process.
+pub struct Asking {
+    read: ReadSide,
+    options: GraphqlOptions,
+    /// Of sockets and event streams.
+    live: Closing,
+}
+
+impl Asking {
+    pub fn new(read: ReadSide, options: GraphqlOptions) -> Self {
+        Self { read, options, live: Closing::default() }
+    }
+
+    /// `/graphql` and what is below it.
+    pub fn router(&self, door: &Door) -> Router {
+        let authenticate = door.authenticator.clone().map(|known| Authentication(known as Arc<dyn Authenticate>));
+        let (allowed_origins, closing) = (door.allowed_origins.clone(), self.live.clone());
+        let live = LiveOptions { authenticate, allowed_origins, closing, ..LiveOptions::default() };
+        let options = GraphqlOptions { live, ..self.options.clone() };
+        graphql::router(self.read.apart("tributary graphql"), options)
+    }
+}
+
+#[async_trait::async_trait]
+impl Role for Asking {
+    fn routes(&self, door: &Door) -> Router {
+        let read = self.read.clone();
+        let readyz = get(async move || answer(readable(&read).await));
+        self.router(door).merge(super::operated(Admin::default())).route("/readyz", readyz)
+    }
+
+    fn close(&self) {
+        self.live.close();
+    }
+
+    async fn shutdown(&self) {
+        self.live.ended().await;
+    }
+}

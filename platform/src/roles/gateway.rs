@@ -1,0 +1,113 @@
+//! The gateway: one public port before the roles that run apart. It asks for tokens and counts requests, and passes on what
+//! is let in: [`upstreams`] says to whom, [`proxy`] how, [`headers`] which headers go no further, [`tunnel`] what becomes of
+//! sockets. It has no database, and a role that is away leaves a hole of its own size.
+//!
+//! What it answers by itself: the composed order, one document of all APIs with its page, and a look at everybody's health.
+
+mod headers;
+mod proxy;
+mod tunnel;
+mod upstreams;
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderMap, header::AUTHORIZATION, uri::Authority},
+    routing::{any, get},
+};
+use futures::future::join_all;
+use serde_json::Value;
+use write_side::edge::{
+    openapi::{document, routes::json},
+    request::BODY_BYTES_MAX,
+};
+
+use self::proxy::Proxy;
+use super::{
+    Role,
+    ready::{Waiting, answer},
+};
+use crate::{
+    admin::{self, Check},
+    composed, docs,
+    door::Door,
+    metrics,
+};
+
+/// The gateway of this process.
+pub struct Gateway {
+    proxy: Proxy,
+}
+
+impl Gateway {
+    /// Before these, by the names of services, [`PROJECT`](crate::config::urls::PROJECT) and
+    /// [`GRAPHQL`](crate::config::urls::GRAPHQL).
+    pub fn new(places: BTreeMap<&'static str, Vec<Authority>>) -> Self {
+        Self { proxy: Proxy::new(places) }
+    }
+}
+
+#[async_trait::async_trait]
+impl Role for Gateway {
+    fn routes(&self, _door: &Door) -> Router {
+        // the composed order is asked for as any caller asks
+        let passed_on = Router::new()
+            .route("/{*path}", any(proxy::pass_on))
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(self.proxy.clone());
+        let (composed, api) = composed::routes(passed_on.clone()).serve("composed");
+        let own = document::of(&[api]);
+        let openapi = get(async move |State(proxy): State<Proxy>| json(every_api(&proxy, own).await.to_string()));
+        passed_on.merge(composed).merge(docs::page()).merge(metrics::router(admin::Admin::default())).merge(
+            Router::new()
+                .route("/openapi.json", openapi)
+                .route("/admin/doctor", get(doctor))
+                .route("/readyz", get(async |State(proxy): State<Proxy>| answer(waiting(&proxy).await)))
+                .with_state(self.proxy.clone()),
+        )
+    }
+
+    fn close(&self) {
+        self.proxy.close();
+    }
+
+    async fn shutdown(&self) {
+        self.proxy.shutdown().await;
+    }
+}
+
+/// The documents of all services in one. That of a service that is away is the one it had when it was last asked.
+async fn every_api(proxy: &Proxy, own: Value) -> Value {
+    let asked = proxy.services().map(async |service| proxy.document(service).await);
+    document::merge(join_all(asked).await.into_iter().flatten().chain([own]))
+}
+
+/// What everybody finds, each about itself, with the caller's own rights.
+async fn doctor(State(proxy): State<Proxy>, headers: HeaderMap) -> Json<Vec<Check>> {
+    let caller = headers.get(AUTHORIZATION);
+    let asked = proxy.everybody().into_iter().map(async |(place, who)| {
+        match proxy.ask::<Vec<Check>>(&place, "/admin/doctor", caller).await {
+            Ok(found) => found,
+            Err(why) => vec![Check::bad(format!("{who} at {place}"), why)],
+        }
+    });
+    // GraphQL only reads what the projector writes: it has nothing to find
+    Json(join_all(asked).await.into_iter().flatten().collect())
+}
+
+/// Ready as long as anybody behind it answers: what is away is away for itself.
+async fn waiting(proxy: &Proxy) -> Waiting {
+    let asked = proxy.everybody().into_iter().map(async |(place, who)| {
+        let alive = proxy.is_alive(&place).await;
+        (alive, format!("{who} at {place}"))
+    });
+    let (alive, away): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(|(alive, _)| *alive);
+    let aside = away.into_iter().map(|(_, who)| format!("away: {who}")).collect();
+    let holds_up = if alive.is_empty() { vec!["nothing that it stands before answers".to_owned()] } else { vec![] };
+    Waiting { holds_up, aside }
+}
+
+#[cfg(test)]
+mod tests;

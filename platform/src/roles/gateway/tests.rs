@@ -1,0 +1,191 @@
+//! The gateway before real servers on loopback, good ones and bad ones.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::Request,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response, Sse, sse::Event},
+    routing::post,
+};
+use futures::{Stream, StreamExt, stream};
+use serde_json::json;
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+use tower::ServiceExt;
+
+use super::*;
+
+/// A server that ends with its test.
+struct Server {
+    place: Authority,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    async fn listen() -> (TcpListener, Authority) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let place = listener.local_addr().expect("an address").to_string().parse().expect("an authority");
+        (listener, place)
+    }
+
+    async fn of(router: Router) -> Self {
+        let (listener, place) = Self::listen().await;
+        Self { place, task: tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") }) }
+    }
+
+    /// Reads what comes and hangs up, as a process that is killed.
+    async fn that_hangs_up(heard: Arc<AtomicUsize>) -> Self {
+        let (listener, place) = Self::listen().await;
+        let hang_up = async move |mut stream: TcpStream| {
+            let mut bytes = [0; 4_096];
+            if stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+                heard.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                hang_up(stream).await;
+            }
+        });
+        Self { place, task }
+    }
+
+    /// An address where nobody is.
+    async fn nowhere() -> Authority {
+        Self::listen().await.1
+    }
+}
+
+fn gateway(places: &[(&'static str, &[&Authority])]) -> (Gateway, Router) {
+    let places = places.iter().map(|(name, places)| (*name, places.iter().map(|place| (*place).clone()).collect()));
+    let gateway = Gateway::new(places.collect());
+    let routes = gateway.routes(&Door::default());
+    (gateway, routes)
+}
+
+async fn ask(router: &Router, request: Request) -> Response {
+    match router.clone().oneshot(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}
+
+async fn body(answer: Response) -> Bytes {
+    to_bytes(answer.into_body(), usize::MAX).await.expect("a body")
+}
+
+async fn code(answer: Response) -> (u16, String) {
+    let status = answer.status().as_u16();
+    let said: Value = serde_json::from_slice(&body(answer).await).unwrap_or_default();
+    (status, said["code"].as_str().unwrap_or_default().to_owned())
+}
+
+fn command(key: Option<&str>) -> Request {
+    let request = Request::post("/orders").header("content-type", "application/json");
+    let request = key.into_iter().fold(request, |request, key| request.header("idempotency-key", key));
+    request.body(Body::from("{}")).expect("a request")
+}
+
+fn question(path: &str) -> Request {
+    Request::get(path).body(Body::empty()).expect("a request")
+}
+
+#[tokio::test]
+async fn where_nobody_is_nothing_was_done_and_the_next_replica_is_asked() {
+    let nowhere = Server::nowhere().await;
+    let (_gateway, router) = gateway(&[("orders", &[&nowhere])]);
+    let answer = ask(&router, command(None)).await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(code(answer).await, (503, "upstream_unavailable".to_owned()));
+    let good = Server::of(Router::new().route("/orders", post(async |body: String| body))).await;
+    let (_gateway, router) = gateway(&[("orders", &[&nowhere, &good.place])]);
+    for _ in 0..2 {
+        let answer = ask(&router, command(None)).await;
+        assert_eq!((answer.status(), body(answer).await), (StatusCode::OK, Bytes::from("{}")), "with its body");
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_is_sent_again_only_if_that_cannot_double_it() {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let bad = Server::that_hangs_up(Arc::clone(&heard)).await;
+    let good = Server::of(Router::new().route("/orders", post(async || "done").get(async || "seen"))).await;
+    // the first turn is always the bad one's
+    let fresh = || gateway(&[("orders", &[&bad.place, &good.place])]);
+    assert_eq!(code(ask(&fresh().1, command(None)).await).await, (502, "upstream_failed".to_owned()));
+    assert_eq!(body(ask(&fresh().1, command(Some("k"))).await).await, "done");
+    assert_eq!(body(ask(&fresh().1, question("/orders")).await).await, "seen");
+    assert_eq!(heard.load(Ordering::Relaxed), 3, "each was sent there first");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_given_its_own_address_says_so() {
+    let (listener, own) = Server::listen().await;
+    let (_gateway, router) = gateway(&[("orders", &[&own])]);
+    let served = router.clone();
+    let task = tokio::spawn(async move { axum::serve(listener, served).await.expect("it serves") });
+    assert_eq!(code(ask(&router, question("/orders/7")).await).await, (508, "gateway_loop".to_owned()));
+    task.abort();
+}
+
+#[tokio::test]
+async fn the_callers_headers_go_on_but_for_those_between_neighbours() {
+    let echo = async |headers: HeaderMap| {
+        let seen: BTreeMap<_, _> =
+            headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+        ([("keep-alive", "timeout=5"), ("x-own", "1")], Json(seen))
+    };
+    let server = Server::of(Router::new().route("/orders/{id}", get(echo))).await;
+    let (_gateway, router) = gateway(&[("orders", &[&server.place])]);
+    let request = Request::get("/orders/7?a=b").header("host", "shop.example").header("authorization", "Bearer x");
+    let request = request.header("connection", "x-hop").header("x-hop", "1").header("te", "trailers");
+    let answer = ask(&router, request.body(Body::empty()).expect("a request")).await;
+    assert!(answer.headers().contains_key("x-own") && !answer.headers().contains_key("keep-alive"));
+    let seen: Value = serde_json::from_slice(&body(answer).await).expect("JSON");
+    assert_eq!((&seen["host"], &seen["authorization"]), (&json!("shop.example"), &json!("Bearer x")));
+    assert!(seen["via"].as_str().is_some_and(|via| via.starts_with("1.1 tributary-")), "{seen}");
+    assert!(seen["x-hop"].is_null() && seen["te"].is_null(), "{seen}");
+}
+
+#[tokio::test]
+async fn of_a_service_that_is_away_the_document_is_the_one_that_it_had() {
+    let mut document = document::of(&[]);
+    document["paths"]["/orders"] = json!({ "get": {} });
+    let server = Server::of(Router::new().route("/orders/openapi.json", get(async move || Json(document)))).await;
+    let (_gateway, router) = gateway(&[("orders", &[&server.place])]);
+    let paths = async || {
+        let whole: Value =
+            serde_json::from_slice(&body(ask(&router, question("/openapi.json")).await).await).expect("JSON");
+        whole["paths"].as_object().expect("paths").keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(paths().await, ["/composed/orders/{id}", "/orders"]);
+    drop(server);
+    assert_eq!(paths().await, ["/composed/orders/{id}", "/orders"]);
+}
+
+#[tokio::test]
+async fn an_event_stream_comes_event_by_event_and_ends_with_the_gateway() {
+    fn events() -> impl Stream<Item = Result<Event, std::convert::Infallible>> {
+        stream::once(async { Ok(Event::default().data("first")) }).chain(stream::pending())
+    }
+    let server = Server::of(Router::new().route("/graphql", get(async || Sse::new(events()).into_response()))).await;
+    let (gateway, router) = gateway(&[("graphql", &[&server.place])]);
+    let mut stream = ask(&router, question("/graphql")).await.into_body().into_data_stream();
+    assert_eq!(stream.next().await.expect("an event").expect("whole"), "data: first\n\n");
+    gateway.close();
+    assert!(stream.next().await.is_none(), "it ends in good order");
+}

@@ -1,0 +1,150 @@
+//! The platform as processes of its own: every service, the projector, GraphQL, and the gateway before them.
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
+
+use futures::future::join_all;
+use tempfile::TempDir;
+use testkit::postgres;
+use write_side::REGISTER;
+
+use super::{Home, Platform};
+
+/// Below those that the system gives to connections: a process that is started again finds its own free.
+const PORTS: std::ops::Range<u16> = 12_000..30_000;
+
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    // tests run as several processes at once
+    let first = (std::process::id() * 97 % u32::from(PORTS.end - PORTS.start)) as u16;
+    loop {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let port = PORTS.start + next;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The second process of a service.
+pub const TWIN: &str = "twin";
+
+/// Addresses and databases of all processes, and those that run.
+pub struct Apart {
+    urls: BTreeMap<&'static str, String>,
+    ports: BTreeMap<&'static str, u16>,
+    folder: Arc<TempDir>,
+    /// What every process is told.
+    flags: Vec<String>,
+    running: BTreeMap<&'static str, Platform>,
+}
+
+/// Everything that can be started, apart from the twin of the orders service.
+pub fn all() -> Vec<&'static str> {
+    REGISTER.iter().map(|entry| entry.name).chain(["project", "graphql", "gateway"]).collect()
+}
+
+impl Apart {
+    /// Databases and places; nothing runs.
+    pub async fn new(flags: &[String]) -> Self {
+        let home = Home::postgres(postgres::shared().await).await;
+        let folder = home.folder();
+        let Home::Postgres { urls, .. } = home else { unreachable!("it is kept in PostgreSQL") };
+        let ports = all().into_iter().chain([TWIN]).map(|name| (name, free_port())).collect();
+        Self { urls, ports, folder, flags: flags.to_vec(), running: BTreeMap::new() }
+    }
+
+    /// Starts these at once, in no particular order, and waits until each is ready.
+    pub async fn start(&mut self, names: &[&'static str]) {
+        let started = join_all(names.iter().map(|name| self.process(name, &[]))).await;
+        self.running.extend(names.iter().copied().zip(started));
+    }
+
+    /// One process with further arguments, which is the caller's.
+    pub async fn process(&self, name: &'static str, more: &[&str]) -> Platform {
+        let mut arguments = self.arguments(name);
+        arguments.extend(more.iter().map(|one| (*one).to_owned()));
+        let process = Platform::spawn(&arguments, &[], Arc::clone(&self.folder)).await;
+        let process = process.unwrap_or_else(|unborn| panic!("{name}: {}", unborn.said));
+        process.until("ready", || async { process.get("/readyz").await.0 == 200 }).await;
+        process
+    }
+
+    /// The URL of a database.
+    pub fn database(&self, name: &str) -> &str {
+        &self.urls[name]
+    }
+
+    /// Where processes may leave files.
+    pub fn folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.folder)
+    }
+
+    pub fn of(&self, name: &str) -> &Platform {
+        &self.running[name]
+    }
+
+    pub fn gateway(&self) -> &Platform {
+        self.of("gateway")
+    }
+
+    /// SIGKILL, and gone.
+    pub async fn kill(&mut self, name: &str) {
+        self.running.remove(name).expect("it runs").kill().await;
+    }
+
+    /// SIGTERM to all, at once; their exit codes by name.
+    pub async fn terminate(self) -> BTreeMap<&'static str, Option<i32>> {
+        let ended = self.running.into_iter().map(|(name, process)| async move { (name, process.terminate().await) });
+        join_all(ended).await.into_iter().collect()
+    }
+
+    pub fn url(&self, name: &str) -> String {
+        format!("http://127.0.0.1:{}", self.ports[name])
+    }
+
+    /// How the process of this name is started.
+    fn arguments(&self, name: &'static str) -> Vec<String> {
+        let service = if name == TWIN { "orders" } else { name };
+        let role: Vec<&str> = match name {
+            "project" | "graphql" | "gateway" => vec![name],
+            _ => vec!["serve", service],
+        };
+        let mut arguments: Vec<String> = role.into_iter().map(str::to_owned).collect();
+        arguments.push(format!("--listen=127.0.0.1:{}", self.ports[name]));
+        let database = match name {
+            "gateway" => None,
+            "project" | "graphql" => Some("query"),
+            _ => Some(service),
+        };
+        arguments.extend(database.map(|name| format!("--{name}-database-url={}", self.urls[name])));
+        match name {
+            "graphql" => {}
+            "gateway" => {
+                let others = self.ports.keys().filter(|other| !["gateway", "orders", TWIN].contains(other));
+                arguments.extend(others.map(|other| format!("--{other}-url={}", self.url(other))));
+                arguments.push(format!("--orders-url={},{}", self.url("orders"), self.url(TWIN)));
+            }
+            _ => {
+                let services = REGISTER.iter().map(|entry| entry.name);
+                arguments.extend(services.map(|other| format!("--{other}-url={}", self.url(other))));
+            }
+        }
+        if name == "project" {
+            arguments.push("--feed-compression".to_owned());
+        }
+        if database.is_some_and(|database| database != "query") {
+            arguments.push(format!("--data-dir={}", self.folder.path().display()));
+        }
+        arguments.extend(self.flags.iter().cloned());
+        arguments
+    }
+}
