@@ -545,11 +545,13 @@ macro_rules! snapshot_of {
             let reached = vector.as_deref().map(serde_json::from_str).transpose();
             let reached = reached.map_err(|error| sqlx::Error::Decode(Box::new(error)))?.unwrap_or_default();
             let live_generation = first.try_get("live_generation")?;
+            // behind the pointer, the vector and what is told beside
+            let present = 2 + beside;
             let beside =
                 (0..beside).map(|n| first.try_get(format!("beside_{n}").as_str())).collect::<Result<_, _>>()?;
             let mut rows = Vec::with_capacity(found.len());
             for row in &found {
-                if row.try_get::<Option<$int>, _>("present")?.is_some() {
+                if row.try_get::<Option<$int>, _>(present)?.is_some() {
                     rows.push(T::from_row(row)?);
                 }
             }

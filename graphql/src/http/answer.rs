@@ -31,6 +31,9 @@ pub(super) struct Refusal {
     errors: Vec<ServerError>,
 }
 
+/// What most answers fit into.
+const ANSWER_BYTES_USUAL: usize = 2 * 1_024;
+
 /// What the specification calls it when an answer has data and errors. Whoever does not know it takes it for 200.
 const PARTIAL_SUCCESS: u16 = 294;
 
@@ -139,7 +142,8 @@ struct Body<'a> {
 }
 
 fn respond(status: StatusCode, media: Media, body: &Body) -> Response {
-    let bytes = serde_json::to_vec(body).expect("GraphQL values, whose keys are strings, are always JSON");
+    let mut bytes = Vec::with_capacity(ANSWER_BYTES_USUAL);
+    serde_json::to_writer(&mut bytes, body).expect("GraphQL values, whose keys are strings, are always JSON");
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static(media.content_type())),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -61,36 +61,41 @@ pub(crate) struct Order {
 }
 
 /// The columns that the fields of an order are made of.
-const COLUMNS: &[(&str, &[&str])] = &[
-    ("externalRef", &["external_ref"]),
-    ("status", &["status"]),
-    ("placedAt", &["placed_at_us"]),
-    ("updatedAt", &["updated_at_us"]),
-    ("confirmedAt", &["confirmed_at_us"]),
-    ("shippedAt", &["shipped_at_us"]),
-    ("deliveredAt", &["delivered_at_us"]),
-    ("cancelledAt", &["cancelled_at_us"]),
-    ("cancelReason", &["cancel_reason"]),
-    ("rejected", &["rejected"]),
-    ("returnedAt", &["returned_at_us"]),
-    ("returnReason", &["return_reason"]),
-    ("customer", &["customer_id"]),
-    ("lines", &["lines"]),
-    ("total", &["total_minor", "currency"]),
-    ("reservation", &["reservation"]),
-    ("payment", &["payment", "currency"]),
-    ("shipment", &["shipment"]),
+const COLUMNS: &[(&str, OrderColumns)] = &[
+    ("externalRef", column("external_ref")),
+    ("status", column("status")),
+    ("placedAt", column("placed_at_us")),
+    ("updatedAt", column("updated_at_us")),
+    ("confirmedAt", column("confirmed_at_us")),
+    ("shippedAt", column("shipped_at_us")),
+    ("deliveredAt", column("delivered_at_us")),
+    ("cancelledAt", column("cancelled_at_us")),
+    ("cancelReason", column("cancel_reason")),
+    ("rejected", column("rejected")),
+    ("returnedAt", column("returned_at_us")),
+    ("returnReason", column("return_reason")),
+    ("customer", column("customer_id")),
+    ("lines", column("lines")),
+    ("total", column("total_minor").and(column("currency"))),
+    ("reservation", column("reservation")),
+    ("payment", column("payment").and(column("currency"))),
+    ("shipment", column("shipment")),
 ];
 
 /// Those of [`OrderCustomer`].
-const CUSTOMER_COLUMNS: &[(&str, &[&str])] = &[("name", &["customer_name"]), ("email", &["customer_email"])];
+const CUSTOMER_COLUMNS: &[(&str, OrderColumns)] =
+    &[("name", column("customer_name")), ("email", column("customer_email"))];
+
+const fn column(name: &str) -> OrderColumns {
+    OrderColumns::of(name)
+}
 
 /// The columns that are asked for, where orders are selected.
 pub(super) fn columns<'a>(selected: impl IntoIterator<Item = SelectionField<'a>>) -> OrderColumns {
     let mut columns = OrderColumns::NONE;
-    let mut ask = |table: &[(&str, &[&str])], field: &str| {
-        let of_field = table.iter().filter(|(name, _)| *name == field).flat_map(|(_, columns)| *columns);
-        of_field.for_each(|column| columns = columns | OrderColumns::of(column));
+    let mut ask = |table: &[(&str, OrderColumns)], field: &str| {
+        let of_field = table.iter().filter(|(name, _)| *name == field);
+        of_field.for_each(|(_, of_field)| columns = columns | *of_field);
     };
     for order in selected {
         for field in order.selection_set() {
@@ -153,8 +158,8 @@ impl Order {
         Self { timelines, ..self }
     }
 
-    fn asked<T>(&self, column: &str, value: T) -> T {
-        assert!(self.read.contains(OrderColumns::of(column)), "{column} is asked for, and was not read");
+    fn asked<T>(&self, column: OrderColumns, value: T) -> T {
+        assert!(self.read.contains(column), "{column:?} is asked for, and was not read");
         value
     }
 }
@@ -187,7 +192,7 @@ impl Order {
 
     /// The order's key in the system that it was imported from.
     async fn external_ref(&self) -> Option<&str> {
-        self.asked("external_ref", self.external_ref.as_deref())
+        self.asked(const { column("external_ref") }, self.external_ref.as_deref())
     }
 
     /// Where the order stands.
@@ -207,42 +212,42 @@ impl Order {
 
     /// When the orders service recorded that stock and payment are settled.
     async fn confirmed_at(&self) -> Option<DateTime<Utc>> {
-        self.asked("confirmed_at_us", self.confirmed_at)
+        self.asked(const { column("confirmed_at_us") }, self.confirmed_at)
     }
 
     /// When all of it went out.
     async fn shipped_at(&self) -> Option<DateTime<Utc>> {
-        self.asked("shipped_at_us", self.shipped_at)
+        self.asked(const { column("shipped_at_us") }, self.shipped_at)
     }
 
     /// When all of it had arrived.
     async fn delivered_at(&self) -> Option<DateTime<Utc>> {
-        self.asked("delivered_at_us", self.delivered_at)
+        self.asked(const { column("delivered_at_us") }, self.delivered_at)
     }
 
     /// When the orders service recorded that it was called off.
     async fn cancelled_at(&self) -> Option<DateTime<Utc>> {
-        self.asked("cancelled_at_us", self.cancelled_at)
+        self.asked(const { column("cancelled_at_us") }, self.cancelled_at)
     }
 
     /// Why it was called off.
     async fn cancel_reason(&self) -> Option<&str> {
-        self.asked("cancel_reason", self.cancel_reason.as_deref())
+        self.asked(const { column("cancel_reason") }, self.cancel_reason.as_deref())
     }
 
     /// Whether it was called off because it could not be carried out: then the reason is ours, otherwise the customer's.
     async fn rejected(&self) -> bool {
-        self.asked("rejected", self.rejected)
+        self.asked(const { column("rejected") }, self.rejected)
     }
 
     /// When the orders service last recorded that something of it came back.
     async fn returned_at(&self) -> Option<DateTime<Utc>> {
-        self.asked("returned_at_us", self.returned_at)
+        self.asked(const { column("returned_at_us") }, self.returned_at)
     }
 
     /// Why, if the last return said it.
     async fn return_reason(&self) -> Option<&str> {
-        self.asked("return_reason", self.return_reason.as_deref())
+        self.asked(const { column("return_reason") }, self.return_reason.as_deref())
     }
 
     /// Who placed it.
@@ -262,17 +267,17 @@ impl Order {
 
     /// What the inventory service holds for it; null until pieces were asked for, and for an imported order.
     async fn reservation(&self) -> Option<&OrderReservation> {
-        self.asked("reservation", self.reservation.as_ref())
+        self.asked(const { column("reservation") }, self.reservation.as_ref())
     }
 
     /// What was paid for it; null until the payments service has heard of it, and for an imported order.
     async fn payment(&self) -> Option<&OrderPayment> {
-        self.asked("payment", self.payment.as_ref())
+        self.asked(const { column("payment") }, self.payment.as_ref())
     }
 
     /// How far its parcels are; null until the shipping service has heard of it, and for an imported order.
     async fn shipment(&self) -> Option<&OrderShipment> {
-        self.asked("shipment", self.shipment.as_ref())
+        self.asked(const { column("shipment") }, self.shipment.as_ref())
     }
 
     /// What became of it, service by service, oldest first; at most 1,000 entries. Not told of an order as of a time.

@@ -22,10 +22,19 @@ impl OrderColumns {
 
     /// The column of this name.
     ///
-    /// Panics if there is none: names are written by hand, and only a column that was removed or misspelt has none.
-    pub fn of(name: &str) -> Self {
-        let place = TEMPLATE.columns.iter().position(|column| column.name == name);
-        Self(1 << place.unwrap_or_else(|| panic!("{} has no column {name}", TEMPLATE.name)))
+    /// Panics if there is none, when it is compiled where it may be: names are written by hand, and only a column that was
+    /// removed or misspelt has none.
+    pub const fn of(name: &str) -> Self {
+        let mut place = 0;
+        while !is_same(TEMPLATE.columns[place].name, name) {
+            place += 1;
+        }
+        Self(1 << place)
+    }
+
+    /// The columns of both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     pub(super) fn has(self, place: usize) -> bool {
@@ -43,6 +52,16 @@ impl BitOr for OrderColumns {
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+}
+
+/// Texts cannot be compared by `==` in what is computed when it is compiled.
+const fn is_same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut place = 0;
+    while place < one.len() && place < other.len() && one[place] == other[place] {
+        place += 1;
+    }
+    place == one.len() && place == other.len()
 }
 
 /// An order as far as it was asked for: [`OrderDetails`], in which a column that was not read is `None`.
