@@ -93,7 +93,7 @@ pub async fn run(scale: &Scale, server: &ThrowAwayPostgres, with_peer: bool) -> 
         "Ours: the whole endpoint with its limits, reading as the customer whose rows they are (or the answer is empty), \
          each request with a consistency token. The token is the same for all, so that it is checked in the statement every five \
          seconds, and remembered as met in between. By hand: one address a question, one \
-         prepared statement, the JSON made from structs. They answer the same JSON, which is compared before the load. \
+         prepared statement over the library's pool, which tests each connection when it comes back, the JSON made from structs. They answer the same JSON, which is compared before the load. \
          PostGraphile answers the row's columns, the lines as the JSON that lies in one, by an index of its own; it is one process of Node, while \
          ours and the one by hand use every processor, and so does PostgreSQL beside all of them."
             .to_owned(),

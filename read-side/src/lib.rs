@@ -7,7 +7,8 @@
 //!   lists, [`order_search`] finds.
 //! - [`consistency`]: how a reader waits for what a writer has just written; `met`: what it need not wait for again.
 //! - [`freshness`]: how fresh an answer is.
-//! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot.
+//! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot. `lending`: over which
+//!   connections.
 //! - [`paging`]: stretches of lists, by keyset.
 //! - [`template`]: what a read model's tables look like; [`query_database`]: where they lie.
 //! - [`changes`]: which rows changed, for whoever keeps an answer up to date.
@@ -22,6 +23,7 @@ pub mod consistency;
 pub mod customer_overview;
 pub mod error;
 pub mod freshness;
+mod lending;
 mod met;
 pub mod order_details;
 pub mod order_search;

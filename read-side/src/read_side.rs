@@ -15,7 +15,7 @@ use std::{
 
 use events::{consistency::ConsistencyToken, ids::CustomerId, principal::Principal};
 use sqlx::{
-    AssertSqlSafe, FromRow, PgPool, Row, SqlitePool,
+    AssertSqlSafe, FromRow, PgPool, Postgres, Row, Sqlite, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
     sqlite::{SqlitePoolOptions, SqliteRow},
 };
@@ -25,6 +25,7 @@ use crate::{
     consistency::{self, Commits, Consistency, POLL_INTERVAL, Reached, Verdict, WAIT_MAX, WAITERS_MAX, Wake},
     error::ReadError,
     freshness::{Freshness, LastSeen, Observed, Witness},
+    lending::Lender,
     met::MetTokens,
     query_database,
     template::{Live, Template},
@@ -33,7 +34,9 @@ use crate::{
 /// Connections of one process to the query database.
 const CONNECTIONS_MAX: u32 = 16;
 /// SQLite connections to one file: each is a thread.
-const SQLITE_CONNECTIONS_MAX: u32 = 4;
+const SQLITE_CONNECTIONS_MAX: u32 = 5;
+/// Connections that are not lent to reads of rows: for pointers, states and counts.
+const UNLENT: u32 = 1;
 /// How long a read waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a wrong guess at the live generation is corrected: it is wrong once a swap, and swaps are rare.
@@ -53,6 +56,8 @@ pub struct ReadSide {
 
 struct Inner {
     pub(crate) database: Database,
+    /// The connections of reads in PostgreSQL; on SQLite each generation has its own.
+    lender: Option<Lender<Postgres>>,
     /// The generation that was live at the last read, by read model.
     live: Mutex<HashMap<&'static str, Live>>,
     last_seen: LastSeen,
@@ -65,7 +70,7 @@ struct Inner {
 const STATEMENT_TIMEOUT: &str = "60s";
 
 pub(crate) enum Database {
-    Sqlite { directory: PathBuf, pointers: SqlitePool, generations: Mutex<Vec<((String, i64), SqlitePool)>> },
+    Sqlite { directory: PathBuf, pointers: SqlitePool, generations: Mutex<Vec<((String, i64), Arc<Lender<Sqlite>>)>> },
     Postgres(PgPool),
 }
 
@@ -143,8 +148,13 @@ impl ReadSide {
 
     fn new(database: Database, wake: Wake) -> Self {
         let waiters = Semaphore::new(WAITERS_MAX);
+        let lender = match &database {
+            Database::Postgres(pool) => Some(Lender::new(pool.clone(), lent_max(CONNECTIONS_MAX))),
+            Database::Sqlite { .. } => None,
+        };
         let inner = Inner {
             database,
+            lender,
             live: Mutex::default(),
             last_seen: LastSeen::default(),
             met: MetTokens::default(),
@@ -334,14 +344,15 @@ impl ReadSide {
             let has_use = !has_met || (is_told && observed.is_none());
             let wanted = has_use.then(|| consistency::wanted_json(&consistency.token));
             let answer = match &self.inner.database {
-                Database::Postgres(pool) => {
+                Database::Postgres { .. } => {
+                    let lender = self.inner.lender.as_ref().expect("PostgreSQL has one");
                     let statement = statement(POSTGRES, template, guess, wanted.is_some(), rows, beside);
-                    postgres_snapshot(pool, statement, wanted.as_deref(), rows, beside.len()).await
+                    postgres_snapshot(lender, statement, wanted.as_deref(), rows, beside.len()).await
                 }
                 Database::Sqlite { .. } => {
-                    let pool = self.generation_pool(template.name, guess.generation);
+                    let lender = self.generation_lender(template.name, guess.generation);
                     let statement = statement(SQLITE, template, guess, wanted.is_some(), rows, beside);
-                    sqlite_snapshot(&pool, statement, wanted.as_deref(), rows, beside.len()).await
+                    sqlite_snapshot(&lender, statement, wanted.as_deref(), rows, beside.len()).await
                 }
             };
             match answer {
@@ -390,12 +401,16 @@ impl ReadSide {
 
     /// The pool of one generation's file.
     pub(crate) fn generation_pool(&self, read_model: &str, generation: i64) -> SqlitePool {
+        self.generation_lender(read_model, generation).pool().clone()
+    }
+
+    fn generation_lender(&self, read_model: &str, generation: i64) -> Arc<Lender<Sqlite>> {
         let Database::Sqlite { directory, generations, .. } = &self.inner.database else {
             unreachable!("only SQLite has a file per generation");
         };
         let mut open = generations.lock().expect("no panic while held");
-        if let Some((_, pool)) = open.iter().find(|((name, held), _)| name == read_model && *held == generation) {
-            return pool.clone();
+        if let Some((_, lender)) = open.iter().find(|((name, held), _)| name == read_model && *held == generation) {
+            return Arc::clone(lender);
         }
         let pointers = query_database::pointer_file(directory).to_string_lossy().into_owned();
         let pool = SqlitePoolOptions::new()
@@ -411,16 +426,21 @@ impl ReadSide {
             .connect_lazy_with(query_database::sqlite_reader(&query_database::generation_file(
                 directory, read_model, generation,
             )));
-        open.push(((read_model.to_owned(), generation), pool.clone()));
+        let lender = Arc::new(Lender::new(pool, lent_max(SQLITE_CONNECTIONS_MAX)));
+        open.push(((read_model.to_owned(), generation), Arc::clone(&lender)));
         if open.iter().filter(|((name, _), _)| name == read_model).count() > OPEN_GENERATIONS_MAX
             && let Some(oldest) = open.iter().position(|((name, _), _)| name == read_model)
         {
-            let (_, pool) = open.remove(oldest);
+            let (_, lender) = open.remove(oldest);
             // ends when its last reader is done
-            tokio::spawn(async move { pool.close().await });
+            tokio::spawn(async move { lender.close().await });
         }
-        pool
+        lender
     }
+}
+
+fn lent_max(connections_max: u32) -> usize {
+    (connections_max - UNLENT) as usize
 }
 
 /// What the databases spell differently.
@@ -518,9 +538,9 @@ fn statement<S: Fn(Live) -> String>(
 }
 
 macro_rules! snapshot_of {
-    ($name:ident, $pool:ty, $row:ty, $int:ty) => {
+    ($name:ident, $database:ty, $row:ty, $int:ty) => {
         async fn $name<T, S>(
-            pool: &$pool,
+            lender: &Lender<$database>,
             statement: AssertSqlSafe<String>,
             wanted: Option<&str>,
             rows: &Rows<S>,
@@ -539,7 +559,9 @@ macro_rules! snapshot_of {
             if let Some(wanted) = wanted {
                 query = query.bind(wanted);
             }
-            let found = query.fetch_all(pool).await?;
+            let mut lent = lender.lend().await?;
+            let found = query.fetch_all(lent.connection()).await?;
+            lent.give_back();
             let Some(first) = found.first() else { return Err(sqlx::Error::RowNotFound) };
             let vector: Option<String> = first.try_get("vector")?;
             let reached = vector.as_deref().map(serde_json::from_str).transpose();
@@ -560,8 +582,8 @@ macro_rules! snapshot_of {
     };
 }
 
-snapshot_of!(sqlite_snapshot, SqlitePool, SqliteRow, i64);
-snapshot_of!(postgres_snapshot, PgPool, PgRow, i32);
+snapshot_of!(sqlite_snapshot, Sqlite, SqliteRow, i64);
+snapshot_of!(postgres_snapshot, Postgres, PgRow, i32);
 
 /// Whether the error says that a table or a file is not there (any more, or yet).
 pub(crate) fn is_gone(error: &sqlx::Error) -> bool {

@@ -1,0 +1,152 @@
+//! Connections that are lent to reads.
+//!
+//! The library's pool tests a connection whenever it comes back, by a round trip, as somebody may have left it in the middle of
+//! something. A read that has come to its end leaves nothing behind, so its connection goes to the next read as it is. One
+//! that was broken off, or has failed, goes back to the pool and its test.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::{Database, Pool, pool::PoolConnection};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// How long a connection is kept from the pool, which looks for itself how old it is and whether its login still is the one to
+/// have.
+const KEPT_MAX: Duration = Duration::from_secs(30);
+
+/// A pool, and what of it is with readers or about to be.
+#[derive(Debug)]
+pub(crate) struct Lender<DB: Database> {
+    pool: Pool<DB>,
+    /// As many as are lent at once; the pool has more, so that whoever is let in need not wait for it.
+    places: Semaphore,
+    kept: Mutex<Vec<Kept<DB>>>,
+}
+
+#[derive(Debug)]
+struct Kept<DB: Database> {
+    connection: PoolConnection<DB>,
+    since: Instant,
+}
+
+impl<DB: Database> Lender<DB> {
+    /// Lends `lent_max` at most; the others of the pool are for whoever asks it directly.
+    pub fn new(pool: Pool<DB>, lent_max: usize) -> Self {
+        Self { pool, places: Semaphore::new(lent_max), kept: Mutex::default() }
+    }
+
+    /// For what is asked now and then.
+    pub fn pool(&self) -> &Pool<DB> {
+        &self.pool
+    }
+
+    /// A connection, when one is free. Cancel-safe.
+    pub async fn lend(&self) -> Result<Lent<'_, DB>, sqlx::Error> {
+        let wait = self.pool.options().get_acquire_timeout();
+        let place = tokio::time::timeout(wait, self.places.acquire()).await;
+        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+        let kept = self.kept().pop();
+        let kept = match kept {
+            Some(kept) => kept,
+            None => Kept { connection: self.pool.acquire().await?, since: Instant::now() },
+        };
+        Ok(Lent { lender: self, kept, _place: place })
+    }
+
+    /// Lends no more, and closes every connection once its reader is done.
+    pub async fn close(&self) {
+        self.places.close();
+        self.kept().clear();
+        self.pool.close().await;
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept<DB>>> {
+        // what is kept is whole between two calls
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in the hands of a reader. Dropped, it goes to the pool to be tested.
+#[derive(Debug)]
+pub(crate) struct Lent<'a, DB: Database> {
+    lender: &'a Lender<DB>,
+    kept: Kept<DB>,
+    _place: SemaphorePermit<'a>,
+}
+
+impl<DB: Database> Lent<'_, DB> {
+    pub fn connection(&mut self) -> &mut DB::Connection {
+        &mut self.kept.connection
+    }
+
+    /// For the next reader: what was asked has been answered, all of it.
+    pub fn give_back(self) {
+        if self.kept.since.elapsed() < KEPT_MAX && !self.lender.places.is_closed() {
+            self.lender.kept().push(self.kept);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
+
+    use super::*;
+
+    async fn lender(lent_max: usize, pool_max: u32) -> Lender<Sqlite> {
+        let pool = SqlitePoolOptions::new().max_connections(pool_max).acquire_timeout(Duration::from_millis(50));
+        let pool: SqlitePool = pool.connect("sqlite::memory:").await.unwrap();
+        Lender::new(pool, lent_max)
+    }
+
+    async fn mark(lent: &mut Lent<'_, Sqlite>) {
+        sqlx::query("create temp table mark (n int)").execute(lent.connection()).await.unwrap();
+    }
+
+    async fn is_marked(lent: &mut Lent<'_, Sqlite>) -> bool {
+        sqlx::query("select n from mark").fetch_all(lent.connection()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_is_lent_to_the_next() {
+        let lender = lender(1, 2).await;
+        let mut lent = lender.lend().await.unwrap();
+        mark(&mut lent).await;
+        lent.give_back();
+        assert!(is_marked(&mut lender.lend().await.unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn as_many_are_lent_as_there_are_places_and_who_waits_too_long_is_told() {
+        let lender = lender(2, 3).await;
+        let (one, other) = (lender.lend().await.unwrap(), lender.lend().await.unwrap());
+        assert!(matches!(lender.lend().await, Err(sqlx::Error::PoolTimedOut)));
+        sqlx::query("select 1").fetch_all(lender.pool()).await.expect("the pool has one more");
+        one.give_back();
+        drop(other);
+        lender.lend().await.expect("a place is free");
+    }
+
+    #[tokio::test]
+    async fn what_was_broken_off_goes_to_the_pool_and_takes_no_place() {
+        let lender = lender(1, 1).await;
+        for _ in 0..20 {
+            // dropped without having been given back
+            drop(lender.lend().await.unwrap());
+        }
+        assert!(lender.kept().is_empty());
+        lender.lend().await.unwrap().give_back();
+        assert_eq!(lender.kept().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_lender_that_is_closed_has_no_connection_left() {
+        let lender = lender(2, 3).await;
+        lender.lend().await.unwrap().give_back();
+        lender.close().await;
+        assert!(matches!(lender.lend().await, Err(sqlx::Error::PoolClosed)));
+        assert_eq!(lender.pool().size(), 0);
+    }
+}
