@@ -8,8 +8,8 @@ use std::{
 };
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, builder::BoolishValueParser, value_parser};
+use database::{Database, LoginError, Source, Url};
 use event_store::retention::RetentionOptions;
-use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
 use write_side::{REGISTER, saga::SagaOptions};
 
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The database of the read models, among those of the services.
-const QUERY: &str = "query";
+pub const QUERY: &str = "query";
 
 #[derive(Debug, Clone, Args)]
 pub struct UpArgs {
@@ -80,11 +80,14 @@ pub struct UpArgs {
 #[derive(Clone)]
 pub struct DatabaseUrls {
     /// What was given, by the name of the database.
-    given: BTreeMap<&'static str, String>,
+    given: BTreeMap<&'static str, Url>,
+    /// Both the URL and the file with it.
+    twice: Option<&'static str>,
+    secrets_dir: Option<PathBuf>,
 }
 
 /// Every database there is to be: the flags and variables follow from the register.
-fn databases() -> impl Iterator<Item = &'static str> {
+pub fn databases() -> impl Iterator<Item = &'static str> {
     REGISTER.iter().map(|entry| entry.name).chain([QUERY])
 }
 
@@ -93,17 +96,40 @@ fn flag(database: &str) -> String {
     format!("{database}-database-url")
 }
 
+/// `users-database-url-file`
+fn file_flag(database: &str) -> String {
+    format!("{}-file", flag(database))
+}
+
+fn variable(flag: &str) -> String {
+    format!("TRIBUTARY_{}", flag.replace('-', "_").to_uppercase())
+}
+
+const SECRETS_DIR: &str = "secrets-dir";
+
 impl Args for DatabaseUrls {
     fn augment_args(command: Command) -> Command {
-        command.args(databases().map(|database| {
+        let url = |database| {
             let help = match database {
                 QUERY => "PostgreSQL database of the read models".to_owned(),
                 service => format!("PostgreSQL database of the {service} service"),
             };
-            let flag = flag(database);
-            let variable = format!("TRIBUTARY_{}", flag.replace('-', "_").to_uppercase());
-            Arg::new(flag.clone()).long(flag).env(variable).hide_env_values(true).value_name("URL").help(help)
-        }))
+            Arg::new(flag(database))
+                .long(flag(database))
+                .env(variable(&flag(database)))
+                .hide_env_values(true)
+                .value_name("URL")
+                .help(help)
+        };
+        let file = |database| {
+            let flag = file_flag(database);
+            let help = "The same, read from a file again and again: its login may change while the platform runs";
+            Arg::new(flag.clone()).long(flag.clone()).env(variable(&flag)).value_name("FILE").help(help)
+        };
+        let secrets_dir = Arg::new(SECRETS_DIR).long(SECRETS_DIR).env(variable(SECRETS_DIR)).value_name("FOLDER").help(
+            "Passwords of PostgreSQL roles, one in a file named as the role, instead of those in the URLs; read again and again",
+        );
+        command.args(databases().flat_map(|database| [url(database), file(database)])).arg(secrets_dir)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -113,9 +139,15 @@ impl Args for DatabaseUrls {
 
 impl FromArgMatches for DatabaseUrls {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let url = |database| Some((database, matches.get_one::<String>(&flag(database))?.clone()));
         // an empty variable is one that is not set
-        Ok(Self { given: databases().filter_map(url).filter(|(_, url)| !url.is_empty()).collect() })
+        let told = |name: &str| matches.get_one::<String>(name).filter(|told| !told.is_empty()).cloned();
+        let url = |database| told(&flag(database)).map(Url::Text);
+        let file = |database| told(&file_flag(database)).map(|file| Url::File(file.into()));
+        Ok(Self {
+            given: databases().filter_map(|database| Some((database, file(database).or(url(database))?))).collect(),
+            twice: databases().find(|database| file(database).is_some() && url(database).is_some()),
+            secrets_dir: told(SECRETS_DIR).map(PathBuf::from),
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -137,10 +169,10 @@ pub enum Storage {
     Sqlite {
         data_dir: PathBuf,
     },
-    /// URLs of the services' databases by the services' names, and of the read models'.
+    /// The services' databases by the services' names, and that of the read models.
     Postgres {
-        services: BTreeMap<&'static str, String>,
-        query: String,
+        services: BTreeMap<&'static str, Database>,
+        query: Database,
     },
 }
 
@@ -158,8 +190,10 @@ pub enum ConfigError {
          {missing} too"
     )]
     SomeDatabases { given: usize, all: usize, missing: String },
-    #[error("--{name}-database-url is not a URL of a PostgreSQL database: postgres://user:password@host:port/database")]
-    NotPostgres { name: &'static str },
+    #[error("--{name}-database-url: {error}")]
+    Login { name: &'static str, error: LoginError },
+    #[error("both --{0}-database-url and --{0}-database-url-file are given (or their variables): give one of them")]
+    UrlTwice(&'static str),
     #[error("two of the database URLs name the same database: every service needs one of its own, and queries too")]
     SharedDatabase,
     #[error(transparent)]
@@ -173,19 +207,16 @@ pub enum ConfigError {
     ResetPostgres,
 }
 
-/// Server and database that a URL names, however it is spelt. Never says the URL: it may hold a password.
-fn database_of(url: &str) -> Option<(String, u16, String)> {
-    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return None;
-    }
-    let options = url.parse::<PgConnectOptions>().ok()?;
+/// Server and database that are reached, however they are spelt.
+fn place_of(database: &Database) -> (String, u16, String) {
+    let options = database.options();
     let host = match options.get_host() {
         "localhost" | "::1" | "[::1]" => "127.0.0.1",
         host => host,
     };
     // without a name, the server takes the user's
-    let database = options.get_database().unwrap_or_else(|| options.get_username());
-    Some((host.to_ascii_lowercase(), options.get_port(), database.to_owned()))
+    let name = options.get_database().unwrap_or_else(|| options.get_username());
+    (host.to_ascii_lowercase(), options.get_port(), name.to_owned())
 }
 
 impl UpArgs {
@@ -209,7 +240,10 @@ impl UpArgs {
         if self.demo && !is_open {
             return Err(ConfigError::DemoNeedsToken);
         }
-        let mut urls = self.databases.given.clone();
+        let urls = &self.databases.given;
+        if let Some(name) = self.databases.twice {
+            return Err(ConfigError::UrlTwice(name));
+        }
         if urls.is_empty() {
             return Ok(Storage::Sqlite { data_dir: self.data_dir.clone() });
         }
@@ -225,13 +259,17 @@ impl UpArgs {
             return Err(ConfigError::ResetPostgres);
         }
         let mut seen = HashSet::new();
-        for (&name, url) in &urls {
-            if !seen.insert(database_of(url).ok_or(ConfigError::NotPostgres { name })?) {
+        let mut reached = BTreeMap::new();
+        for (&name, url) in urls {
+            let source = Source { url: url.clone(), secrets_dir: self.databases.secrets_dir.clone() };
+            let database = Database::new(source).map_err(|error| ConfigError::Login { name, error })?;
+            if !seen.insert(place_of(&database)) {
                 return Err(ConfigError::SharedDatabase);
             }
+            reached.insert(name, database);
         }
-        let query = urls.remove(QUERY).expect("no database is missing");
-        Ok(Storage::Postgres { services: urls, query })
+        let query = reached.remove(QUERY).expect("no database is missing");
+        Ok(Storage::Postgres { services: reached, query })
     }
 }
 
@@ -309,7 +347,7 @@ mod tests {
     fn every_service_of_the_register_has_its_flag_and_its_variable() {
         let help = <Up as clap::CommandFactory>::command().render_long_help().to_string();
         for database in databases() {
-            let variable = format!("TRIBUTARY_{}_DATABASE_URL", database.to_uppercase());
+            let variable = format!("TRIBUTARY_{}_DATABASE_URL_FILE", database.to_uppercase());
             assert!(help.contains(&format!("--{database}-database-url")) && help.contains(&variable), "{help}");
         }
     }

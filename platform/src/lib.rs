@@ -1,7 +1,7 @@
 //! Every role of the platform, for the binary `tributary` and for tests.
 //!
 //! Reading order: [`cli`] says what can be asked for; [`up`] is the main job, all roles in one process; [`admin`] is what
-//! the other commands talk to while it runs; [`metrics`] is what monitoring reads;
+//! the other commands talk to while it runs; [`migrate`] makes the databases; [`metrics`] is what monitoring reads;
 //! [`door`], [`auth`], [`limits`] and [`guard`] stand before all of it; [`commands`] are those others; [`demo`] and [`import`] are clients of the
 //! public HTTP API and of nothing else.
 
@@ -21,6 +21,7 @@ pub mod import;
 mod limits;
 mod mail;
 mod metrics;
+mod migrate;
 mod output;
 mod projecting;
 mod roles;
@@ -44,6 +45,7 @@ pub async fn run() -> ExitCode {
     let output = cli.output;
     let done = match cli.command() {
         Command::Up(args) => up::run(args).await,
+        Command::Migrate(args) => migrate::run(args, output).await,
         Command::Demo(args) => demo::run(args, output).await,
         Command::Import(args) => import::run(args, output).await,
         Command::Projection(args) => commands::projection::run(args, output).await,

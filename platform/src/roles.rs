@@ -156,7 +156,7 @@ fn running_saga(service: &Service) -> Option<RunningSaga> {
 fn home(storage: &Storage, service: &str, what: &str) -> ReplicaHome {
     match storage {
         Storage::Sqlite { data_dir } => ReplicaHome::Sqlite(data_dir.join(format!("{service}-{what}.db"))),
-        Storage::Postgres { services, .. } => ReplicaHome::Postgres { url: services[service].clone() },
+        Storage::Postgres { services, .. } => ReplicaHome::Postgres(services[service].clone()),
     }
 }
 
@@ -168,9 +168,8 @@ async fn open_query_database(storage: &Storage) -> Result<(QueryDatabase, ReadSi
             Ok((database, ReadSide::connect_sqlite(data_dir)))
         }
         Storage::Postgres { query, .. } => {
-            let database =
-                QueryDatabase::open_postgres(query).await.context("open the query database in PostgreSQL")?;
-            Ok((database, ReadSide::connect_postgres(query).context("read the query database")?))
+            let database = QueryDatabase::open_at(query).await.context("open the query database in PostgreSQL")?;
+            Ok((database, ReadSide::connect_to(query)))
         }
     }
 }

@@ -25,8 +25,8 @@ pub async fn open_log(storage: &Storage, service: &str) -> Result<Arc<dyn EventL
             opened.with_context(|| format!("open the log of {service} in {}", file.display()))?
         }
         Storage::Postgres { services, .. } => {
-            let url = services.get(service).with_context(|| format!("there is no service {service}"))?;
-            let opened = PostgresLog::connect(url, service, Default::default()).await;
+            let database = services.get(service).with_context(|| format!("there is no service {service}"))?;
+            let opened = PostgresLog::open(database, service, Default::default()).await;
             opened.with_context(|| format!("open the log of {service} in PostgreSQL"))?
         }
     };

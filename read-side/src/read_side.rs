@@ -16,7 +16,7 @@ use std::{
 use events::{consistency::ConsistencyToken, ids::CustomerId, principal::Principal};
 use sqlx::{
     AssertSqlSafe, FromRow, PgPool, Row, SqlitePool,
-    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
+    postgres::{PgPoolOptions, PgRow},
     sqlite::{SqlitePoolOptions, SqliteRow},
 };
 use tokio::{sync::Semaphore, time::Instant};
@@ -66,7 +66,7 @@ const STATEMENT_TIMEOUT: &str = "60s";
 
 pub(crate) enum Database {
     Sqlite { directory: PathBuf, pointers: SqlitePool, generations: Mutex<Vec<((String, i64), SqlitePool)>> },
-    Postgres(PgPool),
+    Postgres { pool: PgPool, reached: database::Database },
 }
 
 impl Database {
@@ -79,13 +79,16 @@ impl Database {
         Self::Sqlite { directory, pointers, generations: Mutex::default() }
     }
 
-    fn postgres(options: PgConnectOptions) -> Self {
-        let pool = PgPoolOptions::new()
+    fn postgres(reached: &database::Database, name: &str) -> Self {
+        let options = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .connect_lazy_with(options.options([("statement_timeout", STATEMENT_TIMEOUT)]));
-        Self::Postgres(pool)
+            .test_before_acquire(false);
+        let name = name.to_owned();
+        let pool = reached.pool(options, move |options| {
+            options.application_name(&name).options([("statement_timeout", STATEMENT_TIMEOUT)])
+        });
+        Self::Postgres { pool, reached: reached.clone() }
     }
 }
 
@@ -137,8 +140,13 @@ impl ReadSide {
 
     /// The query database at `url`, connected to when it is first read.
     pub fn connect_postgres(url: &str) -> Result<Self, ReadError> {
-        let options: PgConnectOptions = url.parse()?;
-        Ok(Self::new(Database::postgres(options.application_name("tributary read-side")), Wake::default()))
+        let reached = url.parse().map_err(|error: database::LoginError| ReadError::Internal(error.to_string()))?;
+        Ok(Self::connect_to(&reached))
+    }
+
+    /// The same with a login that may change while it is read.
+    pub fn connect_to(reached: &database::Database) -> Self {
+        Self::new(Database::postgres(reached, "tributary read-side"), Wake::default())
     }
 
     fn new(database: Database, wake: Wake) -> Self {
@@ -164,9 +172,7 @@ impl ReadSide {
     pub fn apart(&self, name: &str) -> Self {
         let database = match &self.inner.database {
             Database::Sqlite { directory, .. } => Database::sqlite(directory.clone()),
-            Database::Postgres(pool) => {
-                Database::postgres(PgConnectOptions::clone(&pool.connect_options()).application_name(name))
-            }
+            Database::Postgres { reached, .. } => Database::postgres(reached, name),
         };
         Self { only: self.only, ..Self::new(database, self.wake()) }
     }
@@ -210,7 +216,7 @@ impl ReadSide {
     }
 
     pub(crate) fn is_postgres(&self) -> bool {
-        matches!(self.inner.database, Database::Postgres(_))
+        matches!(self.inner.database, Database::Postgres { .. })
     }
 
     /// `in (..)` of the keys in parameter `n`.
@@ -334,7 +340,7 @@ impl ReadSide {
             let has_use = !has_met || (is_told && observed.is_none());
             let wanted = has_use.then(|| consistency::wanted_json(&consistency.token));
             let answer = match &self.inner.database {
-                Database::Postgres(pool) => {
+                Database::Postgres { pool, .. } => {
                     let statement = statement(POSTGRES, template, guess, wanted.is_some(), rows, beside);
                     postgres_snapshot(pool, statement, wanted.as_deref(), rows, beside.len()).await
                 }
@@ -379,7 +385,7 @@ impl ReadSide {
             Database::Sqlite { pointers, .. } => {
                 sqlx::query_as(POINTER).bind(read_model).fetch_optional(pointers).await
             }
-            Database::Postgres(pool) => sqlx::query_as(POINTER).bind(read_model).fetch_optional(pool).await,
+            Database::Postgres { pool, .. } => sqlx::query_as(POINTER).bind(read_model).fetch_optional(pool).await,
         };
         match found {
             Ok(found) => Ok(found.map(|(generation, version)| Live { generation, version })),
