@@ -109,7 +109,8 @@ pub struct MigrateArgs {
     #[arg(long, env = "TRIBUTARY_ADMIN_URL_FILE", value_name = "FILE")]
     pub admin_url_file: Option<std::path::PathBuf>,
 
-    /// Passwords that roles are to have, one in a file named as the role; a role without a file keeps what it has
+    /// Passwords that roles are to have, one in a file named as the role; a role without a file keeps what it has. Also that
+    /// of the administrator, if there is a file for it
     #[arg(long, env = "TRIBUTARY_SECRETS_DIR", value_name = "FOLDER")]
     pub secrets_dir: Option<std::path::PathBuf>,
 

@@ -65,7 +65,7 @@ fn admin(args: &MigrateArgs) -> Result<PgConnectOptions> {
              with a file that holds it"
         ),
     };
-    Ok(Database::new(Source { url, secrets_dir: None }).context("--admin-url")?.options())
+    Ok(Database::new(Source { url, secrets_dir: args.secrets_dir.clone() }).context("--admin-url")?.options())
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
