@@ -239,3 +239,32 @@ impl fmt::Debug for Database {
         f.debug_struct("Database").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_and_a_password_are_read_from_their_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("url");
+        let source = || Source { url: Url::File(file.clone()), secrets_dir: Some(folder.path().to_owned()) };
+        let missing = Database::new(source()).unwrap_err();
+        assert!(matches!(&missing, LoginError::File { path, .. } if *path == file), "{missing}");
+        fs::write(&file, "postgres://teller:old@db.internal/accounts\n").unwrap();
+        let (without, _) = source().read().unwrap();
+        assert_eq!(without.password, None, "that of the URL counts");
+        fs::write(folder.path().join("teller"), "it's new\n").unwrap();
+        let (told, options) = source().read().unwrap();
+        assert_eq!((told.password.as_deref(), options.get_username()), (Some("it's new"), "teller"));
+        assert!(without != told, "which is a change");
+    }
+
+    #[test]
+    fn what_is_no_url_is_not_repeated() {
+        for wrong in ["mysql://ana:secret@localhost/query", "secret", "postgres://ana:secret@localhost:no/query"] {
+            let error = wrong.parse::<Database>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
+    }
+}

@@ -130,8 +130,8 @@ impl Group {
         self.logins().into_iter().map(move |name| Role { name, login: Some(login()) })
     }
 
-    /// In force from the start of a connection. A process may ask for others: the timeouts are for what forgets to, and for
-    /// people.
+    /// In force from the start of a connection. A process asks for its own besides, where it is heard: PgBouncer keeps to
+    /// itself what a client asks for.
     fn settings(&self) -> Vec<(&'static str, &str)> {
         let mut settings = vec![
             ("idle_in_transaction_session_timeout", "60s"),
@@ -140,12 +140,22 @@ impl Group {
             ("search_path", "public, pg_temp"),
         ];
         settings.extend(match self.may {
-            May::Serve => vec![("statement_timeout", "60s"), ("lock_timeout", "10s")],
+            // the log's plans are made once and must be right when it grows, and its pages come in one piece
+            May::Serve => vec![
+                ("statement_timeout", "60s"),
+                ("lock_timeout", "10s"),
+                ("plan_cache_mode", "force_generic_plan"),
+                ("enable_seqscan", "off"),
+                ("enable_bitmapscan", "off"),
+                ("max_parallel_workers_per_gather", "0"),
+            ],
             // the tables of generations belong to the group, so that either of its members can drop what the other made
             May::Project => vec![
                 // indexes of a large read model are made at once
                 ("statement_timeout", "1h"),
                 ("lock_timeout", "60s"),
+                // a plan that was made while a generation was empty reads all of it later
+                ("plan_cache_mode", "force_custom_plan"),
                 ("role", self.name.as_str()),
             ],
             May::Read => {

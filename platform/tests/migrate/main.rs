@@ -1,5 +1,6 @@
 //! `tributary migrate` on real servers: what it makes, what it divides, and that the platform runs on it.
 
+mod behind;
 #[path = "../common/mod.rs"]
 mod common;
 mod forbidden;
