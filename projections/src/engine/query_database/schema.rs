@@ -61,7 +61,8 @@ pub async fn may_migrate(connection: &mut PgConnection) -> Result<bool, EngineEr
 
 /// Runs what is missing, each in a transaction, under a lock of the database.
 pub async fn migrate(connection: &mut PgConnection) -> Result<(), EngineError> {
-    MIGRATIONS.run(connection).await.doing("migrate")
+    // `run` takes whatever gives a connection, and a future that holds that is not known to be `Send`
+    MIGRATIONS.run_direct(None, connection, false).await.doing("migrate")
 }
 
 /// What a projector may do with `tables`: write the rows of all that is not its own, and make generations.
