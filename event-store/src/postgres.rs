@@ -18,9 +18,10 @@ pub mod migrate;
 mod read;
 mod wake;
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use database::{Database, LoginError};
 use events::envelope::{Name, RecordedEvent, StreamId};
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool, Row,
@@ -43,8 +44,7 @@ pub const SERVER_VERSION_MIN: i32 = 15;
 /// How a log on PostgreSQL is opened.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// Whether missing migrations are run with the rights of this connection; else they are an error. Turn it off
-    /// where the service connects with a role that may only append.
+    /// Whether missing migrations are run, if this connection has the right to; else they are an error.
     pub migrate: bool,
     /// Connections for reading. The writer has one more of its own.
     pub read_connections_max: u32,
@@ -79,21 +79,29 @@ pub struct PostgresLog {
 impl PostgresLog {
     /// Opens the log of the service `source` in the database at `url`, and makes its tables if they are missing.
     pub async fn connect(url: &str, source: &str, options: PostgresOptions) -> Result<Arc<Self>, OpenError> {
-        let target = connect_options(url)?;
-        let mut connection = open(&target, &options).await?;
+        Self::open(&url.parse().map_err(OpenError::Login)?, source, options).await
+    }
+
+    /// The same with a login that may change while the log is open.
+    pub async fn open(database: &Database, source: &str, options: PostgresOptions) -> Result<Arc<Self>, OpenError> {
+        let mut connection = open(&named(database.options()), &options).await?;
         check_server(&mut connection).await?;
         let missing = migrate::missing(&mut connection).await.map_err(OpenError::Migrate)?;
         if !missing.is_empty() {
             if !options.migrate {
                 return Err(OpenError::NotMigrated { missing });
             }
-            migrate::run(&mut connection, source, None).await.map_err(OpenError::Migrate)?;
+            match migrate::run(&mut connection, source, None).await {
+                // a role that owns nothing
+                Err(error) if error.is_forbidden() => return Err(OpenError::NotMigrated { missing }),
+                run => run.map_err(OpenError::Migrate)?,
+            }
         }
         let identity = read_identity(&mut connection).await.map_err(OpenError::Identity)?;
         connection.close().await.map_err(OpenError::Unavailable)?;
         identity_is_of(source, &identity)?;
-        let reader = read::Reader::new(read_pool(&target, &options), identity.source.clone());
-        let writer = commit::Writer::new(with_writer_settings(target, &options), &options);
+        let reader = read::Reader::new(read_pool(database, &options), identity.source.clone());
+        let writer = commit::Writer::new(database.clone(), &options);
         Ok(Arc::new(Self { identity, writer, reader, wake: wake::Wake::default() }))
     }
 
@@ -101,8 +109,8 @@ impl PostgresLog {
     /// that nobody can log in as, and the service role may read them, append, and forget old answers,
     /// nothing else; then open the log with [`PostgresOptions::migrate`] off.
     pub async fn migrate(admin_url: &str, source: &str, service_role: Option<&str>) -> Result<(), OpenError> {
-        let target = connect_options(admin_url)?;
-        let mut connection = open(&target, &PostgresOptions::default()).await?;
+        let admin: Database = admin_url.parse().map_err(OpenError::Login)?;
+        let mut connection = open(&named(admin.options()), &PostgresOptions::default()).await?;
         check_server(&mut connection).await?;
         migrate::run(&mut connection, source, service_role).await.map_err(OpenError::Migrate)?;
         let identity = read_identity(&mut connection).await.map_err(OpenError::Identity)?;
@@ -174,8 +182,8 @@ impl Feed for PostgresLog {
 /// Why a log could not be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    #[error("not a URL of a PostgreSQL database: {0}")]
-    Url(#[source] sqlx::Error),
+    #[error(transparent)]
+    Login(LoginError),
     #[error("connect to PostgreSQL: {0}")]
     Unavailable(#[source] sqlx::Error),
     #[error("connect to PostgreSQL: no answer within {0:?}")]
@@ -186,7 +194,10 @@ pub enum OpenError {
         "the database is encoded in {found}; it must be UTF8 (create database ... encoding 'UTF8' template template0)"
     )]
     Encoding { found: String },
-    #[error("the log's tables are missing or old ({}); run `PostgresLog::migrate` with a role that may create them", missing.join(", "))]
+    #[error(
+        "the log's tables are missing or old ({}), and this role may not make them: run `tributary migrate`",
+        missing.join(", ")
+    )]
     NotMigrated { missing: Vec<&'static str> },
     #[error("migrate the log: {0}")]
     Migrate(#[source] migrate::MigrateError),
@@ -196,11 +207,8 @@ pub enum OpenError {
     OtherSource { expected: String, found: String },
 }
 
-fn connect_options(url: &str) -> Result<PgConnectOptions, OpenError> {
-    Ok(PgConnectOptions::from_str(url)
-        .map_err(OpenError::Url)?
-        .application_name("tributary")
-        .disable_statement_logging())
+fn named(target: PgConnectOptions) -> PgConnectOptions {
+    target.application_name("tributary").disable_statement_logging()
 }
 
 /// Settings of every connection. No statement is part of a transaction, so one that stays open is a fault that the
@@ -208,7 +216,7 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, OpenError> {
 fn with_common_settings(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOptions {
     let statement_timeout_ms = options.statement_timeout.as_millis().to_string();
     let lock_timeout_ms = options.lock_timeout.as_millis().to_string();
-    target.options([
+    named(target).options([
         ("statement_timeout", statement_timeout_ms.as_str()),
         ("lock_timeout", lock_timeout_ms.as_str()),
         ("idle_in_transaction_session_timeout", "10s"),
@@ -231,17 +239,19 @@ fn with_writer_settings(target: PgConnectOptions, options: &PostgresOptions) -> 
 
 /// Every read is an index look-up. Its plan is made once, perhaps on an empty table, and must be right when it grows;
 /// and only a plan without parallel workers keeps the order of a page's two parts.
-fn read_pool(target: &PgConnectOptions, options: &PostgresOptions) -> PgPool {
-    let target = with_common_settings(target.clone(), options).options([
-        ("enable_seqscan", "off"),
-        ("enable_bitmapscan", "off"),
-        ("max_parallel_workers_per_gather", "0"),
-    ]);
-    PgPoolOptions::new()
+fn read_pool(database: &Database, options: &PostgresOptions) -> PgPool {
+    let pool = PgPoolOptions::new()
         .max_connections(options.read_connections_max)
         .acquire_timeout(options.connect_timeout)
-        .test_before_acquire(false)
-        .connect_lazy_with(target)
+        .test_before_acquire(false);
+    let options = options.clone();
+    database.pool(pool, move |target| {
+        with_common_settings(target, &options).options([
+            ("enable_seqscan", "off"),
+            ("enable_bitmapscan", "off"),
+            ("max_parallel_workers_per_gather", "0"),
+        ])
+    })
 }
 
 async fn open(target: &PgConnectOptions, options: &PostgresOptions) -> Result<PgConnection, OpenError> {

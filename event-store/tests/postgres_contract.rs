@@ -1,7 +1,7 @@
 //! The log's contract on PostgreSQL: the service connects with a role that may read and append, nothing else.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -14,12 +14,18 @@ use event_store::{
 use sqlx::{Connection, Executor, PgConnection};
 use testkit::{
     log_contract::{LogHarness, TamperAttempt},
+    pgbouncer::PgBouncer,
     postgres::{ThrowAwayPostgres, shared},
     proxy::FaultProxy,
 };
 
+/// Shared by all tests behind it.
+static PGBOUNCER: LazyLock<Mutex<Option<PgBouncer>>> = LazyLock::new(Mutex::default);
+
 struct Postgres {
     server: &'static ThrowAwayPostgres,
+    /// Where the service connects to.
+    port: u16,
     /// As superuser, who here is what an administrator is.
     admin_url: String,
     /// As the role of the service.
@@ -38,7 +44,31 @@ impl Postgres {
         server.execute("postgres", &format!("create role {role} login")).await.unwrap();
         PostgresLog::migrate(&admin_url, "accounts", Some(&role)).await.unwrap();
         let url = server.url_as(&role, &database);
-        Self { server, admin_url, url, role, copy: Mutex::default(), proxies: Mutex::default() }
+        let port = server.port();
+        Self { server, port, admin_url, url, role, copy: Mutex::default(), proxies: Mutex::default() }
+    }
+
+    /// The same log, whose service reaches it through PgBouncer and three connections of the server.
+    async fn behind_pgbouncer() -> Self {
+        let direct = Self::new().await;
+        let port = {
+            let mut started = PGBOUNCER.lock().unwrap();
+            started.get_or_insert_with(|| PgBouncer::start(direct.server, 3).unwrap()).port()
+        };
+        // as `tributary migrate` gives it to a role of a service: what a client asks for, PgBouncer keeps to itself
+        let settings = ["search_path = public, pg_temp", "max_parallel_workers_per_gather = 0", "jit = off"];
+        for setting in settings {
+            direct.server.execute("postgres", &format!("alter role {} set {setting}", direct.role)).await.unwrap();
+        }
+        let url = direct.url.replace(&format!(":{}/", direct.port), &format!(":{port}/"));
+        Self { port, url, ..direct }
+    }
+
+    /// Whoever stands before the server keeps connections when all clients have gone.
+    async fn end_connections(&self) {
+        let database = self.admin_url.split(['/', '?']).nth(3).unwrap();
+        let end = format!("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '{database}'");
+        self.server.execute("postgres", &end).await.unwrap();
     }
 
     async fn connect(&self, url: &str) -> Arc<PostgresLog> {
@@ -60,7 +90,7 @@ impl LogHarness for Postgres {
     }
 
     async fn open_cut_after_commit(&self) -> Arc<dyn EventLog> {
-        let proxy = FaultProxy::start(("127.0.0.1", self.server.port())).await.unwrap();
+        let proxy = FaultProxy::start(("127.0.0.1", self.port)).await.unwrap();
         let log = self.connect(&proxy.url_through(&self.url).unwrap()).await;
         // the laws' scope: it travels with the values
         proxy.cut_after_commit("contract");
@@ -95,6 +125,7 @@ impl LogHarness for Postgres {
     }
 
     async fn back_up(&self) {
+        self.end_connections().await;
         let copy = self.server.copy_database(&self.admin_url, "copy").await.unwrap();
         *self.copy.lock().unwrap() = Some(copy);
     }
@@ -130,7 +161,8 @@ impl LogHarness for Postgres {
             "select forget_commands(null, '', '', 1000)",
             "select forget_commands(now() - interval '2 days', '', '', null)",
             // under another search_path, where other things may have the names that it uses
-            "select append_event('account', 'z', 0, 's', 'k', sha256(''), '{}', gen_random_uuid(), 'T', '1', '{}', '{}')",
+            "set search_path = pg_temp, public; \
+             select append_event('account', 'z', 0, 's', 'k', sha256(''), '{}', gen_random_uuid(), 'T', '1', '{}', '{}')",
         ]
         .map(str::to_owned)
         .to_vec();
@@ -213,3 +245,9 @@ impl LogHarness for Postgres {
 }
 
 testkit::log_contract!(Postgres::new().await);
+
+mod behind_pgbouncer {
+    use super::*;
+
+    testkit::log_contract!(Postgres::behind_pgbouncer().await);
+}

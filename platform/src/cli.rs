@@ -6,6 +6,7 @@ use crate::{
     config::{
         UpArgs,
         apart::{GatewayArgs, GraphqlArgs, ProjectArgs, ServeArgs},
+        urls::{EveryDatabase, Named},
     },
     import,
 };
@@ -66,6 +67,8 @@ pub enum Command {
     Graphql(Box<GraphqlArgs>),
     /// Run the one public port before roles that run apart
     Gateway(Box<GatewayArgs>),
+    /// Make the PostgreSQL databases what this release needs: roles, tables, and who may do what
+    Migrate(MigrateArgs),
     /// Enter deterministic demo data into a running platform
     Demo(DemoArgs),
     /// Enter the data of another system into a running platform
@@ -93,6 +96,53 @@ pub struct Target {
     /// Token to show, where the platform asks for one
     #[arg(long, env = "TRIBUTARY_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Run it as often as you like: it does what is missing, and a run that was killed is completed by the next \
+                        one. Of each database <prefix>_<name> the role <prefix>_<name>_owner owns everything and nobody logs \
+                        in with it; processes log in with <prefix>_<service>_a or _b, <prefix>_projector_a or _b and \
+                        <prefix>_graphql_a or _b, two each so that passwords can be changed without a pause.\n\
+                        Exit codes: 0 done, or nothing to do; 1 failed; 2 wrong usage; 3 with --check, something is to be \
+                        done.\n\
+                        Examples:\n  \
+                        tributary migrate --admin-url-file /run/secrets/admin-url --secrets-dir /run/secrets\n  \
+                        tributary migrate orders query --admin-url postgres://postgres@db.internal/postgres --check"
+)]
+pub struct MigrateArgs {
+    /// The services whose databases are meant, and `query` for the read models; all of them without any
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(EveryDatabase::names()))]
+    pub databases: Vec<String>,
+
+    /// Who may make roles and databases, and the database to connect to first: postgres://postgres:password@host/postgres.
+    /// Whoever owns what is there already may do the rest
+    #[arg(long, env = "TRIBUTARY_ADMIN_URL", hide_env_values = true, value_name = "URL")]
+    pub admin_url: Option<String>,
+
+    /// A file with that URL, which goes before it
+    #[arg(long, env = "TRIBUTARY_ADMIN_URL_FILE", value_name = "FILE")]
+    pub admin_url_file: Option<std::path::PathBuf>,
+
+    /// Passwords that roles are to have, one in a file named as the role; a role without a file keeps what it has. Also that
+    /// of the administrator, if there is a file for it
+    #[arg(long, env = "TRIBUTARY_SECRETS_DIR", value_name = "FOLDER")]
+    pub secrets_dir: Option<std::path::PathBuf>,
+
+    /// What the names of all databases and roles begin with
+    #[arg(long, env = "TRIBUTARY_PREFIX", default_value = "tributary")]
+    pub prefix: String,
+
+    /// Tell what would be done, and do nothing
+    #[arg(long)]
+    pub check: bool,
+}
+
+impl std::fmt::Debug for MigrateArgs {
+    /// The URL carries a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MigrateArgs").field("databases", &self.databases).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Args)]

@@ -1,12 +1,14 @@
 //! What the processes of the platform can be told: here `tributary up`, in [`apart`] the roles by themselves.
 
 pub mod apart;
+pub mod databases;
 pub mod storage;
 pub mod urls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, builder::BoolishValueParser, value_parser};
+use database::LoginError;
 use event_store::retention::RetentionOptions;
 use thiserror::Error;
 use write_side::saga::SagaOptions;
@@ -14,7 +16,8 @@ use write_side::saga::SagaOptions;
 pub use self::storage::Storage;
 use self::{
     apart::OriginArgs,
-    urls::{EveryDatabase, Named, Urls},
+    databases::Databases,
+    urls::{EveryDatabase, Named},
 };
 use crate::{
     asking::AskingArgs,
@@ -47,7 +50,7 @@ pub struct UpArgs {
 
     // PostgreSQL instead of SQLite: all of them, or none
     #[command(flatten)]
-    pub databases: Urls<EveryDatabase>,
+    pub databases: Databases<EveryDatabase>,
 
     #[command(flatten)]
     pub auth: AuthArgs,
@@ -109,8 +112,14 @@ pub enum ConfigError {
          queries; give {missing} too"
     )]
     SomeDatabases { given: usize, all: usize, missing: String },
-    #[error("--{name}-database-url is not a URL of a PostgreSQL database: postgres://user:password@host:port/database")]
-    NotPostgres { name: &'static str },
+    #[error("--{name}-database-url: {error}")]
+    Login { name: &'static str, error: LoginError },
+    #[error(
+        "--query-database-url (or --query-database-url-file) is missing: the PostgreSQL database of the read models"
+    )]
+    NoQueryDatabase,
+    #[error("both --{0}-database-url and --{0}-database-url-file are given (or their variables): give one of them")]
+    UrlTwice(&'static str),
     #[error("two of the database URLs name the same database: every service needs one of its own, and queries too")]
     SharedDatabase,
     #[error(
@@ -146,7 +155,7 @@ impl UpArgs {
         if self.demo && self.auth.config()?.is_some() {
             return Err(ConfigError::DemoNeedsToken);
         }
-        let storage = Storage::of(&self.databases.given, &EveryDatabase::names(), &self.data_dir)?;
+        let storage = Storage::of(&self.databases, &EveryDatabase::names(), &self.data_dir)?;
         match storage {
             Storage::Postgres { .. } if self.reset => Err(ConfigError::ResetPostgres),
             storage => Ok(storage),
@@ -229,7 +238,7 @@ mod tests {
     fn every_service_of_the_register_has_its_flag_and_its_variable() {
         let help = <Up as clap::CommandFactory>::command().render_long_help().to_string();
         for database in EveryDatabase::names() {
-            let variable = format!("TRIBUTARY_{}_DATABASE_URL", database.to_uppercase());
+            let variable = format!("TRIBUTARY_{}_DATABASE_URL_FILE", database.to_uppercase());
             assert!(help.contains(&format!("--{database}-database-url")) && help.contains(&variable), "{help}");
         }
     }

@@ -23,6 +23,7 @@ pub mod import;
 mod limits;
 mod mail;
 mod metrics;
+mod migrate;
 mod output;
 mod process;
 mod projecting;
@@ -51,6 +52,7 @@ pub async fn run() -> ExitCode {
         Command::Project(args) => apart::project(*args).await,
         Command::Graphql(args) => apart::graphql(*args).await,
         Command::Gateway(args) => apart::gateway(*args).await,
+        Command::Migrate(args) => migrate::run(args, output).await,
         Command::Demo(args) => demo::run(args, output).await,
         Command::Import(args) => import::run(args, output).await,
         Command::Projection(args) => commands::projection::run(args, output).await,

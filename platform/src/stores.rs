@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use database::Database;
 use event_store::{log::EventLog, postgres::PostgresLog, sqlite::SqliteLog};
 use projections::QueryDatabase;
 use read_side::ReadSide;
@@ -27,8 +28,8 @@ pub async fn open_log(storage: &Storage, service: &str) -> Result<Arc<dyn EventL
             let opened = SqliteLog::open(&file, service, Default::default());
             opened.with_context(|| format!("open the log of {service} in {}", file.display()))?
         }
-        Storage::Postgres { urls } => {
-            let opened = PostgresLog::connect(url(urls, service)?, service, Default::default()).await;
+        Storage::Postgres { databases } => {
+            let opened = PostgresLog::open(reached(databases, service)?, service, Default::default()).await;
             opened.with_context(|| format!("open the log of {service} in PostgreSQL"))?
         }
     };
@@ -39,7 +40,7 @@ pub async fn open_log(storage: &Storage, service: &str) -> Result<Arc<dyn EventL
 pub fn home(storage: &Storage, service: &str, what: &str) -> Result<ReplicaHome> {
     Ok(match storage {
         Storage::Sqlite { data_dir } => ReplicaHome::Sqlite(data_dir.join(format!("{service}-{what}.db"))),
-        Storage::Postgres { urls } => ReplicaHome::Postgres { url: url(urls, service)?.to_owned() },
+        Storage::Postgres { databases } => ReplicaHome::Postgres(reached(databases, service)?.clone()),
     })
 }
 
@@ -50,8 +51,8 @@ pub async fn open_query_database(storage: &Storage) -> Result<QueryDatabase> {
             let database = QueryDatabase::open_sqlite(data_dir).await;
             database.with_context(|| format!("open the query database in {}", data_dir.display()))
         }
-        Storage::Postgres { urls } => {
-            let database = QueryDatabase::open_postgres(url(urls, QUERY)?).await;
+        Storage::Postgres { databases } => {
+            let database = QueryDatabase::open_at(reached(databases, QUERY)?).await;
             database.context("open the query database in PostgreSQL")
         }
     }
@@ -61,12 +62,12 @@ pub async fn open_query_database(storage: &Storage) -> Result<QueryDatabase> {
 pub fn open_read_side(storage: &Storage) -> Result<ReadSide> {
     match storage {
         Storage::Sqlite { data_dir } => Ok(ReadSide::connect_sqlite(data_dir)),
-        Storage::Postgres { urls } => ReadSide::connect_postgres(url(urls, QUERY)?).context("read the query database"),
+        Storage::Postgres { databases } => Ok(ReadSide::connect_to(reached(databases, QUERY)?)),
     }
 }
 
-fn url<'u>(urls: &'u BTreeMap<&'static str, String>, database: &str) -> Result<&'u str> {
-    urls.get(database).map(String::as_str).with_context(|| format!("there is no URL of the database of {database}"))
+fn reached<'d>(databases: &'d BTreeMap<&'static str, Database>, name: &str) -> Result<&'d Database> {
+    databases.get(name).with_context(|| format!("there is no URL of the database of {name}"))
 }
 
 /// Deletes the databases of a data directory, and nothing else that may lie there.

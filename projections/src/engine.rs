@@ -46,6 +46,12 @@ pub enum EngineError {
     Database { context: &'static str, cause: sqlx::Error },
     #[error("query database: {context}: {cause}")]
     Migration { context: &'static str, cause: sqlx::migrate::MigrateError },
+    #[error(transparent)]
+    Login(database::LoginError),
+    #[error(
+        "the query database's tables are missing or old, and this role does not own them: run `tributary migrate query`"
+    )]
+    NotMigrated,
     #[error("query database: {context}: {cause}")]
     File { context: &'static str, cause: std::io::Error },
     /// A fault of SQLite before 3.51.3 can corrupt a file that two connections write.

@@ -28,7 +28,7 @@ mod references;
 
 pub use engine::{
     projector::{ChangedVersions, Projector, ProjectorHandle, ProjectorOptions},
-    query_database::QueryDatabase,
+    query_database::{QueryDatabase, schema as query_schema},
 };
 
 /// Every projection there is: the one list to add to.

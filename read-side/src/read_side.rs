@@ -16,7 +16,7 @@ use std::{
 use events::{consistency::ConsistencyToken, ids::CustomerId, principal::Principal};
 use sqlx::{
     AssertSqlSafe, FromRow, PgPool, Postgres, Row, Sqlite, SqlitePool,
-    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
+    postgres::{PgPoolOptions, PgRow},
     sqlite::{SqlitePoolOptions, SqliteRow},
 };
 use tokio::{sync::Semaphore, time::Instant};
@@ -71,7 +71,7 @@ const STATEMENT_TIMEOUT: &str = "60s";
 
 pub(crate) enum Database {
     Sqlite { directory: PathBuf, pointers: SqlitePool, generations: Mutex<Vec<((String, i64), Arc<Lender<Sqlite>>)>> },
-    Postgres(PgPool),
+    Postgres { pool: PgPool, reached: database::Database },
 }
 
 impl Database {
@@ -84,13 +84,16 @@ impl Database {
         Self::Sqlite { directory, pointers, generations: Mutex::default() }
     }
 
-    fn postgres(options: PgConnectOptions) -> Self {
-        let pool = PgPoolOptions::new()
+    fn postgres(reached: &database::Database, name: &str) -> Self {
+        let options = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .connect_lazy_with(options.options([("statement_timeout", STATEMENT_TIMEOUT)]));
-        Self::Postgres(pool)
+            .test_before_acquire(false);
+        let name = name.to_owned();
+        let pool = reached.pool(options, move |options| {
+            options.application_name(&name).options([("statement_timeout", STATEMENT_TIMEOUT)])
+        });
+        Self::Postgres { pool, reached: reached.clone() }
     }
 }
 
@@ -142,14 +145,19 @@ impl ReadSide {
 
     /// The query database at `url`, connected to when it is first read.
     pub fn connect_postgres(url: &str) -> Result<Self, ReadError> {
-        let options: PgConnectOptions = url.parse()?;
-        Ok(Self::new(Database::postgres(options.application_name("tributary read-side")), Wake::default()))
+        let reached = url.parse().map_err(|error: database::LoginError| ReadError::Internal(error.to_string()))?;
+        Ok(Self::connect_to(&reached))
+    }
+
+    /// The same with a login that may change while it is read.
+    pub fn connect_to(reached: &database::Database) -> Self {
+        Self::new(Database::postgres(reached, "tributary read-side"), Wake::default())
     }
 
     fn new(database: Database, wake: Wake) -> Self {
         let waiters = Semaphore::new(WAITERS_MAX);
         let lender = match &database {
-            Database::Postgres(pool) => Some(Lender::new(pool.clone(), lent_max(CONNECTIONS_MAX))),
+            Database::Postgres { pool, .. } => Some(Lender::new(pool.clone(), lent_max(CONNECTIONS_MAX))),
             Database::Sqlite { .. } => None,
         };
         let inner = Inner {
@@ -174,9 +182,7 @@ impl ReadSide {
     pub fn apart(&self, name: &str) -> Self {
         let database = match &self.inner.database {
             Database::Sqlite { directory, .. } => Database::sqlite(directory.clone()),
-            Database::Postgres(pool) => {
-                Database::postgres(PgConnectOptions::clone(&pool.connect_options()).application_name(name))
-            }
+            Database::Postgres { reached, .. } => Database::postgres(reached, name),
         };
         Self { only: self.only, ..Self::new(database, self.wake()) }
     }
@@ -220,7 +226,7 @@ impl ReadSide {
     }
 
     pub(crate) fn is_postgres(&self) -> bool {
-        matches!(self.inner.database, Database::Postgres(_))
+        matches!(self.inner.database, Database::Postgres { .. })
     }
 
     /// `in (..)` of the keys in parameter `n`.
@@ -390,7 +396,7 @@ impl ReadSide {
             Database::Sqlite { pointers, .. } => {
                 sqlx::query_as(POINTER).bind(read_model).fetch_optional(pointers).await
             }
-            Database::Postgres(pool) => sqlx::query_as(POINTER).bind(read_model).fetch_optional(pool).await,
+            Database::Postgres { pool, .. } => sqlx::query_as(POINTER).bind(read_model).fetch_optional(pool).await,
         };
         match found {
             Ok(found) => Ok(found.map(|(generation, version)| Live { generation, version })),

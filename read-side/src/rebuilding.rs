@@ -54,7 +54,7 @@ impl ReadSide {
             Database::Sqlite { pointers, .. } => {
                 sqlx::query_as(BUILDING).bind(template.name).fetch_optional(pointers).await
             }
-            Database::Postgres(pool) => sqlx::query_as(BUILDING).bind(template.name).fetch_optional(pool).await,
+            Database::Postgres { pool, .. } => sqlx::query_as(BUILDING).bind(template.name).fetch_optional(pool).await,
         };
         found.ok().flatten()
     }
@@ -62,7 +62,7 @@ impl ReadSide {
     async fn is_followed(&self, template: &Template) -> bool {
         match self.database() {
             Database::Sqlite { .. } => false,
-            Database::Postgres(pool) => {
+            Database::Postgres { pool, .. } => {
                 let found = sqlx::query_scalar(IS_FOLLOWED).bind(template.name).fetch_one(pool).await;
                 found.unwrap_or(false)
             }

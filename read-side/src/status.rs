@@ -137,7 +137,7 @@ impl ReadSide {
             Database::Sqlite { pointers, .. } => {
                 sqlx::query_as(LIVE).bind(template.name).fetch_optional(pointers).await?
             }
-            Database::Postgres(pool) => sqlx::query_as(LIVE).bind(template.name).fetch_optional(pool).await?,
+            Database::Postgres { pool, .. } => sqlx::query_as(LIVE).bind(template.name).fetch_optional(pool).await?,
         };
         let Some(Live { live_generation: Some(generation), version: Some(version), building_generation }) = live else {
             return Ok(None);
@@ -152,7 +152,7 @@ impl ReadSide {
                     None => (vector, None),
                 }
             }
-            Database::Postgres(pool) => {
+            Database::Postgres { pool, .. } => {
                 let vector = sqlx::query_as(VECTOR).bind(template.name).bind(generation).fetch_all(pool).await?;
                 match count {
                     Some(count) => (vector, Some(sqlx::query_scalar(count).fetch_one(pool).await?)),

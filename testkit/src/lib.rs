@@ -6,6 +6,7 @@
 //! - [`follower_kit`]: what a follower and its store are tested with.
 //! - [`golden`]: a sample of every event version, and what folds make of it.
 //! - [`postgres`]: throw-away PostgreSQL servers, and a fresh database per test.
+//! - [`pgbouncer`]: PgBouncer before such a server.
 //! - [`proxy`]: a small TCP proxy that breaks connections where a test says.
 //! - [`jumping_clock`]: a clock that is put forward or back.
 //! - [`checkout_laws`]: what must hold of all services' events together, whatever has crashed.
@@ -19,5 +20,6 @@ pub mod golden;
 pub mod jumping_clock;
 pub mod log_contract;
 pub mod northwind;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;

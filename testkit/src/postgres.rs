@@ -342,11 +342,15 @@ struct User {
     gid: u32,
 }
 
+/// Whether this process may be anybody, which servers refuse to be.
+pub(crate) fn is_root() -> bool {
+    matches!(fs::metadata("/proc/self").map(|process| process.uid()), Ok(0))
+}
+
 impl User {
     /// `None` = as ourselves.
     fn for_server() -> anyhow::Result<Option<Self>> {
-        let own = fs::metadata("/proc/self").map(|process| process.uid());
-        if !matches!(own, Ok(0)) {
+        if !is_root() {
             return Ok(None);
         }
         let passwd = fs::read_to_string("/etc/passwd").context("read /etc/passwd")?;

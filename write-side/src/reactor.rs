@@ -268,8 +268,8 @@ pub async fn open(what: &'static str, home: &ReplicaHome) -> Result<Arc<dyn Duti
     let path = match home {
         ReplicaHome::Sqlite(path) => Some(path.clone()),
         ReplicaHome::Memory => None,
-        ReplicaHome::Postgres { url } => {
-            return Ok(Arc::new(PostgresDuties::connect(url).await.map_err(|error| failed(&error))?));
+        ReplicaHome::Postgres(database) => {
+            return Ok(Arc::new(PostgresDuties::connect(database).await.map_err(|error| failed(&error))?));
         }
     };
     let duties = tokio::task::spawn_blocking(move || SqliteDuties::open(path.as_deref())).await;

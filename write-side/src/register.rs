@@ -7,6 +7,8 @@ use futures::future::BoxFuture;
 
 use crate::{
     catalog, checkout, inventory, notifications, orders, payments,
+    progress::postgres::Schema,
+    reactor, saga,
     service::{Given, Service, StartError},
     shipping, users,
 };
@@ -21,6 +23,8 @@ pub struct Entry {
     pub follows: &'static [&'static str],
     /// The services that it asks, or gives commands.
     pub asks: &'static [&'static str],
+    /// What it keeps in its database apart from its log.
+    pub schemas: &'static [Schema],
     pub start: fn(Given) -> BoxFuture<'static, Result<Service, StartError>>,
 }
 
@@ -31,6 +35,7 @@ pub static REGISTER: &[Entry] = &[
         resource: users::RESOURCE,
         follows: &[],
         asks: &[],
+        schemas: &[],
         start: |given| Box::pin(users::start(given)),
     },
     Entry {
@@ -38,6 +43,7 @@ pub static REGISTER: &[Entry] = &[
         resource: catalog::RESOURCE,
         follows: &[],
         asks: &[],
+        schemas: &[],
         start: |given| Box::pin(catalog::start(given)),
     },
     Entry {
@@ -45,6 +51,7 @@ pub static REGISTER: &[Entry] = &[
         resource: inventory::RESOURCE,
         follows: &[],
         asks: &[],
+        schemas: &[],
         start: |given| Box::pin(inventory::start(given)),
     },
     Entry {
@@ -52,6 +59,7 @@ pub static REGISTER: &[Entry] = &[
         resource: orders::RESOURCE,
         follows: &orders::replica::FOLLOWS,
         asks: &[],
+        schemas: &[orders::replica::postgres::SCHEMA],
         start: |given| Box::pin(orders::start(given)),
     },
     Entry {
@@ -59,6 +67,7 @@ pub static REGISTER: &[Entry] = &[
         resource: payments::RESOURCE,
         follows: &[],
         asks: &[],
+        schemas: &[reactor::postgres::SCHEMA],
         start: |given| Box::pin(payments::start(given)),
     },
     Entry {
@@ -66,6 +75,7 @@ pub static REGISTER: &[Entry] = &[
         resource: shipping::RESOURCE,
         follows: &shipping::FOLLOWS,
         asks: &shipping::ASKS,
+        schemas: &[],
         start: |given| Box::pin(shipping::start(given)),
     },
     Entry {
@@ -73,6 +83,7 @@ pub static REGISTER: &[Entry] = &[
         resource: notifications::RESOURCE,
         follows: &notifications::FOLLOWS,
         asks: &notifications::ASKS,
+        schemas: &[reactor::postgres::SCHEMA],
         start: |given| Box::pin(notifications::start(given)),
     },
     // behind all that it asks: in one process, whoever is started can be given those before it only
@@ -81,6 +92,7 @@ pub static REGISTER: &[Entry] = &[
         resource: checkout::RESOURCE,
         follows: &checkout::FOLLOWS,
         asks: &checkout::ASKS,
+        schemas: &[reactor::postgres::SCHEMA, saga::index::postgres::SCHEMA],
         start: |given| Box::pin(checkout::start(given)),
     },
 ];

@@ -217,7 +217,7 @@ async fn a_replica_in_sqlite_survives_a_restart() {
 #[tokio::test]
 async fn a_replica_in_postgres_survives_a_restart() {
     let url = testkit::postgres::fresh_database("replica").await;
-    survives_a_restart(ReplicaHome::Postgres { url }).await;
+    survives_a_restart(ReplicaHome::Postgres(url.parse().unwrap())).await;
 }
 
 #[tokio::test]

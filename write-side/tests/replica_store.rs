@@ -93,7 +93,7 @@ impl Harness {
                 let path: PathBuf = folder.path().join("orders-replica.db");
                 Box::new(SqliteRows::open(Some(&path)).unwrap())
             }
-            Home::Postgres(url) => Box::new(PostgresRows::connect(url).await.unwrap()),
+            Home::Postgres(url) => Box::new(PostgresRows::connect(&url.parse().unwrap()).await.unwrap()),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod clients;
 mod debian;
+mod pgbouncer;
 mod platform;
 mod postgres;
 mod run_tests;

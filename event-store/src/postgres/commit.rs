@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions, postgres::PgRow};
+use database::Database;
+use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgRow};
 use tokio::{sync::Mutex, time::timeout};
 use uuid::Uuid;
 
-use super::{PostgresOptions, cause};
+use super::{PostgresOptions, cause, with_writer_settings};
 use crate::log::{
     AppendItem, AppendOutcome, Batch, ClaimAction, CommitError, Decision, Fingerprint, NewEvent, StoredOutcome,
 };
@@ -31,27 +32,23 @@ const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The writing connection. It is taken out while a call runs and put back only after a clean end: a call that is
 /// dropped half-way closes it, and the server commits or rolls back that one statement by itself.
 pub(super) struct Writer {
-    target: PgConnectOptions,
-    connect_timeout: Duration,
-    answer_timeout: Duration,
+    database: Database,
+    options: PostgresOptions,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     connection: Option<PgConnection>,
+    /// Of the login that the connection was made with.
+    login: u64,
     failed_attempts: u32,
     is_closed: bool,
 }
 
 impl Writer {
-    pub(super) fn new(target: PgConnectOptions, options: &PostgresOptions) -> Self {
-        Self {
-            target,
-            connect_timeout: options.connect_timeout,
-            answer_timeout: options.statement_timeout + ANSWER_GRACE,
-            state: Mutex::default(),
-        }
+    pub(super) fn new(database: Database, options: &PostgresOptions) -> Self {
+        Self { database, options: options.clone(), state: Mutex::default() }
     }
 
     pub(super) async fn commit(&self, batch: &Batch) -> Result<Vec<AppendOutcome>, CommitError> {
@@ -60,15 +57,16 @@ impl Writer {
         }
         let mut state = self.state.lock().await;
         let mut connection = match state.connection.take() {
-            Some(connection) => connection,
-            None => self.connect(&mut state).await?,
+            Some(connection) if state.login == self.database.version() => connection,
+            // dropped: what it committed was answered
+            Some(_) | None => self.connect(&mut state).await?,
         };
         crate::failpoint!("postgres_before_commit");
-        let answer = timeout(self.answer_timeout, append(&mut connection, batch)).await;
+        let answer_timeout = self.options.statement_timeout + ANSWER_GRACE;
+        let answer = timeout(answer_timeout, append(&mut connection, batch)).await;
         crate::failpoint!("postgres_after_commit", CommitError::Unknown("failpoint".into()));
-        let outcomes = answer.unwrap_or_else(|_| {
-            Err(CommitError::Unknown(format!("no answer within {:?}", self.answer_timeout).into()))
-        });
+        let outcomes =
+            answer.unwrap_or_else(|_| Err(CommitError::Unknown(format!("no answer within {answer_timeout:?}").into())));
         // after an unknown outcome nobody knows what the connection is still busy with
         if !matches!(outcomes, Err(CommitError::Unknown(_))) {
             state.connection = Some(connection);
@@ -94,19 +92,21 @@ impl Writer {
             tokio::time::sleep(pause.min(RECONNECT_PAUSE_MAX)).await;
         }
         state.failed_attempts = state.failed_attempts.saturating_add(1);
+        state.login = self.database.version();
         let attempt = async {
-            let mut connection = self.target.connect().await?;
+            let target = with_writer_settings(self.database.options(), &self.options);
+            let mut connection = target.connect().await?;
             sqlx::query(DURABLE).execute(&mut connection).await?;
             Ok::<_, sqlx::Error>(connection)
         };
-        match timeout(self.connect_timeout, attempt).await {
+        match timeout(self.options.connect_timeout, attempt).await {
             Ok(Ok(connection)) => {
                 state.failed_attempts = 0;
                 Ok(connection)
             }
             Ok(Err(error)) => Err(CommitError::Unavailable(cause(error))),
             Err(_) => {
-                let error = format!("no connection within {:?}", self.connect_timeout);
+                let error = format!("no connection within {:?}", self.options.connect_timeout);
                 Err(CommitError::Unavailable(error.into()))
             }
         }

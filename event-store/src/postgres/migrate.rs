@@ -1,7 +1,13 @@
 //! Makes the tables of a log, all of them in one transaction: killed half-way, nothing is there, and a second run
 //! completes. Processes that start at once wait for each other behind an advisory lock.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
+use std::collections::BTreeSet;
+
+use database::{
+    change::{Change, ChangeError, quoted},
+    rights::{self, Names, Right, object, rights, schema},
+};
+use sqlx::{Connection, PgConnection, raw_sql};
 use thiserror::Error;
 
 macro_rules! migration {
@@ -30,18 +36,25 @@ const MIGRATIONS: [(i32, &str, &str); 13] = [
 /// "tributar" as a number: whoever migrates holds this lock of the database.
 const MIGRATION_LOCK: i64 = 0x7472_6962_7574_6172;
 
+/// Where all of it lies.
+pub const SCHEMA: &str = "public";
+/// What the service reads and nobody writes but the functions.
 const TABLES: [&str; 7] = ["events", "log_head", "log_key", "commands", "claims", "batches", "log_migrations"];
 /// Beside the log: the service writes them as it likes.
 const TABLES_BESIDE: [&str; 3] = ["snapshots", "subject_keys", "erasures"];
-const FUNCTIONS: [&str; 7] = [
-    "refuse_change",
-    "refuse_foreign_write",
-    "refuse_foreign_delete",
-    "check_head_move",
-    "append_batch",
-    "append_event",
-    "forget_commands",
-];
+/// Run with the rights of the tables' owner.
+const FUNCTIONS: [&str; 3] = ["append_batch", "append_event", "forget_commands"];
+
+/// All that the role of a service may do with its log: read it, append through two functions, and forget old answers through
+/// a third. What stands beside the log is its own to write.
+pub fn rights_of(service_role: &str) -> BTreeSet<Right> {
+    let to = |privileges, kind, name| rights(privileges, &object(kind, SCHEMA, name), service_role);
+    let read = TABLES.iter().flat_map(|table| to(&["select"], "table", table));
+    let beside = TABLES_BESIDE.iter().flat_map(|table| to(&["select", "insert", "update", "delete"], "table", table));
+    let append = FUNCTIONS.iter().flat_map(|function| to(&["execute"], "function", function));
+    let enter = rights(&["usage"], &schema(SCHEMA), service_role);
+    enter.into_iter().chain(read).chain(beside).chain(append).collect()
+}
 
 /// Why the tables could not be made. Nothing of the run stays.
 #[derive(Debug, Error)]
@@ -51,6 +64,20 @@ pub struct MigrateError {
     pub step: String,
     #[source]
     pub error: sqlx::Error,
+}
+
+impl MigrateError {
+    /// Whether the role has not the right to do it.
+    pub fn is_forbidden(&self) -> bool {
+        const INSUFFICIENT_PRIVILEGE: &str = "42501";
+        self.error.as_database_error().and_then(|error| error.code()).as_deref() == Some(INSUFFICIENT_PRIVILEGE)
+    }
+}
+
+impl From<ChangeError> for MigrateError {
+    fn from(ChangeError { step, error }: ChangeError) -> Self {
+        Self { step, error }
+    }
 }
 
 fn at(step: &str) -> impl FnOnce(sqlx::Error) -> MigrateError + use<> {
@@ -121,32 +148,32 @@ pub async fn run(connection: &mut PgConnection, source: &str, service_role: Opti
     transaction.commit().await.map_err(at("commit"))
 }
 
-/// A role that nobody logs in as owns everything; the service may read, append through the two functions, and forget
-/// old answers through the third; what stands beside the log is its own to write.
+/// A role that nobody logs in as owns everything, and the service may do what [`rights_of`] says and nothing else.
 async fn divide_rights(transaction: &mut PgConnection, service_role: &str) -> Result<(), MigrateError> {
-    const NAMES: &str = "select quote_ident(owner), quote_ident($1), quote_ident(current_user), \
+    const NAMES: &str = "select owner, current_database()::text, quote_ident(current_user), \
                          exists (select from pg_roles where rolname = owner) \
                          from (select left(current_database(), 50) || '_log_owner' as owner) as names";
-    let (owner, service, admin, exists): (String, String, String, bool) =
-        sqlx::query_as(NAMES).bind(service_role).fetch_one(&mut *transaction).await.map_err(at("names of roles"))?;
-    let mut statements = Vec::new();
+    let (owner, name, admin, exists): (String, String, String, bool) =
+        sqlx::query_as(NAMES).fetch_one(&mut *transaction).await.map_err(at("names of roles"))?;
+    let quoted_owner = quoted(&owner);
+    let mut prepare = vec![
+        format!("grant {quoted_owner} to {admin}"),
+        format!("grant usage, create on schema {SCHEMA} to {quoted_owner}"),
+    ];
     if !exists {
-        statements.push(format!("create role {owner} nologin"));
+        prepare.insert(0, format!("create role {quoted_owner} nologin"));
     }
-    statements.push(format!("grant {owner} to {admin}"));
+    for statement in prepare {
+        Change::new(statement).run(transaction).await?;
+    }
+    for change in rights::owned_by(transaction, &owner, &[SCHEMA], Names::ALL).await? {
+        change.run(transaction).await?;
+    }
+    let mut wanted = rights_of(service_role);
+    wanted.extend(rights(&["connect"], &rights::database(&name), service_role));
     // the functions look their tables up in public: nobody else may put things there
-    statements.push("revoke create on schema public from public".to_owned());
-    statements.push(format!("grant usage, create on schema public to {owner}"));
-    statements.extend(TABLES.map(|table| format!("alter table {table} owner to {owner}")));
-    statements.extend(TABLES_BESIDE.map(|table| format!("alter table {table} owner to {owner}")));
-    statements.extend(FUNCTIONS.map(|function| format!("alter function {function} owner to {owner}")));
-    statements.push(format!("grant usage on schema public to {service}"));
-    statements.push(format!("grant select on {} to {service}", TABLES.join(", ")));
-    statements.push(format!("grant select, insert, update, delete on {} to {service}", TABLES_BESIDE.join(", ")));
-    statements.push(format!("grant execute on function append_batch, append_event, forget_commands to {service}"));
-    for statement in statements {
-        let step = at(&statement);
-        raw_sql(AssertSqlSafe(statement)).execute(&mut *transaction).await.map_err(step)?;
+    for change in rights::compare(transaction, &[SCHEMA], &[&owner], &[service_role], &wanted).await? {
+        change.run(transaction).await?;
     }
     Ok(())
 }

@@ -15,8 +15,9 @@ use write_side::{Entry, REGISTER};
 
 use super::{
     ConfigError, ServicesArgs,
-    storage::{Storage, database_of},
-    urls::{GRAPHQL, Named, PROJECT, QUERY, ServiceDatabases, Services, Upstreams, Urls},
+    databases::Databases,
+    storage::Storage,
+    urls::{GRAPHQL, Named, PROJECT, QueryDatabase, ServiceDatabases, Services, Upstreams, Urls},
 };
 use crate::{
     asking::AskingArgs, auth::config::AuthArgs, limits::LimitArgs, projecting::ProjectingArgs,
@@ -41,7 +42,7 @@ pub struct ServeArgs {
     pub options: ServicesArgs,
 
     #[command(flatten, next_help_heading = "Databases")]
-    pub databases: Urls<ServiceDatabases>,
+    pub databases: Databases<ServiceDatabases>,
 
     #[command(flatten, next_help_heading = "Services that run elsewhere")]
     pub elsewhere: ElsewhereArgs,
@@ -109,24 +110,16 @@ pub struct GatewayArgs {
 }
 
 /// The database of the read models. Several processes share it, so it is PostgreSQL.
-#[derive(Clone, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct QueryDatabaseArgs {
-    /// PostgreSQL database of the read models
-    #[arg(long, env = "TRIBUTARY_QUERY_DATABASE_URL", hide_env_values = true, value_name = "URL", required = true)]
-    query_database_url: String,
-}
-
-impl std::fmt::Debug for QueryDatabaseArgs {
-    /// The URL may carry a password.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("QueryDatabaseArgs").finish_non_exhaustive()
-    }
+    #[command(flatten, next_help_heading = "Database")]
+    query: Databases<QueryDatabase>,
 }
 
 impl QueryDatabaseArgs {
     pub fn storage(&self) -> Result<Storage, ConfigError> {
-        database_of(&self.query_database_url).ok_or(ConfigError::NotPostgres { name: QUERY })?;
-        Ok(Storage::Postgres { urls: BTreeMap::from([(QUERY, self.query_database_url.clone())]) })
+        let databases = self.query.reach(&QueryDatabase::names())?.ok_or(ConfigError::NoQueryDatabase)?;
+        Ok(Storage::Postgres { databases })
     }
 }
 
@@ -211,7 +204,7 @@ impl ServeArgs {
 
     pub fn storage(&self) -> Result<Storage, ConfigError> {
         let names: Vec<_> = self.entries().iter().map(|entry| entry.name).collect();
-        Storage::of(&self.databases.given, &names, &self.data_dir)
+        Storage::of(&self.databases, &names, &self.data_dir)
     }
 
     pub fn elsewhere(&self) -> Result<Elsewhere, ConfigError> {
@@ -290,7 +283,7 @@ mod tests {
     #[test]
     fn only_the_databases_of_what_is_served_are_needed() {
         let users = serve(&["users", "--users-database-url=postgres://h/users"]).storage().expect("enough");
-        assert!(matches!(users, Storage::Postgres { urls } if urls.len() == 1));
+        assert!(matches!(users, Storage::Postgres { databases } if databases.len() == 1));
         let both = serve(&["users", "catalog", "--users-database-url=postgres://h/users"]).storage();
         let error = both.err().expect("refused").to_string();
         assert!(error.contains("--catalog-database-url") && !error.contains("--orders"), "{error}");

@@ -20,6 +20,11 @@ pub trait Named {
     fn help(name: &str) -> String;
 }
 
+/// `TRIBUTARY_USERS_DATABASE_URL`
+pub(super) fn variable(flag: &str) -> String {
+    format!("TRIBUTARY_{}", flag.replace('-', "_").to_uppercase())
+}
+
 fn services() -> Vec<&'static str> {
     REGISTER.iter().map(|entry| entry.name).collect()
 }
@@ -50,6 +55,23 @@ pub struct ServiceDatabases;
 impl Named for ServiceDatabases {
     fn names() -> Vec<&'static str> {
         services()
+    }
+
+    fn flag(name: &str) -> String {
+        EveryDatabase::flag(name)
+    }
+
+    fn help(name: &str) -> String {
+        EveryDatabase::help(name)
+    }
+}
+
+/// The database of the read models alone.
+pub struct QueryDatabase;
+
+impl Named for QueryDatabase {
+    fn names() -> Vec<&'static str> {
+        vec![QUERY]
     }
 
     fn flag(name: &str) -> String {
@@ -116,7 +138,7 @@ impl<N: Named> Args for Urls<N> {
     fn augment_args(command: Command) -> Command {
         command.args(N::names().into_iter().map(|name| {
             let flag = N::flag(name);
-            let variable = format!("TRIBUTARY_{}", flag.replace('-', "_").to_uppercase());
+            let variable = variable(&flag);
             Arg::new(flag.clone()).long(flag).env(variable).hide_env_values(true).value_name("URL").help(N::help(name))
         }))
     }

@@ -1,23 +1,19 @@
 //! The files that deploy the platform, checked without Docker: `docker-compose.yml` against the Compose Specification and
-//! against what the binary really takes, and the script that makes the databases against a real server.
+//! against what the binary really takes, and what they make against a real server.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod schema;
 
 use std::{fs, path::PathBuf, process::Command};
 
-use event_store::postgres::{PostgresLog, PostgresOptions};
-use projections::QueryDatabase;
+use common::{Home, Platform, databases};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use testkit::postgres::ThrowAwayPostgres;
 
 /// compose-spec.json of the Compose Specification (github.com/compose-spec/compose-spec, Apache-2.0), unchanged.
 const SPECIFICATION: &str = include_str!("compose-spec.json");
-
-/// Every service has a database and a role, and so has the query side.
-fn databases() -> impl Iterator<Item = &'static str> {
-    write_side::REGISTER.iter().map(|entry| entry.name).chain(["query"])
-}
 
 fn repository() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -46,7 +42,7 @@ fn the_check_finds_what_is_wrong() {
         ("/services/platform", "netwrok_mode", json!("host")),
         ("/services/platform", "read_only", json!([])),
         ("/services/platform", "pull_policy", json!(7)),
-        ("/services/platform/depends_on/postgres", "condition", json!("healthy")),
+        ("/services/platform/depends_on/migrate", "condition", json!("healthy")),
         ("/services/postgres", "ports", json!("5432")),
         ("/services/postgres/healthcheck", "tets", json!([])),
         ("", "sevrices", json!({})),
@@ -63,7 +59,8 @@ fn every_service_has_an_image_and_a_health_check_and_nothing_is_open_to_other_ma
     let compose = compose();
     for (name, service) in compose["services"].as_object().unwrap() {
         assert!(service["image"].is_string(), "{name}");
-        assert!(service["healthcheck"]["test"].is_array(), "{name}");
+        let ends_by_itself = service["restart"] == "no";
+        assert!(ends_by_itself || service["healthcheck"]["test"].is_array(), "{name}");
         for port in service["ports"].as_array().into_iter().flatten() {
             assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name} publishes {port}");
         }
@@ -72,25 +69,26 @@ fn every_service_has_an_image_and_a_health_check_and_nothing_is_open_to_other_ma
     assert!(platform["environment"]["TRIBUTARY_LISTEN"].as_str().unwrap().starts_with("127.0.0.1:"));
     assert_eq!(platform["read_only"], true);
     assert_eq!(platform["cap_drop"], json!(["ALL"]));
-    assert_eq!(platform["depends_on"]["postgres"]["condition"], "service_healthy");
+    assert_eq!(platform["depends_on"]["migrate"]["condition"], "service_completed_successfully");
+    assert_eq!(compose["services"]["migrate"]["depends_on"]["postgres"]["condition"], "service_healthy");
 }
 
 #[test]
 fn the_binary_knows_every_variable_that_the_files_set() {
-    let help = Command::new(env!("CARGO_BIN_EXE_tributary")).args(["up", "--help"]).output().unwrap();
-    let help = String::from_utf8(help.stdout).unwrap();
-    let known = |name: &str| help.contains(&format!("[env: {name}=")) || help.contains(&format!("[env: {name}]"));
     let compose = compose();
-    let set = compose["services"]["platform"]["environment"].as_object().unwrap().keys();
-    for name in set.map(String::as_str).chain(["TRIBUTARY_LOG_FORMAT", "TRIBUTARY_DATA_DIR"]) {
-        assert!(known(name), "{name} is no variable of `tributary up`:\n{help}");
+    for (service, verb) in [("platform", "up"), ("migrate", "migrate")] {
+        let help = Command::new(env!("CARGO_BIN_EXE_tributary")).args([verb, "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        let known = |name: &str| help.contains(&format!("[env: {name}=")) || help.contains(&format!("[env: {name}]"));
+        let set = compose["services"][service]["environment"].as_object().unwrap().keys();
+        let by_the_image = ["TRIBUTARY_LOG_FORMAT", "TRIBUTARY_DATA_DIR"].into_iter().filter(|_| verb == "up");
+        for name in set.map(String::as_str).chain(by_the_image) {
+            assert!(known(name), "{name} is no variable of `tributary {verb}`:\n{help}");
+        }
     }
+    let environment = &compose["services"]["platform"]["environment"];
     for service in databases() {
-        assert!(
-            compose["services"]["platform"]["environment"]
-                .get(format!("TRIBUTARY_{}_DATABASE_URL", service.to_uppercase()))
-                .is_some()
-        );
+        assert!(environment.get(format!("TRIBUTARY_{}_DATABASE_URL", service.to_uppercase())).is_some());
     }
 }
 
@@ -112,52 +110,84 @@ fn the_image_runs_as_a_user_without_rights_and_builds_what_is_locked() {
     }
 }
 
-#[tokio::test]
-async fn the_script_gives_every_service_a_database_that_no_other_can_open() {
-    let server = ThrowAwayPostgres::start().await.unwrap();
-    let mut script = Command::new("sh");
-    script.arg(repository().join("deploy/postgres/10-services.sh"));
-    let superuser = server.url("postgres").parse::<sqlx::postgres::PgConnectOptions>().unwrap();
-    script.env("PGHOST", superuser.get_host()).env("PGPORT", server.port().to_string());
-    script.env("POSTGRES_USER", superuser.get_username());
-    let path = std::env::var("PATH").unwrap_or_default();
-    script.env("PATH", format!("{}:{path}", server.bin().display()));
-    for service in databases() {
-        // a quote, so that a password is never part of the SQL's text
-        script.env(format!("TRIBUTARY_{}_PASSWORD", service.to_uppercase()), format!("it's {service}"));
-    }
-    let done = script.output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-
-    for service in databases() {
-        let role = format!("tributary_{service}");
-        let url = server.url_as(&role, &role);
-        let mut own = PgConnection::connect(&url).await.unwrap();
-        // it may make what a log or the query side needs, and is nothing more than that
-        match service {
-            "query" => QueryDatabase::open_postgres(&url).await.unwrap().close().await,
-            service => {
-                PostgresLog::connect(&url, service, PostgresOptions::default()).await.unwrap().close().await;
-            }
-        }
-        assert!(sqlx::raw_sql("create database other").execute(&mut own).await.is_err());
-        for other in databases().filter(|other| *other != service) {
-            let error = PgConnection::connect(&server.url_as(&role, &format!("tributary_{other}"))).await.unwrap_err();
-            assert!(error.to_string().contains("permission denied"), "{service} opens {other}: {error}");
-        }
-    }
+/// What a service of the compose file is given to run with, on a server at another port.
+fn environment(service: &str, port: u16) -> Vec<(String, String)> {
+    let compose = compose();
+    let set = compose["services"][service]["environment"].as_object().unwrap().clone();
+    let here = |value: &str| value.replace("${TRIBUTARY_POSTGRES_PORT:-54320}", &port.to_string());
+    set.into_iter().map(|(name, value)| (name, here(value.as_str().unwrap()))).collect()
 }
 
-/// A role may hold what the script says, and all of them together what the server takes, less the superuser's three.
-#[test]
-fn the_roles_together_may_hold_no_more_connections_than_the_server_takes() {
-    let script = text("deploy/postgres/10-services.sh");
-    let limits = script.lines().filter(|line| line.starts_with("create ") && line.contains("PASSWORD"));
-    let limits: Vec<u32> = limits.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
-    assert_eq!(limits.len(), databases().count(), "a database each");
+/// The script that makes passwords, the container that migrates, and the URLs that the platform is given, on a server that
+/// asks for passwords.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_files_say_makes_databases_that_the_platform_runs_on() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(repository().join("deploy/make-secrets"), folder.path().join("make-secrets")).unwrap();
+    for _ in 0..2 {
+        let made = Command::new("sh").arg(folder.path().join("make-secrets")).status().unwrap();
+        assert!(made.success());
+    }
+    let compose = compose();
+    let secrets = folder.path().join("secrets");
+    for (name, secret) in compose["secrets"].as_object().unwrap() {
+        assert_eq!(secret["file"], format!("./deploy/secrets/{name}"));
+        assert_eq!(fs::read_to_string(secrets.join(name)).unwrap().len(), 64, "{name}");
+    }
+    assert_eq!(fs::read_dir(&secrets).unwrap().count(), compose["secrets"].as_object().unwrap().len());
+
+    let server = ThrowAwayPostgres::start().await.unwrap();
+    let superuser = fs::read_to_string(secrets.join("postgres")).unwrap();
+    server.execute("postgres", &format!("alter role postgres password '{superuser}'")).await.unwrap();
+    fs::write(server.data().join("pg_hba.conf"), "host all all 127.0.0.1/32 scram-sha-256\n").unwrap();
+    server.execute("postgres", "select pg_reload_conf()").await.unwrap();
+
+    // each container sees the secrets that it is given, and no others
+    let mounted = |service: &str| {
+        let mounted = tempfile::tempdir().unwrap();
+        for name in compose["services"][service]["secrets"].as_array().unwrap() {
+            fs::copy(secrets.join(name.as_str().unwrap()), mounted.path().join(name.as_str().unwrap())).unwrap();
+        }
+        mounted
+    };
+    let given = |service: &'static str, secrets: &std::path::Path| {
+        let at = secrets.display().to_string();
+        environment(service, server.port())
+            .into_iter()
+            .map(move |(name, value)| (name, value.replace("/run/secrets", &at)))
+    };
+    let migrating = mounted("migrate");
+    let migrated = Command::new(env!("CARGO_BIN_EXE_tributary"))
+        .arg("migrate")
+        .envs(given("migrate", migrating.path()))
+        .output()
+        .unwrap();
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+
+    let running = mounted("platform");
+    let ours = ["TRIBUTARY_LISTEN", "TRIBUTARY_DATA_DIR"];
+    let variables: Vec<_> =
+        given("platform", running.path()).filter(|(name, _)| !ours.contains(&name.as_str())).collect();
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let platform = Platform::up_with(&Home::sqlite(), &[], &variables).await.unwrap();
+    assert_eq!(platform.terminate().await, Some(0));
+}
+
+/// One of each two roles at a time may hold what it may, and all of them together what the server takes, less the superuser's
+/// three.
+#[tokio::test]
+async fn the_roles_together_may_hold_no_more_connections_than_the_server_takes() {
+    let server = ThrowAwayPostgres::start().await.unwrap();
+    let url = server.url("postgres");
+    let migrated =
+        Command::new(env!("CARGO_BIN_EXE_tributary")).args(["migrate", "--admin-url", &url]).output().unwrap();
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    let sum =
+        "select sum(rolconnlimit) from pg_roles where rolname like 'tributary%' and rolcanlogin and rolname ~ '_a$'";
+    let roles: i64 = sqlx::query_scalar(sum).fetch_one(&mut PgConnection::connect(&url).await.unwrap()).await.unwrap();
     let compose = compose();
     let command = compose["services"]["postgres"]["command"].as_array().unwrap();
     let setting = command.iter().find_map(|word| word.as_str().unwrap().strip_prefix("max_connections="));
-    let server: u32 = setting.expect("the compose file sets max_connections").parse().unwrap();
-    assert!(limits.iter().sum::<u32>() + 3 <= server, "{limits:?} do not fit into {server}");
+    let takes: i64 = setting.expect("the compose file sets max_connections").parse().unwrap();
+    assert!(roles > 0 && roles + 3 <= takes, "{roles} do not fit into {takes}");
 }

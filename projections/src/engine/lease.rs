@@ -10,7 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use tokio::{
     sync::Mutex,
     task::JoinHandle,
@@ -32,12 +32,19 @@ pub(crate) struct Leases {
 }
 
 struct Shared {
-    options: PgConnectOptions,
+    database: QueryDatabase,
     length: Duration,
     /// This process, for as long as it runs.
     holder: String,
     /// Of its own, because it stands for the process: while it is there, the process is.
-    session: Mutex<Option<PgConnection>>,
+    session: Mutex<Session>,
+}
+
+#[derive(Default)]
+struct Session {
+    connection: Option<PgConnection>,
+    /// Of the login that the connection was made with.
+    login: u64,
 }
 
 /// A generation that this process may write. Given back when it is dropped, later; by [`Lease::give_back`], now.
@@ -56,11 +63,10 @@ struct Held {
 
 impl Leases {
     pub fn new(database: &QueryDatabase, length: Duration) -> Self {
-        let shared = database.postgres_options().map(|options| {
-            let options = options.application_name("tributary projector lease");
+        let shared = database.login().map(|_| {
             // known by more than its number, which a process on another machine may have too
             let holder = format!("{}-{}", std::process::id(), Uuid::new_v4().simple());
-            Arc::new(Shared { options, length, holder, session: Mutex::default() })
+            Arc::new(Shared { database: database.clone(), length, holder, session: Mutex::default() })
         });
         Self { shared }
     }
@@ -99,17 +105,20 @@ const FREE: &str = "l.expires_at <= clock_timestamp() or (l.session_started_at i
         and (a.backend_start is null or a.backend_start = l.session_started_at)))";
 
 impl Shared {
-    async fn connection<'s>(&self, session: &'s mut Option<PgConnection>) -> Result<&'s mut PgConnection, EngineError> {
-        if session.is_none() {
-            *session = Some(self.options.connect().await.doing("connect for leases")?);
+    async fn connection<'s>(&self, session: &'s mut Session) -> Result<&'s mut PgConnection, EngineError> {
+        let (login, options) = self.database.login().expect("leases are held in PostgreSQL");
+        if session.connection.is_none() || session.login != login {
+            let options = options.application_name("tributary projector lease");
+            session.connection = Some(options.connect().await.doing("connect for leases")?);
+            session.login = login;
         }
-        Ok(session.as_mut().expect("it was just made"))
+        Ok(session.connection.as_mut().expect("it was just made"))
     }
 
     /// A connection that has failed is not used again.
-    fn checked<T>(&self, session: &mut Option<PgConnection>, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    fn checked<T>(&self, session: &mut Session, answer: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if answer.is_err() {
-            *session = None;
+            session.connection = None;
         }
         answer
     }
@@ -224,7 +233,7 @@ impl Leases {
     /// Closes the connection, and so gives everything back.
     pub async fn close(&self) {
         if let Some(shared) = &self.shared
-            && let Some(connection) = shared.session.lock().await.take()
+            && let Some(connection) = shared.session.lock().await.connection.take()
         {
             let _ = connection.close().await;
         }

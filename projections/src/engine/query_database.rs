@@ -4,11 +4,13 @@
 //! file of its own.
 //!
 //! `generations`: which there are, and which one is live. `rebuilds`: what is built, how far it is and what operators wish
-//! of it. `freeze`: a generation held still for a moment.
+//! of it. `freeze`: a generation held still for a moment. `schema`: what the PostgreSQL database is made of, and who may do
+//! what in it.
 
 mod freeze;
 mod generations;
 mod rebuilds;
+pub mod schema;
 
 use std::{
     path::{Path, PathBuf},
@@ -16,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use database::Database;
 use read_side::{
     Wake,
     query_database::{self as place, SQLITE_BUSY_TIMEOUT, sqlite_version_is_safe},
@@ -46,7 +49,6 @@ static SQLITE_POINTERS: LazyLock<Migrator> =
     LazyLock::new(|| growing(sqlx::migrate!("../migrations/query/sqlite/pointers")));
 static SQLITE_GENERATION: LazyLock<Migrator> =
     LazyLock::new(|| growing(sqlx::migrate!("../migrations/query/sqlite/generation")));
-static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| growing(sqlx::migrate!("../migrations/query/postgres")));
 
 /// What a newer program has added does not disturb this one: migrations of the query database only add.
 fn growing(mut migrator: Migrator) -> Migrator {
@@ -80,7 +82,7 @@ pub struct QueryDatabase {
 
 enum Place {
     Sqlite { directory: PathBuf, pointers: Pool },
-    Postgres { pool: PgPool, options: Box<PgConnectOptions> },
+    Postgres { pool: PgPool, database: Database },
 }
 
 impl QueryDatabase {
@@ -101,31 +103,33 @@ impl QueryDatabase {
 
     /// Opens the query database at `url`, and makes its tables if they are not there.
     pub async fn open_postgres(url: &str) -> Result<Self, EngineError> {
-        let options = url.parse::<PgConnectOptions>().doing("read its URL")?;
-        let options = options.application_name("tributary projector").options([
-            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MAX_MS),
-            // folds read a few rows by key: compiling that costs more than running it
-            ("jit", "off"),
-            // a plan that was made while a generation was empty reads all of it later
-            ("plan_cache_mode", "force_custom_plan"),
-        ]);
-        let pool = PgPoolOptions::new()
+        Self::open_at(&url.parse::<Database>().map_err(EngineError::Login)?).await
+    }
+
+    /// The same with a login that may change while the database is open.
+    pub async fn open_at(database: &Database) -> Result<Self, EngineError> {
+        let options = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(async move { connection.execute(COMPRESS_FAST).await.map(drop) }))
-            .connect_with(options.clone())
-            .await
-            .doing("connect")?;
-        POSTGRES.run(&pool).await.doing("migrate")?;
-        Ok(Self { place: Arc::new(Place::Postgres { pool, options: Box::new(options) }) })
+            .after_connect(|connection, _| Box::pin(async move { connection.execute(COMPRESS_FAST).await.map(drop) }));
+        let pool = database.pool(options, with_settings);
+        let mut connection = pool.acquire().await.doing("connect")?;
+        if !schema::missing(&mut connection).await?.is_empty() {
+            if !schema::may_migrate(&mut connection).await? {
+                return Err(EngineError::NotMigrated);
+            }
+            schema::migrate(&mut connection).await?;
+        }
+        drop(connection);
+        Ok(Self { place: Arc::new(Place::Postgres { pool, database: database.clone() }) })
     }
 
-    /// How to connect besides the pool; `None` on SQLite, where there is one process.
-    pub(crate) fn postgres_options(&self) -> Option<PgConnectOptions> {
+    /// How to connect besides the pool, and which login that is; `None` on SQLite, where there is one process.
+    pub(crate) fn login(&self) -> Option<(u64, PgConnectOptions)> {
         match &*self.place {
             Place::Sqlite { .. } => None,
-            Place::Postgres { options, .. } => Some((**options).clone()),
+            Place::Postgres { database, .. } => Some((database.version(), with_settings(database.options()))),
         }
     }
 
@@ -178,6 +182,16 @@ impl QueryDatabase {
             Place::Postgres { pool, .. } => Ok(Pool::postgres(pool.clone())),
         }
     }
+}
+
+fn with_settings(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("tributary projector").options([
+        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MAX_MS),
+        // folds read a few rows by key: compiling that costs more than running it
+        ("jit", "off"),
+        // a plan that was made while a generation was empty reads all of it later
+        ("plan_cache_mode", "force_custom_plan"),
+    ])
 }
 
 /// The files of the live generations, also of those that another version has made and that nobody writes here: readers ask

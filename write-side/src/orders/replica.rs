@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use database::Database;
 use event_store::{
     feed::{Feed, FeedError, PageLimit},
     follower::{Follower, FollowerHandle, Status, StoreError, TokenWaitError},
@@ -46,7 +47,7 @@ pub enum ReplicaHome {
     /// A file of its own beside the log's.
     Sqlite(PathBuf),
     /// The schema `replica` in the orders service's own database.
-    Postgres { url: String },
+    Postgres(Database),
     /// Gone with the process, and read anew at each start.
     Memory,
 }
@@ -168,8 +169,8 @@ async fn open(home: &ReplicaHome) -> Result<Box<dyn Rows>, StartError> {
     let path = match home {
         ReplicaHome::Sqlite(path) => Some(path.clone()),
         ReplicaHome::Memory => None,
-        ReplicaHome::Postgres { url } => {
-            return Ok(Box::new(PostgresRows::connect(url).await.map_err(|error| failed(&error))?));
+        ReplicaHome::Postgres(database) => {
+            return Ok(Box::new(PostgresRows::connect(database).await.map_err(|error| failed(&error))?));
         }
     };
     let rows = tokio::task::spawn_blocking(move || SqliteRows::open(path.as_deref())).await;

@@ -3,17 +3,17 @@
 //! Every transaction runs in a task of its own: a future that is dropped half-way would leave it open on a pooled
 //! connection.
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
+use database::{
+    Database,
+    rights::{self, Right, object, rights},
+};
 use event_store::follower::{ApplyError, Checkpoint, Pulse, StoreError, Vector};
 use futures::future::BoxFuture;
-use sqlx::{
-    AssertSqlSafe, Connection, PgPool, PgTransaction, Row,
-    postgres::{PgConnectOptions, PgPoolOptions},
-    raw_sql,
-};
-
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, PgTransaction, Row, postgres::PgPoolOptions, raw_sql};
+use thiserror::Error;
 use tokio::time::timeout;
 
 use super::{LEASE, Moved, Tenure, checkpoint, signed, unsigned};
@@ -47,21 +47,25 @@ pub struct PostgresSchema {
 }
 
 impl PostgresSchema {
-    /// Connects, and makes the schema if it is missing (the role may create one in its database, or an administrator
-    /// has run the migrations).
-    pub async fn connect(url: &str, schema: Schema, connections_max: u32) -> Result<Self, sqlx::Error> {
-        let target = PgConnectOptions::from_str(url)?;
-        let target = target.options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MAX)]);
-        let pool = PgPoolOptions::new()
+    /// Connects, and makes the schema if it is missing and the role may; else an administrator does, by running the
+    /// migrations.
+    pub async fn connect(database: &Database, schema: Schema, connections_max: u32) -> Result<Self, SchemaError> {
+        let options = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(CONNECT_WAIT_MAX)
-            .test_before_acquire(false)
-            .connect_with(target)
-            .await?;
+            .test_before_acquire(false);
+        let pool = database
+            .pool(options, |target| target.options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MAX)]));
         let migrating = pool.clone();
-        let migrated = tokio::spawn(async move { migrate(&migrating, schema).await }).await;
-        migrated.unwrap_or_else(|error| Err(sqlx::Error::Io(std::io::Error::other(error))))?;
-        Ok(Self { pool, name: schema.name })
+        let migrated = tokio::spawn(async move {
+            let mut connection = migrating.acquire().await?;
+            if schema.missing(&mut connection).await? > 0 { schema.migrate(&mut connection).await } else { Ok(()) }
+        });
+        match migrated.await.unwrap_or_else(|error| Err(sqlx::Error::Io(std::io::Error::other(error)))) {
+            Ok(()) => Ok(Self { pool, name: schema.name }),
+            Err(error) if is_forbidden(&error) => Err(SchemaError::NotMigrated { schema: schema.name, error }),
+            Err(error) => Err(SchemaError::Database(error)),
+        }
     }
 
     /// `text` with the schema's name in place of `{schema}`.
@@ -223,28 +227,66 @@ fn sql(schema: &'static str, text: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(text.replace("{schema}", schema))
 }
 
-/// All that is missing in one transaction. Migrations only add, so that the previous release goes on working.
-async fn migrate(pool: &PgPool, schema: Schema) -> Result<(), sqlx::Error> {
-    let Schema { name, lock, migrations } = schema;
-    let done = format!("select to_regclass('{name}.migrations') is not null");
-    let mut transaction = pool.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(lock).execute(&mut *transaction).await?;
-    let run: i64 = if sqlx::query_scalar(AssertSqlSafe(done)).fetch_one(&mut *transaction).await? {
-        sqlx::query_scalar(sql(name, "select count(*) from {schema}.migrations")).fetch_one(&mut *transaction).await?
-    } else {
-        0
-    };
-    for (n, migration) in migrations.iter().enumerate().skip(usize::try_from(run).unwrap_or(usize::MAX)) {
-        raw_sql(*migration).execute(&mut *transaction).await?;
-        let table = "create table if not exists {schema}.migrations (version int4 primary key)";
-        raw_sql(sql(name, table)).execute(&mut *transaction).await?;
-        let version = i32::try_from(n + 1).expect("there are few migrations");
-        sqlx::query(sql(name, "insert into {schema}.migrations (version) values ($1)"))
-            .bind(version)
-            .execute(&mut *transaction)
-            .await?;
+impl Schema {
+    /// How many migrations have not been run. Those that a newer release has run are none of our business.
+    pub async fn missing(&self, connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
+        Ok(self.migrations.len().saturating_sub(self.run(connection).await?))
     }
-    transaction.commit().await
+
+    async fn run(&self, connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
+        let done = format!("select to_regclass('{}.migrations') is not null", self.name);
+        if !sqlx::query_scalar(AssertSqlSafe(done)).fetch_one(&mut *connection).await? {
+            return Ok(0);
+        }
+        let run = sql(self.name, "select count(*) from {schema}.migrations");
+        let run: i64 = sqlx::query_scalar(run).fetch_one(connection).await?;
+        Ok(usize::try_from(run).unwrap_or(usize::MAX))
+    }
+
+    /// All that is missing in one transaction, so that one who is killed leaves nothing half done. Migrations only add, so
+    /// that the previous release goes on working.
+    pub async fn migrate(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let Schema { name, lock, migrations } = *self;
+        let mut transaction = connection.begin().await?;
+        sqlx::query("select pg_advisory_xact_lock($1)").bind(lock).execute(&mut *transaction).await?;
+        let run = self.run(&mut transaction).await?;
+        for (n, migration) in migrations.iter().enumerate().skip(run) {
+            raw_sql(*migration).execute(&mut *transaction).await?;
+            let table = "create table if not exists {schema}.migrations (version int4 primary key)";
+            raw_sql(sql(name, table)).execute(&mut *transaction).await?;
+            let version = i32::try_from(n + 1).expect("there are few migrations");
+            sqlx::query(sql(name, "insert into {schema}.migrations (version) values ($1)"))
+                .bind(version)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await
+    }
+
+    /// What the role of the service may do here: write rows, and make nothing.
+    pub fn rights_of(&self, service_role: &str, tables: &[String]) -> BTreeSet<Right> {
+        let write = |table: &String| {
+            let privileges: &[&str] =
+                if table == "migrations" { &["select"] } else { &["select", "insert", "update", "delete"] };
+            rights(privileges, &object("table", self.name, table), service_role)
+        };
+        let enter = rights(&["usage"], &rights::schema(self.name), service_role);
+        enter.into_iter().chain(tables.iter().flat_map(write)).collect()
+    }
+}
+
+/// Why a schema could not be opened.
+#[derive(Debug, Error)]
+pub enum SchemaError {
+    #[error("{0}")]
+    Database(#[source] sqlx::Error),
+    #[error("the schema {schema} is missing or old, and this role may not make it ({error}): run `tributary migrate`")]
+    NotMigrated { schema: &'static str, error: sqlx::Error },
+}
+
+fn is_forbidden(error: &sqlx::Error) -> bool {
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some(INSUFFICIENT_PRIVILEGE)
 }
 
 pub fn unavailable(error: sqlx::Error) -> StoreError {
@@ -259,9 +301,13 @@ mod tests {
 
     const SAMPLE: Schema = Schema { name: "sample", lock: 1, migrations: &["create schema sample"] };
 
+    async fn database(name: &str) -> Database {
+        fresh_database(name).await.parse().unwrap()
+    }
+
     #[tokio::test]
     async fn the_server_ends_a_transaction_that_a_frozen_process_leaves_open() {
-        let schema = PostgresSchema::connect(&fresh_database("frozen").await, SAMPLE, 1).await.unwrap();
+        let schema = PostgresSchema::connect(&database("frozen").await, SAMPLE, 1).await.unwrap();
         let in_force: Result<String, StoreError> = schema
             .transact(|_, transaction| {
                 Box::pin(async move {
@@ -275,7 +321,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_database_that_does_not_answer_is_waited_for_no_longer_than_the_bound() {
-        let schema = PostgresSchema::connect(&fresh_database("silent").await, SAMPLE, 1).await.unwrap();
+        let schema = PostgresSchema::connect(&database("silent").await, SAMPLE, 1).await.unwrap();
         let ask = async |seconds: f64, bound: Duration| -> Result<(), StoreError> {
             let asking = schema.transact_within(bound, move |_, transaction| {
                 Box::pin(async move {

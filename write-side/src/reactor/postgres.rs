@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use database::Database;
 use event_store::{
     clock::time_of_us,
     follower::{ApplyError, StoreError, Vector},
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use super::duty::{DueNow, Duties, Duty, DutyId, Settled, too_many};
 use crate::progress::{
     Moved, Tenure, damaged,
-    postgres::{PostgresSchema, Schema, unavailable},
+    postgres::{PostgresSchema, Schema, SchemaError, unavailable},
     signed, unsigned, uuid_of,
 };
 
@@ -27,7 +28,7 @@ const MIGRATIONS: [&str; 6] = [
 ];
 
 /// "trib_rea" as a number is the lock.
-const SCHEMA: Schema = Schema { name: "reactor", lock: 0x7472_6962_5f72_6561, migrations: &MIGRATIONS };
+pub const SCHEMA: Schema = Schema { name: "reactor", lock: 0x7472_6962_5f72_6561, migrations: &MIGRATIONS };
 
 /// The follower and the runner; duties that end at once take turns.
 const CONNECTIONS_MAX: u32 = 2;
@@ -38,8 +39,8 @@ pub struct PostgresDuties {
 
 impl PostgresDuties {
     /// Connects, and makes the schema if it is missing.
-    pub async fn connect(url: &str) -> Result<Self, sqlx::Error> {
-        Ok(Self { schema: PostgresSchema::connect(url, SCHEMA, CONNECTIONS_MAX).await? })
+    pub async fn connect(database: &Database) -> Result<Self, SchemaError> {
+        Ok(Self { schema: PostgresSchema::connect(database, SCHEMA, CONNECTIONS_MAX).await? })
     }
 }
 

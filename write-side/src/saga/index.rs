@@ -137,8 +137,8 @@ pub async fn open(home: &ReplicaHome) -> Result<Arc<dyn Rows>, StartError> {
     let path = match home {
         ReplicaHome::Sqlite(path) => Some(path.clone()),
         ReplicaHome::Memory => None,
-        ReplicaHome::Postgres { url } => {
-            return Ok(Arc::new(PostgresRows::connect(url).await.map_err(|error| failed(&error))?));
+        ReplicaHome::Postgres(database) => {
+            return Ok(Arc::new(PostgresRows::connect(database).await.map_err(|error| failed(&error))?));
         }
     };
     let rows = tokio::task::spawn_blocking(move || SqliteRows::open(path.as_deref())).await;

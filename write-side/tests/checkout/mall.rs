@@ -64,7 +64,7 @@ impl Home {
             Self::Postgres => {
                 let url = fresh_database(service).await;
                 let log = PostgresLog::connect(&url, service, Default::default()).await.unwrap();
-                let home = ReplicaHome::Postgres { url };
+                let home = ReplicaHome::Postgres(url.parse().unwrap());
                 (log, home.clone(), home)
             }
         }

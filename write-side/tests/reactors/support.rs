@@ -56,7 +56,7 @@ impl Home {
     pub fn replica(&self) -> ReplicaHome {
         match self {
             Self::Sqlite(folder) => ReplicaHome::Sqlite(folder.path().join("reactor.db")),
-            Self::Postgres(url) => ReplicaHome::Postgres { url: url.clone() },
+            Self::Postgres(url) => ReplicaHome::Postgres(url.parse().unwrap()),
         }
     }
 

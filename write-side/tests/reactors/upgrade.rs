@@ -52,8 +52,8 @@ async fn in_sqlite_duties_outlive_the_migration_to_parts() {
 #[tokio::test]
 async fn in_postgres_duties_outlive_the_migration_to_parts() {
     let (home, id) = (Home::postgres().await.replica(), Uuid::now_v7());
-    let ReplicaHome::Postgres { url } = &home else { panic!("a database") };
-    let mut database = PgConnection::connect(url).await.unwrap();
+    let ReplicaHome::Postgres(reached) = &home else { panic!("a database") };
+    let mut database = PgConnection::connect_with(&reached.options()).await.unwrap();
     for (n, sql) in before_parts("postgres").into_iter().enumerate() {
         let version = n + 1;
         let done = format!(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use database::Database;
 use event_store::follower::{ApplyError, StoreError};
 use events::money::Money;
 use sqlx::{PgTransaction, Row};
@@ -15,12 +16,12 @@ use crate::{
     orders::order::Offer,
     progress::{
         Moved, Tenure, damaged,
-        postgres::{PostgresSchema, Schema, unavailable},
+        postgres::{PostgresSchema, Schema, SchemaError, unavailable},
     },
 };
 
 /// "trib_ord" as a number is the lock.
-const SCHEMA: Schema = Schema { name: "replica", lock: 0x7472_6962_5f6f_7264, migrations: &MIGRATIONS };
+pub const SCHEMA: Schema = Schema { name: "replica", lock: 0x7472_6962_5f6f_7264, migrations: &MIGRATIONS };
 
 /// In order; a released file never changes.
 const MIGRATIONS: [&str; 6] = [
@@ -44,8 +45,8 @@ pub struct PostgresRows {
 
 impl PostgresRows {
     /// Connects, and makes the schema if it is missing.
-    pub async fn connect(url: &str) -> Result<Self, sqlx::Error> {
-        Ok(Self { schema: PostgresSchema::connect(url, SCHEMA, CONNECTIONS_MAX).await? })
+    pub async fn connect(database: &Database) -> Result<Self, SchemaError> {
+        Ok(Self { schema: PostgresSchema::connect(database, SCHEMA, CONNECTIONS_MAX).await? })
     }
 }
 

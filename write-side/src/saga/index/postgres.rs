@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use database::Database;
 use event_store::{
     clock::time_of_us,
     follower::{ApplyError, StoreError, Vector},
@@ -16,12 +17,12 @@ use super::{
 };
 use crate::progress::{
     Moved, Tenure, damaged,
-    postgres::{PostgresSchema, Schema, unavailable},
+    postgres::{PostgresSchema, Schema, SchemaError, unavailable},
     signed, unsigned, uuid_of,
 };
 
 /// "trib_sag" as a number is the lock.
-const SCHEMA: Schema = Schema { name: "sagas", lock: 0x7472_6962_5f73_6167, migrations: &MIGRATIONS };
+pub const SCHEMA: Schema = Schema { name: "sagas", lock: 0x7472_6962_5f73_6167, migrations: &MIGRATIONS };
 
 /// In order; a released file never changes.
 const MIGRATIONS: [&str; 6] = [
@@ -45,8 +46,8 @@ pub struct PostgresRows {
 
 impl PostgresRows {
     /// Connects, and makes the schema if it is missing.
-    pub async fn connect(url: &str) -> Result<Self, sqlx::Error> {
-        Ok(Self { schema: PostgresSchema::connect(url, SCHEMA, CONNECTIONS_MAX).await? })
+    pub async fn connect(database: &Database) -> Result<Self, SchemaError> {
+        Ok(Self { schema: PostgresSchema::connect(database, SCHEMA, CONNECTIONS_MAX).await? })
     }
 }
 
