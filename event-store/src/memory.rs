@@ -24,12 +24,12 @@ use uuid::Uuid;
 
 use self::beside::Beside;
 use crate::{
-    batch_hash::{BatchRow, ChainCheck, GENESIS, batch_hash},
+    batch_hash::{BatchRow, ChainCheck, ChainStep, GENESIS, batch_hash},
     clock::{Clock, SystemClock, time_of_us},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
-        AppendItem, AppendOutcome, Batch, ChainVerdict, Claim, ClaimAction, CommandKey, CommandRecord, CommitError,
-        Decision, EventLog, ForgetError, LogError, LogHead, LogIdentity, StoredOutcome, Sweep, Swept,
+        AppendItem, AppendOutcome, Batch, Claim, ClaimAction, CommandKey, CommandRecord, CommitError, Decision,
+        EventLog, ForgetError, LogError, LogHead, LogIdentity, StoredOutcome, Sweep, Swept,
     },
 };
 
@@ -312,16 +312,20 @@ impl EventLog for MemoryLog {
         Ok(Swept { forgotten, next })
     }
 
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
+    async fn follow_chain(&self, mut check: ChainCheck) -> Result<ChainStep, LogError> {
         let store = self.store();
-        let mut check = ChainCheck::default();
-        for batch in &store.batches {
+        let head = store.head().position;
+        let mut broken = None;
+        let from = check.position;
+        for batch in store.batches.iter().filter(|batch| batch.first > from) {
             let events = (batch.first..=batch.last).map(|position| store.event_at(position).clone());
             if let Err(verdict) = check.follow(batch, &events.collect::<Vec<_>>()) {
-                return Ok(verdict);
+                broken = Some(verdict);
+                break;
             }
         }
-        Ok(check.finish(store.head().position))
+        let verdict = broken.unwrap_or_else(|| check.finish(head, head));
+        Ok(ChainStep { check, head, verdict: Some(verdict) })
     }
 }
 

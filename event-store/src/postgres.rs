@@ -30,9 +30,10 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
+    batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
-        AppendOutcome, Batch, ChainVerdict, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source as Cause,
+        AppendOutcome, Batch, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source as Cause,
         StoredOutcome, Sweep, Swept,
     },
 };
@@ -147,8 +148,8 @@ impl EventLog for PostgresLog {
         self.reader.forget_commands(&sweep).await
     }
 
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
-        self.reader.verify_chain().await
+    async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {
+        self.reader.follow_chain(check).await
     }
 }
 

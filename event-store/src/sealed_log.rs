@@ -15,10 +15,11 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 use crate::{
+    batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
-        AppendItem, AppendOutcome, Batch, ChainVerdict, Claim, CommitError, Decision, EventLog, ForgetError, LogError,
-        LogIdentity, StoredOutcome, Sweep, Swept,
+        AppendItem, AppendOutcome, Batch, Claim, CommitError, Decision, EventLog, ForgetError, LogError, LogIdentity,
+        StoredOutcome, Sweep, Swept,
     },
     seal::{self, SealError},
     snapshot::{Snapshot, SnapshotStore},
@@ -161,8 +162,8 @@ impl EventLog for SealedLog {
         self.log.forget_commands(sweep).await
     }
 
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
-        self.log.verify_chain().await
+    async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {
+        self.log.follow_chain(check).await
     }
 }
 

@@ -39,11 +39,12 @@ pub use self::{
     lock::{DataDirLock, LockError},
 };
 use crate::{
+    batch_hash::{ChainCheck, ChainStep},
     clock::{Clock, SystemClock},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
-        AppendOutcome, Batch, ChainVerdict, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source,
-        StoredOutcome, Sweep, Swept,
+        AppendOutcome, Batch, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source, StoredOutcome, Sweep,
+        Swept,
     },
 };
 
@@ -179,8 +180,8 @@ impl EventLog for SqliteLog {
         Ok(Swept { forgotten, next })
     }
 
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
-        self.read(reader::verify_chain).await.map_err(LogError::Unavailable)?
+    async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {
+        self.read(|connection| reader::follow_chain(connection, check)).await.map_err(LogError::Unavailable)?
     }
 }
 

@@ -1,6 +1,7 @@
 //! The admin API, under `/admin`: what the command line talks to while the platform runs. With authentication it needs the
 //! scope `admin`; without, it is on loopback only, like everything.
 
+mod chain;
 mod checks;
 mod parked;
 mod rebuilds;
@@ -30,6 +31,7 @@ use read_side::ReadSide;
 use serde::Deserialize;
 use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 
+pub use chain::{ChainFinding, ChainPlace, ChainView, follow as follow_chain};
 pub use checks::{Check, Verdict, of_log as check_log};
 pub use parked::{Again, DroppedView, LeftOut, Meant, ParkedGroup, ParkedList, ParkedShown, RetriedView};
 pub use rebuilds::{Generations, RebuildView};
@@ -77,6 +79,15 @@ impl fmt::Display for Standstill {
 }
 
 impl Admin {
+    /// A service's log, and the aggregate type of its streams.
+    fn log(&self, service: &str) -> Result<&(Arc<dyn EventLog>, &'static str), Problem> {
+        self.logs.get(service).ok_or_else(|| {
+            let services: Vec<&str> = self.logs.keys().map(String::as_str).collect();
+            let detail = format!("there is no service {service}; there are {}", services.join(", "));
+            Problem::new(StatusCode::NOT_FOUND, "service_not_found", detail)
+        })
+    }
+
     async fn halts(&self) -> Halts {
         let mut halts = Halts::new();
         for report in self.projector.status().await {
@@ -100,6 +111,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/admin/projections", get(projections))
         .route("/admin/projections/{name}/rows/{key}/why", get(why::why))
         .route("/admin/streams/{service}/{id}", get(stream))
+        .route("/admin/logs/{service}/chain", get(chain::chain))
         .route("/admin/doctor", get(doctor))
         .merge(parked::router())
         .merge(rebuilds::router())
@@ -143,18 +155,11 @@ async fn stream(
 ) -> Result<Json<StreamEvents>, Problem> {
     let Path((service, id)) = path.map_err(|error| bad_address(&error.body_text()))?;
     let Query(query) = query.map_err(|error| bad_address(&error.body_text()))?;
-    let Some((log, aggregate_type)) = admin.logs.get(&service) else {
-        let services: Vec<&str> = admin.logs.keys().map(String::as_str).collect();
-        let detail = format!("there is no service {service}; there are {}", services.join(", "));
-        return Err(Problem::new(StatusCode::NOT_FOUND, "service_not_found", detail));
-    };
+    let (log, aggregate_type) = admin.log(&service)?;
     let limit = query.limit.unwrap_or(STREAM_EVENTS_MAX).clamp(1, STREAM_EVENTS_MAX);
     let stream = StreamId::new(*aggregate_type, id.as_str());
     // one more than asked for tells whether there are more
-    let mut events = log.read_stream(&stream, query.after, limit + 1).await.map_err(|error| match error {
-        LogError::Unavailable(error) => Problem::unavailable(error.to_string()),
-        LogError::Damaged(reason) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", reason),
-    })?;
+    let mut events = log.read_stream(&stream, query.after, limit + 1).await.map_err(of_log_error)?;
     if events.is_empty() && query.after == 0 {
         let detail = format!("{service} has no events of {aggregate_type} {id}");
         return Err(Problem::new(StatusCode::NOT_FOUND, "stream_not_found", detail));
@@ -163,6 +168,13 @@ async fn stream(
     events.truncate(limit);
     let events = events.into_iter().map(EventView::try_from).collect::<Result<_, _>>()?;
     Ok(Json(StreamEvents { service, stream: stream.to_string(), events, more }))
+}
+
+fn of_log_error(error: LogError) -> Problem {
+    match error {
+        LogError::Unavailable(error) => Problem::unavailable(error.to_string()),
+        LogError::Damaged(reason) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", reason),
+    }
 }
 
 fn bad_address(why: &str) -> Problem {

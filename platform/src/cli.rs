@@ -1,8 +1,11 @@
 //! The command line: noun, verb. Flags go before environment variables, those before defaults.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
-use crate::{config::UpArgs, import};
+use crate::{
+    config::{DatabaseUrls, UpArgs},
+    import,
+};
 
 /// CQRS and event sourcing for the database-per-service pattern: an order platform that runs with one command, and
 /// the engine under it.
@@ -67,6 +70,8 @@ pub enum Command {
     Saga(SagaArgs),
     /// Find out what is wrong, with a running platform or with a data directory
     Doctor(DoctorArgs),
+    /// Check that the events of every log are those that were written; exit code 3 when one is not
+    VerifyChain(VerifyChainArgs),
 }
 
 /// Where the platform runs that a command talks to.
@@ -426,4 +431,40 @@ pub struct DoctorArgs {
     /// Where the files lie, if nothing runs
     #[arg(long, env = "TRIBUTARY_DATA_DIR", default_value = "data")]
     pub data_dir: std::path::PathBuf,
+}
+
+/// Where the databases are, if nothing runs.
+#[derive(Debug, Clone, Args)]
+pub struct Kept {
+    /// Where the files lie, if nothing runs and no database is named
+    #[arg(long, env = "TRIBUTARY_DATA_DIR", default_value = "data")]
+    pub data_dir: std::path::PathBuf,
+
+    #[command(flatten)]
+    pub databases: DatabaseUrls,
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.databases.is_empty() {
+            true => write!(f, "the data directory {}", self.data_dir.display()),
+            false => f.write_str("the databases that are named"),
+        }
+    }
+}
+
+/// The services there are: any other is refused with their names.
+fn services() -> PossibleValuesParser {
+    write_side::REGISTER.iter().map(|entry| entry.name).collect::<Vec<_>>().into()
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyChainArgs {
+    /// Whose logs; without one, all
+    #[arg(value_name = "SERVICE", value_parser = services())]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub kept: Kept,
 }

@@ -1,8 +1,10 @@
-//! Commands that ask a running platform.
+//! Commands that ask a running platform, and those that also look into its databases when nothing runs.
 
 pub mod command;
 pub mod doctor;
+mod logs;
 mod parked;
 pub mod projection;
 pub mod saga;
 pub mod stream;
+pub mod verify_chain;

@@ -93,6 +93,17 @@ fn flag(database: &str) -> String {
     format!("{database}-database-url")
 }
 
+impl DatabaseUrls {
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    /// The URL of a service's database, or that of the read models as `query`.
+    pub fn of(&self, database: &str) -> Option<&str> {
+        self.given.get(database).map(String::as_str)
+    }
+}
+
 impl Args for DatabaseUrls {
     fn augment_args(command: Command) -> Command {
         command.args(databases().map(|database| {

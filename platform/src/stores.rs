@@ -5,11 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
-use event_store::{log::EventLog, postgres::PostgresLog, sqlite::SqliteLog};
+use anyhow::{Context, Result, bail};
+use event_store::{
+    log::EventLog,
+    postgres::{PostgresLog, PostgresOptions},
+    sqlite::SqliteLog,
+};
 use write_side::register;
 
-use crate::config::Storage;
+use crate::{cli::Kept, config::Storage};
 
 /// The file of a service's log.
 pub fn log_file(data_dir: &Path, service: &str) -> PathBuf {
@@ -28,6 +32,29 @@ pub async fn open_log(storage: &Storage, service: &str) -> Result<Arc<dyn EventL
             let url = services.get(service).with_context(|| format!("there is no service {service}"))?;
             let opened = PostgresLog::connect(url, service, Default::default()).await;
             opened.with_context(|| format!("open the log of {service} in PostgreSQL"))?
+        }
+    };
+    Ok(register::log_of(service, log))
+}
+
+/// Opens the log of a service that has one, in its database or in its file, and makes nothing.
+pub async fn open_existing_log(kept: &Kept, service: &str) -> Result<Arc<dyn EventLog>> {
+    let log: Arc<dyn EventLog> = match kept.databases.of(service) {
+        Some(url) => {
+            let options = PostgresOptions { migrate: false, ..PostgresOptions::default() };
+            let opened = PostgresLog::connect(url, service, options).await;
+            opened.with_context(|| format!("open the log of {service} in PostgreSQL"))?
+        }
+        None if !kept.databases.is_empty() => {
+            bail!("where is the log of {service}? Say it with --{service}-database-url")
+        }
+        None => {
+            let file = log_file(&kept.data_dir, service);
+            if !file.exists() {
+                bail!("there is no log of {service} in {}", kept.data_dir.display());
+            }
+            let opened = SqliteLog::open(&file, service, Default::default());
+            opened.with_context(|| format!("open the log of {service} in {}", file.display()))?
         }
     };
     Ok(register::log_of(service, log))

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{cause, commit::fingerprint_of};
 use crate::{
-    batch_hash::{BatchRow, ChainCheck},
+    batch_hash::{BatchRow, ChainCheck, ChainStep},
     feed::{Cursor, FeedError, FeedPage, PageLimit},
     log::{ChainVerdict, CommandKey, ForgetError, LogError, LogHead, StoredOutcome, Sweep, Swept},
 };
@@ -139,33 +139,34 @@ impl Reader {
         stored(&row).map(Some).map_err(log_error)
     }
 
-    pub(super) async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
+    pub(super) async fn follow_chain(&self, mut check: ChainCheck) -> Result<ChainStep, LogError> {
         let (head, last): (i64, i64) = sqlx::query_as(ENDS).fetch_one(&self.pool).await.map_err(log_error)?;
         let (head, last) = (decode_number(head).map_err(log_error)?, decode_number(last).map_err(log_error)?);
-        if head != last {
-            let (first, last) = (head.min(last) + 1, head.max(last));
-            return Ok(ChainVerdict::Broken { first, last, reason: "the head is not where the events end".to_owned() });
-        }
-        let mut check = ChainCheck::default();
-        let mut names = Names::default();
-        // what is committed from now on is for the next call
-        while check.position() < last {
-            let query = sqlx::query(BATCHES).bind(signed(check.position())).bind(signed(last)).bind(BATCHES_PER_LOOK);
-            let batches = query.fetch_all(&self.pool).await.map_err(log_error)?;
-            if batches.is_empty() {
+        // what is committed from now on is for the next stretch
+        let query = sqlx::query(BATCHES).bind(signed(check.position)).bind(signed(last)).bind(BATCHES_PER_LOOK);
+        let batches = query.fetch_all(&self.pool).await.map_err(log_error)?;
+        let mut verdict = batches.is_empty().then(|| check.finish(last, head));
+        for batch in batches {
+            let batch = batch_row(&batch).map_err(log_error)?;
+            let followed = match self.events_of(&batch).await.map_err(log_error) {
+                Ok(events) => check.follow(&batch, &events),
+                Err(LogError::Damaged(reason)) => {
+                    Err(ChainVerdict::Broken { first: batch.first, last: batch.last, reason })
+                }
+                Err(unavailable) => return Err(unavailable),
+            };
+            if let Err(broken) = followed {
+                verdict = Some(broken);
                 break;
             }
-            for batch in batches {
-                let batch = batch_row(&batch).map_err(log_error)?;
-                let query = sqlx::query(RANGE).bind(signed(batch.first)).bind(signed(batch.last));
-                let rows = query.fetch_all(&self.pool).await.map_err(log_error)?;
-                let events = rows.iter().map(|row| names.event(row)).collect::<Result<Vec<_>, _>>();
-                if let Err(verdict) = check.follow(&batch, &events.map_err(log_error)?) {
-                    return Ok(verdict);
-                }
-            }
         }
-        Ok(check.finish(last))
+        Ok(ChainStep { check, head, verdict })
+    }
+
+    async fn events_of(&self, batch: &BatchRow) -> Result<Vec<RecordedEvent>, sqlx::Error> {
+        let query = sqlx::query(RANGE).bind(signed(batch.first)).bind(signed(batch.last));
+        let mut names = Names::default();
+        query.fetch_all(&self.pool).await?.iter().map(|row| names.event(row)).collect()
     }
 
     async fn read_page(&self, after: Cursor, limit: PageLimit) -> Result<ReadPage, sqlx::Error> {

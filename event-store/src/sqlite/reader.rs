@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Rows, params, types::FromSqlE
 use uuid::Uuid;
 
 use crate::{
-    batch_hash::{BatchRow, ChainCheck},
+    batch_hash::{BatchRow, ChainCheck, ChainStep},
     clock::time_of_us,
     feed::{Cursor, FeedError, FeedPage, PageLimit},
     log::{ChainVerdict, CommandKey, Fingerprint, LogError, LogHead, LogIdentity, Source, StoredOutcome, Sweep},
@@ -169,30 +169,25 @@ pub(super) fn stored_outcome(
     statement.query_row([scope, key], read).optional()
 }
 
-pub(super) fn verify_chain(connection: &Connection) -> Result<ChainVerdict, LogError> {
-    let mut check = ChainCheck::default();
-    loop {
-        // one snapshot a round; what lies behind is append only, so the rounds fit together
-        let snapshot = connection.unchecked_transaction().map_err(log_error)?;
-        let batches = next_batches(&snapshot, check.position()).map_err(log_error)?;
-        if batches.is_empty() {
-            let last = last_positions(&snapshot).map_err(log_error)?;
-            return Ok(match last {
-                (last, head) if last == head => check.finish(last),
-                (last, head) => ChainVerdict::Broken {
-                    first: last.min(head) + 1,
-                    last: last.max(head),
-                    reason: format!("the last event is at {last}, but the head says {head}"),
-                },
-            });
-        }
-        for batch in batches {
-            let events = events_of(&snapshot, &batch).map_err(log_error)?;
-            if let Err(verdict) = check.follow(&batch, &events) {
-                return Ok(verdict);
+pub(super) fn follow_chain(connection: &Connection, mut check: ChainCheck) -> Result<ChainStep, LogError> {
+    let snapshot = connection.unchecked_transaction().map_err(log_error)?;
+    let (last, head) = last_positions(&snapshot).map_err(log_error)?;
+    let batches = next_batches(&snapshot, check.position).map_err(log_error)?;
+    let mut verdict = batches.is_empty().then(|| check.finish(last, head));
+    for batch in batches {
+        let followed = match events_of(&snapshot, &batch).map_err(log_error) {
+            Ok(events) => check.follow(&batch, &events),
+            Err(LogError::Damaged(reason)) => {
+                Err(ChainVerdict::Broken { first: batch.first, last: batch.last, reason })
             }
+            Err(unavailable) => return Err(unavailable),
+        };
+        if let Err(broken) = followed {
+            verdict = Some(broken);
+            break;
         }
     }
+    Ok(ChainStep { check, head, verdict })
 }
 
 fn next_batches(connection: &Connection, after: u64) -> rusqlite::Result<Vec<BatchRow>> {
