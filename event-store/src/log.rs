@@ -12,6 +12,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
+    backup::Contents,
     batch_hash::{ChainCheck, ChainStep},
     feed::Feed,
     limits::{LimitError, Limits},
@@ -49,6 +50,10 @@ pub trait EventLog: Feed + SnapshotStore + SubjectKeys {
     /// late is decided again, on the stream as it then is. What was appended stays, so the same id is still not created
     /// twice. Safe to cancel: a slice is forgotten as a whole or not at all, and may be swept again.
     async fn forget_commands(&self, sweep: Sweep) -> Result<Swept, ForgetError>;
+
+    /// Everything the log holds, as of one moment, for a backup; what is personal as it is stored, also where this is
+    /// sealed. What is read is a snapshot that is held until it was taken, so whoever asks takes it without delay.
+    fn contents(&self) -> Contents;
 
     /// Folds the hashes of `batches` over the events as they are now, from where `check` stands, a stretch of bounded
     /// length further. Safe to cancel: `check` is where it was.

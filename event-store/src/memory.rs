@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use self::beside::Beside;
 use crate::{
+    backup::{Chunks, ClaimItem, CommandItem, Contents, HeadItem, Item},
     batch_hash::{BatchRow, ChainCheck, ChainStep, GENESIS, batch_hash},
     clock::{Clock, SystemClock, time_of_us},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
@@ -125,6 +126,36 @@ impl MemoryLog {
 
     fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().expect("a commit never panics half-way")
+    }
+
+    /// As a backup has them.
+    fn items(&self) -> Vec<Item> {
+        let store = self.store();
+        let LogHead { position, recorded_at } = store.head();
+        let (source, epoch) = (self.identity.source.clone(), self.identity.epoch);
+        let mut items = vec![Item::Head(HeadItem { source, epoch, position, recorded_at })];
+        for batch in &store.batches {
+            items.push(Item::Batch(batch.clone()));
+            items.extend((batch.first..=batch.last).map(|position| Item::Event(store.event_at(position).clone())));
+        }
+        items.extend(store.commands.iter().map(|(CommandKey { scope, key }, (recorded_at, stored))| {
+            Item::Command(CommandItem {
+                scope: scope.clone(),
+                key: key.clone(),
+                fingerprint: stored.fingerprint,
+                outcome: stored.outcome.clone(),
+                position: stored.position,
+                recorded_at: *recorded_at,
+            })
+        }));
+        let mut claims: Vec<_> = store.claims.iter().collect();
+        claims.sort_unstable_by_key(|(name, _)| *name);
+        items.extend(claims.into_iter().map(|((name, value), stream)| {
+            Item::Claim(ClaimItem { name: name.clone(), value: value.clone(), stream: stream.clone() })
+        }));
+        items.push(Item::FingerprintKey(self.identity.fingerprint_key));
+        items.extend(self.subject_keys().into_iter().map(|(subject, key)| Item::SubjectKey(subject, key)));
+        items
     }
 
     fn read_page(&self, after: Cursor, limit: PageLimit) -> Result<FeedPage, FeedError> {
@@ -310,6 +341,22 @@ impl EventLog for MemoryLog {
         }
         let next = if slice.len() == sweep.keys() { slice.last().map(|(key, _)| key.clone()) } else { None };
         Ok(Swept { forgotten, next })
+    }
+
+    /// The snapshot is a copy of everything: this log is small.
+    fn contents(&self) -> Contents {
+        let (mut chunks, contents) = Chunks::new();
+        let items = self.items();
+        tokio::spawn(async move {
+            for item in items {
+                if chunks.push(item).await.is_err() {
+                    return;
+                }
+            }
+            // whoever is gone needs nothing
+            let _ = chunks.flush().await;
+        });
+        contents
     }
 
     async fn follow_chain(&self, mut check: ChainCheck) -> Result<ChainStep, LogError> {

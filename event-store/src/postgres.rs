@@ -5,17 +5,20 @@
 //! - `read`: pages, streams, stored outcomes and the hash chain, on a small pool that never opens a transaction; the
 //!   pool also calls `forget_commands`, which waits for nobody and which nobody waits for.
 //! - `beside`: snapshots and the keys of persons, on the same pool.
+//! - `contents`: all of it, for a backup; `restore`: a log made of a backup.
 //! - `wake`: how a waiting reader learns that there is more.
 //!
-//! Nothing here opens an explicit transaction: a future that is dropped half-way would leave it open on a pooled
+//! But for migrations and backups, which have connections of their own, nothing opens an explicit transaction: a future that is dropped half-way would leave it open on a pooled
 //! connection, and the next autocommit write on that connection would be acknowledged and lost. And no write uses
 //! `fetch_one`: it returns with the row, which the server sends *before* it commits; only the end of the answer says
 //! that the commit is done.
 
 mod beside;
 mod commit;
+mod contents;
 pub mod migrate;
 mod read;
+mod restore;
 mod wake;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
@@ -30,6 +33,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
+    backup::Contents,
     batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
@@ -72,6 +76,8 @@ impl Default for PostgresOptions {
 /// The log of one service in a PostgreSQL database of its own.
 pub struct PostgresLog {
     identity: LogIdentity,
+    /// For what needs a connection of its own.
+    target: PgConnectOptions,
     writer: commit::Writer,
     reader: read::Reader,
     wake: wake::Wake,
@@ -94,8 +100,9 @@ impl PostgresLog {
         connection.close().await.map_err(OpenError::Unavailable)?;
         identity_is_of(source, &identity)?;
         let reader = read::Reader::new(read_pool(&target, &options), identity.source.clone());
-        let writer = commit::Writer::new(with_writer_settings(target, &options), &options);
-        Ok(Arc::new(Self { identity, writer, reader, wake: wake::Wake::default() }))
+        let writer = commit::Writer::new(with_writer_settings(target.clone(), &options), &options);
+        let target = with_backup_settings(target, &options);
+        Ok(Arc::new(Self { identity, target, writer, reader, wake: wake::Wake::default() }))
     }
 
     /// Makes the tables with an administrator's rights. With a `service_role`, which must exist, they belong to a role
@@ -146,6 +153,10 @@ impl EventLog for PostgresLog {
 
     async fn forget_commands(&self, sweep: Sweep) -> Result<Swept, ForgetError> {
         self.reader.forget_commands(&sweep).await
+    }
+
+    fn contents(&self) -> Contents {
+        contents::of(self.target.clone())
     }
 
     async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {
@@ -218,6 +229,13 @@ fn with_common_settings(target: PgConnectOptions, options: &PostgresOptions) -> 
         // to the letter what append_event asks for
         ("search_path", "public, pg_temp"),
     ])
+}
+
+/// A snapshot is read for as long as it takes; that nobody takes what was read ends it after
+/// [`TAKE_MAX`](crate::backup::TAKE_MAX).
+fn with_backup_settings(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOptions {
+    with_common_settings(target, options)
+        .options([("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "120s")])
 }
 
 /// Every plan is made once, perhaps on an empty table, and must be right when it grows.

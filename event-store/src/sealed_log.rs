@@ -15,6 +15,7 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 use crate::{
+    backup::Contents,
     batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
@@ -160,6 +161,10 @@ impl EventLog for SealedLog {
 
     async fn forget_commands(&self, sweep: Sweep) -> Result<Swept, ForgetError> {
         self.log.forget_commands(sweep).await
+    }
+
+    fn contents(&self) -> Contents {
+        self.log.contents()
     }
 
     async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {

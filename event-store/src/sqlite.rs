@@ -5,13 +5,16 @@
 //! - `connection`: version, settings, schema. `writer`: a batch as one transaction. `checkpoint`: the WAL, copied into the
 //!   file beside it. `reader`: pages and streams.
 //! - `beside`: snapshots and the keys of persons, in the same file.
+//! - `contents`: all of it, for a backup; [`restore`]: a file made of a backup.
 //! - [`DataDirLock`]: one process per data directory. Within a process a file may be opened more than once.
 
 mod beside;
 mod checkpoint;
 mod connection;
+mod contents;
 mod lock;
 mod reader;
+mod restore;
 mod writer;
 
 use std::{
@@ -37,8 +40,10 @@ use self::{
 pub use self::{
     connection::OpenError,
     lock::{DataDirLock, LockError},
+    restore::restore,
 };
 use crate::{
+    backup::Contents,
     batch_hash::{ChainCheck, ChainStep},
     clock::{Clock, SystemClock},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
@@ -178,6 +183,10 @@ impl EventLog for SqliteLog {
             forgotten = answer.await.map_err(|_| gone())??;
         }
         Ok(Swept { forgotten, next })
+    }
+
+    fn contents(&self) -> Contents {
+        contents::of(self.readers.path.clone())
     }
 
     async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {

@@ -3,6 +3,7 @@
 
 mod chain;
 mod checks;
+mod export;
 mod parked;
 mod rebuilds;
 mod sagas;
@@ -112,6 +113,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/admin/projections/{name}/rows/{key}/why", get(why::why))
         .route("/admin/streams/{service}/{id}", get(stream))
         .route("/admin/logs/{service}/chain", get(chain::chain))
+        .route("/admin/logs/{service}/export", get(export::export))
         .route("/admin/doctor", get(doctor))
         .merge(parked::router())
         .merge(rebuilds::router())

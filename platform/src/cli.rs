@@ -72,6 +72,10 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Check that the events of every log are those that were written; exit code 3 when one is not
     VerifyChain(VerifyChainArgs),
+    /// Write logs into files, each with a digest; from the running platform, or from its databases when nothing runs
+    Export(ExportArgs),
+    /// Make logs of such files, while nothing runs
+    Restore(RestoreArgs),
 }
 
 /// Where the platform runs that a command talks to.
@@ -465,6 +469,39 @@ pub struct VerifyChainArgs {
     pub services: Vec<String>,
     #[command(flatten)]
     pub target: Target,
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Whose logs; without one, all
+    #[arg(value_name = "SERVICE", value_parser = services())]
+    pub services: Vec<String>,
+    /// A directory, for SERVICE.ndjson and SERVICE.keys.ndjson of each log; or a file, named .ndjson, for one log. The keys
+    /// lie beside it: whoever has both reads what is personal
+    #[arg(long, value_name = "DIR|FILE")]
+    pub to: std::path::PathBuf,
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// What `tributary export` has written: a directory, or the file of one log
+    #[arg(value_name = "DIR|FILE")]
+    pub from: std::path::PathBuf,
+    /// Whose logs, of a directory; without one, all that are in it
+    #[arg(value_name = "SERVICE", value_parser = services())]
+    pub services: Vec<String>,
+    /// Give up the events of a log that is there
+    #[arg(long)]
+    pub replace: bool,
+    /// Only check the files; exit code 3 when one is not as it was written
+    #[arg(long, conflicts_with = "replace")]
+    pub check: bool,
     #[command(flatten)]
     pub kept: Kept,
 }

@@ -2,9 +2,11 @@
 
 pub mod command;
 pub mod doctor;
+pub mod export;
 mod logs;
 mod parked;
 pub mod projection;
+pub mod restore;
 pub mod saga;
 pub mod stream;
 pub mod verify_chain;

@@ -51,6 +51,8 @@ pub async fn run() -> ExitCode {
         Command::Stream(args) => commands::stream::run(args, output).await,
         Command::Saga(args) => commands::saga::run(args, output).await,
         Command::Doctor(args) => commands::doctor::run(args, output).await,
+        Command::Export(args) => commands::export::run(args, output).await,
+        Command::Restore(args) => commands::restore::run(args, output).await,
         Command::VerifyChain(args) => commands::verify_chain::run(args, output).await,
     };
     done.unwrap_or_else(|error| {

@@ -1,6 +1,7 @@
 //! Opening what the platform keeps: one log a service, and the query database.
 
 use std::{
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -58,6 +59,20 @@ pub async fn open_existing_log(kept: &Kept, service: &str) -> Result<Arc<dyn Eve
         }
     };
     Ok(register::log_of(service, log))
+}
+
+/// Makes the directory that the files are to lie in, if they are files.
+pub fn make_data_dir(kept: &Kept) -> Result<()> {
+    if !kept.databases.is_empty() {
+        return Ok(());
+    }
+    make_private_dir(&kept.data_dir)
+}
+
+/// Names and e-mail addresses lie there: nobody else on this machine has to read them.
+pub fn make_private_dir(dir: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.with_context(|| format!("make the directory {}", dir.display()))
 }
 
 /// Deletes the databases of a data directory, and nothing else that may lie there.

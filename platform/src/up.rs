@@ -1,6 +1,6 @@
 //! `tributary up`: all roles in one process.
 
-use std::{os::unix::fs::DirBuilderExt, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use event_store::sqlite::DataDirLock;
@@ -75,9 +75,7 @@ pub async fn run(args: Box<UpArgs>) -> Result<ExitCode> {
 /// Makes the data directory ours for as long as the lock lives.
 fn prepare(storage: &Storage, reset: bool) -> Result<Option<DataDirLock>> {
     let Storage::Sqlite { data_dir } = storage else { return Ok(None) };
-    // names and e-mail addresses lie there: nobody else on this machine has to read them
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
-    made.with_context(|| format!("make the data directory {}", data_dir.display()))?;
+    stores::make_private_dir(data_dir)?;
     let lock =
         DataDirLock::acquire(data_dir).with_context(|| format!("use the data directory {}", data_dir.display()))?;
     if reset {

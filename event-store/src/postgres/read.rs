@@ -41,10 +41,10 @@ const REFUSED: &str = "22023";
 /// Where head and events end, in one snapshot.
 const ENDS: &str = "select position, coalesce((select max(position) from events), 0) from log_head";
 
-const BATCHES: &str =
+pub(super) const BATCHES: &str =
     "select first, last, prev_hash, hash from batches where last > $1 and first <= $2 order by last limit $3";
 
-const RANGE: &str = "select position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, \
+pub(super) const RANGE: &str = "select position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, \
                      payload::text, metadata::text, recorded_at from events \
                      where position >= $1 and position <= $2 order by position";
 
@@ -228,7 +228,7 @@ struct ReadPage {
 
 /// The few names that a page repeats, one copy each.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     known: Vec<Name>,
 }
 
@@ -247,7 +247,7 @@ impl Names {
         name
     }
 
-    fn event(&mut self, row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
+    pub(super) fn event(&mut self, row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
         Ok(RecordedEvent {
             position: decode_number(row.try_get(0)?)?,
             event_id: row.try_get(1)?,
@@ -286,7 +286,7 @@ fn stored(row: &PgRow) -> Result<StoredOutcome, sqlx::Error> {
     })
 }
 
-fn batch_row(row: &PgRow) -> Result<BatchRow, sqlx::Error> {
+pub(super) fn batch_row(row: &PgRow) -> Result<BatchRow, sqlx::Error> {
     Ok(BatchRow {
         first: decode_number(row.try_get(0)?)?,
         last: decode_number(row.try_get(1)?)?,
@@ -301,12 +301,12 @@ fn swept(row: &PgRow) -> Result<Swept, sqlx::Error> {
     Ok(Swept { forgotten: decode_number(row.try_get(0)?)?, next })
 }
 
-fn decode_number(number: i64) -> Result<u64, sqlx::Error> {
+pub(super) fn decode_number(number: i64) -> Result<u64, sqlx::Error> {
     u64::try_from(number).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// What is beyond every position is asked for as the last one.
-fn signed(position: u64) -> i64 {
+pub(super) fn signed(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }
 

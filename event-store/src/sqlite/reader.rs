@@ -14,7 +14,8 @@ use crate::{
 /// Batches that are verified in one snapshot: a longer one would keep the WAL from being reused.
 const VERIFIED_BATCHES_MAX: i64 = 200;
 
-const COLUMNS: &str = "position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
+pub(super) const COLUMNS: &str =
+    "position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
     metadata, recorded_at_us";
 
 pub(super) fn page(
@@ -193,15 +194,16 @@ pub(super) fn follow_chain(connection: &Connection, mut check: ChainCheck) -> Re
 fn next_batches(connection: &Connection, after: u64) -> rusqlite::Result<Vec<BatchRow>> {
     let mut statement = connection
         .prepare_cached("select first, last, prev_hash, hash from batches where first > ?1 order by first limit ?2")?;
-    let read = |row: &Row<'_>| {
-        Ok(BatchRow {
-            first: row.get::<_, i64>(0)?.unsigned_abs(),
-            last: row.get::<_, i64>(1)?.unsigned_abs(),
-            previous: row.get(2)?,
-            hash: row.get(3)?,
-        })
-    };
-    statement.query_map([after.cast_signed(), VERIFIED_BATCHES_MAX], read)?.collect()
+    statement.query_map([after.cast_signed(), VERIFIED_BATCHES_MAX], batch_row)?.collect()
+}
+
+pub(super) fn batch_row(row: &Row<'_>) -> rusqlite::Result<BatchRow> {
+    Ok(BatchRow {
+        first: row.get::<_, i64>(0)?.unsigned_abs(),
+        last: row.get::<_, i64>(1)?.unsigned_abs(),
+        previous: row.get(2)?,
+        hash: row.get(3)?,
+    })
 }
 
 fn events_of(connection: &Connection, batch: &BatchRow) -> rusqlite::Result<Vec<RecordedEvent>> {
@@ -218,7 +220,7 @@ fn last_positions(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 
 /// Names that come again and again in a page, each kept once.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     aggregate_type: Option<Name>,
     event_types: Vec<Name>,
     event_versions: Vec<Name>,
@@ -228,7 +230,7 @@ struct Names {
 const NAMES_MAX: usize = 32;
 
 impl Names {
-    fn event(&mut self, row: &Row<'_>) -> rusqlite::Result<RecordedEvent> {
+    pub(super) fn event(&mut self, row: &Row<'_>) -> rusqlite::Result<RecordedEvent> {
         let aggregate_type = text(row, 2)?;
         let aggregate_type = match &self.aggregate_type {
             Some(name) if **name == *aggregate_type => name.clone(),

@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use super::logs::{Logs, all_or};
+use super::{
+    export::style,
+    logs::{Logs, all_or},
+};
 use crate::{
     admin::{ChainFinding, ChainPlace, ChainView, follow_chain},
     cli::{Output, VerifyChainArgs},
@@ -78,10 +81,4 @@ fn tell(views: &[ChainView]) {
         vec![view.service.clone(), position.to_string(), batches.to_string(), hash, found]
     });
     output::table(&["LOG", "EVENTS", "BATCHES", "HASH OF THE LAST", "FOUND"], rows);
-}
-
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix} [{bar:40}] {human_pos}/{human_len} events, {per_sec}")
-        .expect("the template is a constant")
-        .progress_chars("=> ")
 }

@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use event_store::{
+    backup::Contents,
     batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     limits::Limits,
@@ -109,6 +110,10 @@ impl EventLog for CutOnce {
 
     async fn forget_commands(&self, sweep: Sweep) -> Result<Swept, ForgetError> {
         self.log.forget_commands(sweep).await
+    }
+
+    fn contents(&self) -> Contents {
+        self.log.contents()
     }
 
     async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {
