@@ -1,4 +1,4 @@
-//! The command line: noun, verb. Flags go before environment variables, those before defaults.
+//! The command line: noun, verb. Flags go before environment variables, those before a file, that before defaults.
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
@@ -11,11 +11,18 @@ use crate::{
 /// the engine under it.
 #[derive(Debug, Parser)]
 #[command(name = "tributary", version, propagate_version = true)]
+// settings::parse adds `up --demo` where no command is named
+#[command(subcommand_required = false, arg_required_else_help = false)]
 #[command(after_help = "Without a command, `tributary` runs `tributary up --demo`.\n\
                         Exit codes: 0 done; 1 failed; 2 wrong usage, or done in part; 3 a verification found differences.")]
 pub struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    pub command: Command,
+
+    /// File of settings: a JSON object of flags by their names, such as {"listen": "127.0.0.1:8080"}. What a flag or a
+    /// variable says goes before it
+    #[arg(long, global = true, env = "TRIBUTARY_CONFIG", value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
 
     /// How results are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Human)]
@@ -27,16 +34,6 @@ pub struct Cli {
 
     #[arg(long, global = true, env = "TRIBUTARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
-}
-
-impl Cli {
-    /// What was asked for; the demo, if nothing was.
-    pub fn command(self) -> Command {
-        self.command.unwrap_or_else(|| {
-            let demo = Self::parse_from(["tributary", "up", "--demo"]);
-            demo.command.expect("`up` is a command")
-        })
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,6 +65,8 @@ pub enum Command {
     Stream(StreamArgs),
     /// Look at writes that span services, and decide about what is stuck
     Saga(SagaArgs),
+    /// Show the settings that `up` would run with, and where each is said
+    Config(Box<ConfigArgs>),
     /// Find out what is wrong, with a running platform or with a data directory
     Doctor(DoctorArgs),
     /// Check that the events of every log are those that were written; exit code 3 when one is not
@@ -103,6 +102,27 @@ pub enum DemoVerb {
         #[command(flatten)]
         target: Target,
     },
+    /// Live load: orders placed at a steady rate, paid, sent and delivered; exit code 2 when one did not get on
+    Traffic {
+        /// Orders a second
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rate: u32,
+        /// How long new orders are placed, such as 60s, 5m or 1h
+        #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+        lasts: std::time::Duration,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// `60s`, `5m`, `1h`, or seconds.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600)];
+    let (number, seconds) =
+        units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds))).unwrap_or((text, 1));
+    let duration = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+    let duration = duration.filter(|seconds| (1..=24 * 3_600).contains(seconds));
+    duration.map(std::time::Duration::from_secs).ok_or_else(|| "1s to 24h, such as 60s, 5m or 1h".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -435,6 +455,18 @@ pub struct DoctorArgs {
     /// Where the files lie, if nothing runs
     #[arg(long, env = "TRIBUTARY_DATA_DIR", default_value = "data")]
     pub data_dir: std::path::PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Every setting with its value and its origin: flag, environment, file or default. Takes the flags of `up`
+    Show(UpArgs),
 }
 
 /// Where the databases are, if nothing runs.

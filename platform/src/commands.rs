@@ -1,6 +1,7 @@
 //! Commands that ask a running platform, and those that also look into its databases when nothing runs.
 
 pub mod command;
+pub mod config;
 pub mod doctor;
 pub mod export;
 mod logs;

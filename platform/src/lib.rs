@@ -1,6 +1,6 @@
 //! Every role of the platform, for the binary `tributary` and for tests.
 //!
-//! Reading order: [`cli`] says what can be asked for; [`up`] is the main job, all roles in one process; [`admin`] is what
+//! Reading order: [`cli`] says what can be asked for, and [`settings`] what is set, by whom; [`up`] is the main job, all roles in one process; [`admin`] is what
 //! the other commands talk to while it runs; [`metrics`] is what monitoring reads;
 //! [`door`], [`auth`], [`limits`] and [`guard`] stand before all of it; [`commands`] are those others; [`demo`] and [`import`] are clients of the
 //! public HTTP API and of nothing else.
@@ -25,13 +25,13 @@ mod output;
 mod projecting;
 mod roles;
 mod serve;
+mod settings;
 mod stores;
 mod telemetry;
 pub mod up;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use cli::{Cli, Command};
 
 /// What clap exits with, too.
@@ -39,10 +39,18 @@ const WRONG_USAGE: u8 = 2;
 
 /// Runs the command line of this process and returns its exit code.
 pub async fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let asked = match settings::parse(std::env::args_os().collect()) {
+        Ok(asked) => asked,
+        Err(error) => {
+            output::failure(&error.into());
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
+    let settings = asked.settings();
+    let cli: Cli = asked.cli;
     telemetry::start(&cli.log, cli.log_format);
     let output = cli.output;
-    let done = match cli.command() {
+    let done = match cli.command {
         Command::Up(args) => up::run(args).await,
         Command::Demo(args) => demo::run(args, output).await,
         Command::Import(args) => import::run(args, output).await,
@@ -50,6 +58,7 @@ pub async fn run() -> ExitCode {
         Command::Give(args) => commands::command::run(args, output).await,
         Command::Stream(args) => commands::stream::run(args, output).await,
         Command::Saga(args) => commands::saga::run(args, output).await,
+        Command::Config(args) => commands::config::run(*args, &settings, output),
         Command::Doctor(args) => commands::doctor::run(args, output).await,
         Command::Export(args) => commands::export::run(args, output).await,
         Command::Restore(args) => commands::restore::run(args, output).await,
