@@ -8,6 +8,7 @@ mod parked;
 mod rebuilds;
 mod sagas;
 mod story;
+mod surroundings;
 mod views;
 mod why;
 
@@ -38,6 +39,7 @@ pub use parked::{Again, DroppedView, LeftOut, Meant, ParkedGroup, ParkedList, Pa
 pub use rebuilds::{Generations, RebuildView};
 pub use sagas::{Decided, RunningSaga, SagaList, SagaRow};
 pub use story::{Asked, Awaiting, SagaShown, Told, Waiting};
+pub use surroundings::{Surroundings, of_database, of_dir};
 pub use views::{EventView, ProjectionView, SourceView, StreamEvents};
 pub use why::{CauseView, WhyView};
 
@@ -57,6 +59,8 @@ pub struct Admin {
     pub reactors: Vec<(&'static str, Arc<Reactor>)>,
     /// Writes that span services.
     pub sagas: Vec<RunningSaga>,
+    /// What all of it stands on.
+    pub surroundings: Arc<Surroundings>,
 }
 
 /// Why sources are not being read, by projection and source.

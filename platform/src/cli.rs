@@ -452,9 +452,8 @@ pub struct DecisionArgs {
 pub struct DoctorArgs {
     #[command(flatten)]
     pub target: Target,
-    /// Where the files lie, if nothing runs
-    #[arg(long, env = "TRIBUTARY_DATA_DIR", default_value = "data")]
-    pub data_dir: std::path::PathBuf,
+    #[command(flatten)]
+    pub kept: Kept,
 }
 
 #[derive(Debug, Args)]

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use write_side::{Given, REGISTER, ReplicaHome, Service, edge, notifications::Post, peer::Peer, saga::SagaOptions};
 
 use crate::{
-    admin::{self, Admin, RunningSaga},
+    admin::{self, Admin, RunningSaga, Surroundings},
     composed,
     config::Storage,
     docs,
@@ -34,6 +34,7 @@ use crate::{
 
 /// Everything that runs in one process.
 pub struct Roles {
+    storage: Storage,
     services: Vec<Service>,
     projector: Arc<ProjectorHandle>,
     read: ReadSide,
@@ -73,6 +74,7 @@ impl Roles {
         let projector =
             Projector::start(database, feeds, projecting.options(read.wake())).await.context("start the projector")?;
         Ok(Self {
+            storage: storage.clone(),
             services,
             projector: Arc::new(projector),
             read,
@@ -95,6 +97,10 @@ impl Roles {
             replicas: self.services.iter().filter_map(|one| Some((one.name, one.replica.clone()?))).collect(),
             reactors: self.services.iter().filter_map(|one| Some((one.name, one.reactor.clone()?))).collect(),
             sagas: self.services.iter().filter_map(running_saga).collect(),
+            surroundings: Arc::new(Surroundings {
+                storage: self.storage.clone(),
+                authenticator: door.authenticator.clone(),
+            }),
         };
         let ready = admin.clone();
         let services = self.services.iter().fold(Router::new(), |all, service| all.merge(service.router.clone()));
