@@ -94,7 +94,11 @@ pub async fn run(args: DemoArgs, output: Output) -> Result<ExitCode> {
                 Output::Human => output::line(told.to_string()),
                 Output::Json => output::json(&told),
             }
-            Ok(if told.failed + told.not_placed > 0 { ExitCode::from(IN_PART) } else { ExitCode::SUCCESS })
+            Ok(if told.failed + told.not_placed + told.under_way > 0 {
+                ExitCode::from(IN_PART)
+            } else {
+                ExitCode::SUCCESS
+            })
         }
     }
 }

@@ -29,9 +29,13 @@ const REFILL: u32 = 1_000;
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How long the last orders may take once no more are placed.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
-/// How long an order may take to its next station, and how often it is looked at.
+/// How long an order may take to its next station.
 const STATION_MAX: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How soon it is looked at again: sooner while it is young, so that looking is not the load.
+const LOOK_SOONEST: Duration = Duration::from_millis(50);
+const LOOK_LATEST: Duration = Duration::from_secs(2);
+/// A look comes after this part of the time that was waited already.
+const LOOK_PART: u32 = 4;
 /// Of so many orders one is paid with a card that is declined, ...
 const DECLINED_OF: u64 = 10;
 /// ... and one is left in the warehouse.
@@ -59,6 +63,8 @@ pub struct Told {
     pub failed: u64,
     /// For want of room: too many were under way.
     pub not_placed: u64,
+    /// That had not come to their end when nobody waited for them any longer.
+    pub under_way: u64,
     /// Of placing: from the request to its durable answer.
     pub placing_ms: Quantiles,
     /// From the answer to the confirmed order.
@@ -73,12 +79,12 @@ pub struct Quantiles {
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seconds, placed, confirmed, compensated, sent, delivered, failed, not_placed, .. } = self;
+        let Self { seconds, placed, confirmed, compensated, sent, delivered, failed, not_placed, under_way, .. } = self;
         let Self { placing_ms: placing, confirming_ms: confirming, .. } = self;
         write!(
             f,
             "{placed} orders in {seconds:.0} s ({:.1} per s): {confirmed} confirmed, {compensated} undone, {sent} sent, \
-             {delivered} delivered, {failed} failed, {not_placed} not placed; placing p50 {:.1} ms, p99 {:.1} ms; \
+             {delivered} delivered, {failed} failed, {not_placed} not placed, {under_way} still under way; placing p50 {:.1} ms, p99 {:.1} ms; \
              confirming p50 {:.0} ms, p99 {:.0} ms",
             *placed as f64 / seconds.max(0.001),
             placing.p50,
@@ -182,9 +188,10 @@ pub async fn run(entry: Entry, load: Load) -> Result<Told> {
     // who does not arrive is counted where it is
     let _ = tokio::time::timeout(SETTLE_MAX, async { while journeys.join_next().await.is_some() {} }).await;
     bar.finish_and_clear();
+    let under_way = journeys.len() as u64;
     journeys.shutdown().await;
     let mut told = traffic.told(started).await;
-    told.seconds = lasted.as_secs_f64();
+    (told.seconds, told.under_way) = (lasted.as_secs_f64(), under_way);
     Ok(told)
 }
 
@@ -274,7 +281,7 @@ impl Traffic {
             if started.elapsed() > STATION_MAX {
                 bail!("its checkout does not get on: {}", seen["phase"]);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep((started.elapsed() / LOOK_PART).clamp(LOOK_SOONEST, LOOK_LATEST)).await;
         }
     }
 }
