@@ -1,6 +1,7 @@
 //! The log on PostgreSQL: one database per service, any number of processes.
 //!
 //! - [`migrate`]: makes the tables, the append function and the roles' rights; safe to run from many processes at once.
+//! - [`adopt`]: makes a log of what postgres-es has written and goes on writing.
 //! - `commit`: one call of `append_batch` per batch, on one connection that writes and does nothing else.
 //! - `read`: pages, streams, stored outcomes and the hash chain, on a small pool that never opens a transaction; the
 //!   pool also calls `forget_commands`, which waits for nobody and which nobody waits for.
@@ -13,6 +14,7 @@
 //! `fetch_one`: it returns with the row, which the server sends *before* it commits; only the end of the answer says
 //! that the commit is done.
 
+pub mod adopt;
 mod beside;
 mod commit;
 mod contents;

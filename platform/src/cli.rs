@@ -75,6 +75,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Make logs of such files, while nothing runs
     Restore(RestoreArgs),
+    /// Make a log, in place, of what a service has written by other means and goes on writing
+    Adopt(AdoptArgs),
 }
 
 /// Where the platform runs that a command talks to.
@@ -535,4 +537,27 @@ pub struct RestoreArgs {
     pub check: bool,
     #[command(flatten)]
     pub kept: Kept,
+}
+
+#[derive(Debug, Args)]
+pub struct AdoptArgs {
+    #[command(subcommand)]
+    pub verb: AdoptVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AdoptVerb {
+    /// The table `events` of postgres-es 0.5: number what is there, while those who write wait, and what is inserted from
+    /// then on as it comes. The service needs no change. Done twice is done once
+    PostgresEs {
+        /// postgres://user:password@host:port/database, as the owner of the table
+        #[arg(value_name = "URL")]
+        url: String,
+        /// What the log is to be called: the source of its feed
+        #[arg(long)]
+        service: String,
+        /// Only look whether it can be done
+        #[arg(long)]
+        dry_run: bool,
+    },
 }

@@ -1,5 +1,6 @@
 //! Commands that ask a running platform, and those that also look into its databases when nothing runs.
 
+pub mod adopt;
 pub mod command;
 pub mod config;
 pub mod doctor;

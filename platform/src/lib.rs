@@ -60,6 +60,7 @@ pub async fn run() -> ExitCode {
         Command::Saga(args) => commands::saga::run(args, output).await,
         Command::Config(args) => commands::config::run(*args, &settings, output),
         Command::Doctor(args) => commands::doctor::run(args, output).await,
+        Command::Adopt(args) => commands::adopt::run(args, output).await,
         Command::Export(args) => commands::export::run(args, output).await,
         Command::Restore(args) => commands::restore::run(args, output).await,
         Command::VerifyChain(args) => commands::verify_chain::run(args, output).await,

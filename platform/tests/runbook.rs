@@ -20,7 +20,7 @@ fn commands(guide: &str) -> BTreeSet<Vec<String>> {
 async fn every_command_of_the_guides_is_there() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let mut all = BTreeSet::new();
-    for guide in ["runbook.md", "backups.md", "configuration.md", "sizing.md"] {
+    for guide in ["runbook.md", "backups.md", "configuration.md", "sizing.md", "adopting.md"] {
         let text = fs::read_to_string(root.join(guide)).expect(guide);
         let found = commands(&text);
         assert!(!found.is_empty(), "{guide} names no command");
