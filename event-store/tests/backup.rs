@@ -222,7 +222,9 @@ async fn a_restored_database_is_append_only_again_and_one_that_is_in_use_is_not_
         let refused = sqlx::raw_sql(attempt).execute(&mut superuser).await.unwrap_err().to_string();
         assert!(refused.contains("refused"), "{attempt}: {refused}");
     }
-    let _running = to.open().await;
+    let running = to.open().await;
+    // a service is connected from its first command on
+    assert!(commit_one(&*running, append(&account("0-0"), 4)).await.is_applied());
     let refused = to.restore(&paths, true).await.unwrap_err().to_string();
     assert!(refused.contains("stop its service"), "{refused}");
 }

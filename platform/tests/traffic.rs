@@ -17,8 +17,8 @@ async fn orders_are_placed_paid_sent_and_delivered() {
     assert_eq!(count("confirmed") + count("compensated"), count("placed"), "{told}");
     assert!(count("compensated") > 0 && count("sent") > 0, "{told}");
     assert_eq!(count("delivered"), count("sent"), "{told}");
-    let quantile = |name: &str| told["placing_ms"][name].as_f64().expect(name);
-    assert!(quantile("p50") > 0.0 && quantile("p50") <= quantile("p99"), "{told}");
+    let quantile = |name: &str| told["placing"][name].as_u64().expect(name);
+    assert!(quantile("p50_us") > 0 && quantile("p50_us") <= quantile("p99_us"), "{told}");
 
     let wrong = tributary(&["demo", "traffic", "--for", "1d"]).await;
     assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong));

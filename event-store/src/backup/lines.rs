@@ -452,7 +452,7 @@ mod tests {
         assert_eq!(text.lines().count(), items().len() + 1, "an item is a line, whatever is in it");
         let (read, end) = read(&text).unwrap();
         assert_eq!(read, items());
-        let before = text[..text.rfind("{\"end\"").unwrap()].as_bytes();
+        let before = &text.as_bytes()[..text.rfind("{\"end\"").unwrap()];
         assert_eq!(end.sha256, hex(&Sha256::digest(before).into()), "as sha256sum has it");
     }
 

@@ -138,8 +138,8 @@ impl Server {
                 .push(format!("{count} transactions stand open without working: they keep vacuum from cleaning up"));
         }
         if skew.abs().to_std().unwrap_or_default() > SKEW_DOUBTFUL {
-            let seconds = skew.num_milliseconds() as f64 / 1_000.0;
-            doubtful.push(format!("its clock is {seconds:+.1} s off ours: have both machines ask a time server"));
+            let skew_ms = skew.num_milliseconds();
+            doubtful.push(format!("its clock is {skew_ms:+} ms off ours: have both machines ask a time server"));
         }
         let version = format!("PostgreSQL {}", self.version);
         let found = [&[version.clone()][..], &bad, &doubtful].concat().join("; ");
@@ -232,7 +232,7 @@ mod tests {
         named(Server { connections: 95, ..server() }, 0, Verdict::Doubtful, "95 of 100");
         named(Server { is_superuser: true, ..server() }, 0, Verdict::Doubtful, "superuser");
         named(Server { idle_in_transaction: 2, ..server() }, 0, Verdict::Doubtful, "vacuum");
-        named(server(), -30, Verdict::Doubtful, "-30.0 s off");
+        named(server(), -30, Verdict::Doubtful, "ms off");
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct Load {
 /// How it went.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Told {
-    pub seconds: f64,
+    pub seconds: u64,
     pub placed: u64,
     /// Their checkout has taken pieces and money.
     pub confirmed: u64,
@@ -66,44 +66,50 @@ pub struct Told {
     /// That had not come to their end when nobody waited for them any longer.
     pub under_way: u64,
     /// Of placing: from the request to its durable answer.
-    pub placing_ms: Quantiles,
+    pub placing: Quantiles,
     /// From the answer to the confirmed order.
-    pub confirming_ms: Quantiles,
+    pub confirming: Quantiles,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+/// Of durations, in microseconds; 0 without any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Quantiles {
-    pub p50: f64,
-    pub p99: f64,
+    pub p50_us: u64,
+    pub p99_us: u64,
+}
+
+impl fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |us: u64| format!("{}.{} ms", us / 1_000, us % 1_000 / 100);
+        write!(f, "p50 {}, p99 {}", ms(self.p50_us), ms(self.p99_us))
+    }
 }
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seconds, placed, confirmed, compensated, sent, delivered, failed, not_placed, under_way, .. } = self;
-        let Self { placing_ms: placing, confirming_ms: confirming, .. } = self;
+        let Self { placing, confirming, .. } = self;
+        let tenths_per_s = placed * 10 / seconds.max(&1);
         write!(
             f,
-            "{placed} orders in {seconds:.0} s ({:.1} per s): {confirmed} confirmed, {compensated} undone, {sent} sent, \
-             {delivered} delivered, {failed} failed, {not_placed} not placed, {under_way} still under way; placing p50 {:.1} ms, p99 {:.1} ms; \
-             confirming p50 {:.0} ms, p99 {:.0} ms",
-            *placed as f64 / seconds.max(0.001),
-            placing.p50,
-            placing.p99,
-            confirming.p50,
-            confirming.p99
+            "{placed} orders in {seconds} s ({}.{} per s): {confirmed} confirmed, {compensated} undone, {sent} sent, \
+             {delivered} delivered, {failed} failed, {not_placed} not placed, {under_way} still under way; \
+             placing {placing}; confirming {confirming}",
+            tenths_per_s / 10,
+            tenths_per_s % 10,
         )
     }
 }
 
-/// Durations in buckets, each 2 % wider than the one before: exact enough for a quantile, and bounded.
+/// Durations in buckets, 32 to each power of two: exact enough for a quantile, and bounded.
 struct Histogram {
     counts: Vec<u64>,
 }
 
-/// From 10 µs on, up to more than any order may take.
-const BUCKETS: usize = 900;
-const FIRST_BUCKET_MS: f64 = 0.01;
-const BUCKET_GROWTH: f64 = 1.02;
+/// Bits of a number behind its first that tell its bucket.
+const BUCKET_BITS: u32 = 5;
+/// For every number of microseconds.
+const BUCKETS: usize = 64 << BUCKET_BITS;
 
 impl Default for Histogram {
     fn default() -> Self {
@@ -113,27 +119,37 @@ impl Default for Histogram {
 
 impl Histogram {
     fn add(&mut self, took: Duration) {
-        let place = (took.as_secs_f64() * 1_000.0 / FIRST_BUCKET_MS).max(1.0).ln() / BUCKET_GROWTH.ln();
-        self.counts[(place as usize).min(BUCKETS - 1)] += 1;
+        self.counts[bucket_of(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))] += 1;
     }
 
     fn quantiles(&self) -> Quantiles {
-        Quantiles { p50: self.at(0.50), p99: self.at(0.99) }
+        Quantiles { p50_us: self.at(50), p99_us: self.at(99) }
     }
 
-    /// The upper end of the bucket in which the quantile lies, in milliseconds; 0 without durations.
-    fn at(&self, quantile: f64) -> f64 {
+    /// Where the bucket begins in which so many percent end; 0 without durations.
+    fn at(&self, percent: u64) -> u64 {
         let total: u64 = self.counts.iter().sum();
-        let wanted = (total as f64 * quantile).ceil() as u64;
+        let wanted = (total * percent).div_ceil(100).max(1);
         let mut seen = 0;
-        for (n, count) in (1..).zip(&self.counts) {
+        let reaches = |count: &u64| {
             seen += count;
-            if seen >= wanted && total > 0 {
-                return FIRST_BUCKET_MS * BUCKET_GROWTH.powi(n);
-            }
-        }
-        0.0
+            seen >= wanted
+        };
+        self.counts.iter().position(reaches).map_or(0, bucket_start)
     }
+}
+
+fn bucket_of(us: u64) -> usize {
+    let us = us.max(1 << BUCKET_BITS);
+    let power = us.ilog2();
+    let behind = (us >> (power - BUCKET_BITS)) & ((1 << BUCKET_BITS) - 1);
+    (power as usize) << BUCKET_BITS | behind as usize
+}
+
+fn bucket_start(bucket: usize) -> u64 {
+    let behind = bucket as u64 & ((1 << BUCKET_BITS) - 1);
+    let power = (bucket >> BUCKET_BITS) as u32;
+    (1 << power) | (behind << (power - BUCKET_BITS))
 }
 
 #[derive(Default)]
@@ -191,7 +207,7 @@ pub async fn run(entry: Entry, load: Load) -> Result<Told> {
     let under_way = journeys.len() as u64;
     journeys.shutdown().await;
     let mut told = traffic.told(started).await;
-    (told.seconds, told.under_way) = (lasted.as_secs_f64(), under_way);
+    (told.seconds, told.under_way) = (lasted.as_secs(), under_way);
     Ok(told)
 }
 
@@ -199,9 +215,9 @@ impl Traffic {
     async fn told(&self, started: Instant) -> Told {
         let tally = self.tally.lock().await;
         Told {
-            seconds: started.elapsed().as_secs_f64(),
-            placing_ms: tally.placing.quantiles(),
-            confirming_ms: tally.confirming.quantiles(),
+            seconds: started.elapsed().as_secs(),
+            placing: tally.placing.quantiles(),
+            confirming: tally.confirming.quantiles(),
             ..tally.told.clone()
         }
     }
@@ -253,7 +269,7 @@ impl Traffic {
             tally.told.confirmed += 1;
             tally.confirming.add(placed.elapsed());
         }
-        if n % UNSENT_OF == 0 {
+        if n.is_multiple_of(UNSENT_OF) {
             return Ok(());
         }
         let shipment = checkout["shipment"]["id"].as_str().unwrap_or_default().to_owned();
@@ -295,13 +311,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_is_right_to_two_percent_and_nothing_is_too_long() {
+    fn a_quantile_is_right_to_a_thirtieth_and_nothing_is_too_long() {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.quantiles(), Quantiles::default());
         (1..=1_000).for_each(|ms| histogram.add(Duration::from_millis(ms)));
-        let Quantiles { p50, p99 } = histogram.quantiles();
-        assert!((490.0..=515.0).contains(&p50) && (980.0..=1_015.0).contains(&p99), "{p50} {p99}");
-        histogram.add(Duration::from_secs(100_000));
+        let Quantiles { p50_us, p99_us } = histogram.quantiles();
+        assert!((484_000..=500_000).contains(&p50_us) && (959_000..=990_000).contains(&p99_us), "{p50_us} {p99_us}");
+        histogram.add(Duration::MAX);
         histogram.add(Duration::ZERO);
     }
 }
