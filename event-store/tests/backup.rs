@@ -156,7 +156,7 @@ async fn what_is_there_is_replaced_only_if_that_is_asked_for(place: Place) {
     commit_one(&*log, append(&account("later"), 0)).await;
     log.erase_keys(&[ANA]).await.unwrap();
     let before = items(&*log).await;
-    close(log).await;
+    drop(log);
 
     let refused = place.restore(&paths, false).await.unwrap_err();
     assert!(matches!(refused, BackupError::NotEmpty { position: 27 }), "{refused}");
@@ -174,20 +174,13 @@ async fn what_is_there_is_replaced_only_if_that_is_asked_for(place: Place) {
     std::fs::write(&paths.log, text).unwrap();
     let log = place.open().await;
     assert_eq!(items(&*log).await, before, "nothing has changed");
-    close(log).await;
+    drop(log);
 
     place.restore(&paths, true).await.unwrap();
     let restored = place.open().await;
     assert_eq!(restored.verify_chain().await.unwrap(), ChainVerdict::Intact { events: 26, batches: 5 });
     assert!(restored.keys(&[ANA, EVA]).await.unwrap().is_empty(), "who was erased since stays erased");
     assert!(commit_one(&*restored, append(&account("0-1"), 2)).await.is_applied());
-}
-
-/// Files have one user at a time, and so has a database while it is restored.
-async fn close(log: Arc<dyn EventLog>) {
-    drop(log);
-    // the pool closes its connections beside
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! A log made of a backup, in one transaction: its tables are emptied and filled, or stay as they are. It needs the rights
 //! of their owner, because the triggers that keep a log append-only are off meanwhile.
 
+use std::time::{Duration, Instant};
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection, raw_sql};
 
 use super::{
@@ -65,6 +67,7 @@ impl PostgresLog {
         super::migrate::run(&mut connection, source, None).await.map_err(|error| refused(OpenError::Migrate(error)))?;
         let found = read_identity(&mut connection).await.map_err(of_database)?;
         identity_is_of(source, &found).map_err(refused)?;
+        wait_until_alone(&mut connection, source).await?;
         fill(&mut connection, source, is_replaced, items).await?;
         let identity = read_identity(&mut connection).await.map_err(of_database)?;
         connection.close().await.map_err(of_database)?;
@@ -74,6 +77,30 @@ impl PostgresLog {
 
 fn of_database(error: sqlx::Error) -> BackupError {
     BackupError::Refused(error.to_string())
+}
+
+/// A process that was just ended leaves connections that the server notices a moment later.
+const ALONE_WAIT_MAX: Duration = Duration::from_secs(5);
+const ALONE_LOOK_EVERY: Duration = Duration::from_millis(100);
+
+const OTHERS: &str = "select count(*) from pg_stat_activity \
+                      where datname = current_database() and application_name like 'tributary%' and pid <> pg_backend_pid()";
+
+/// A service that runs would go on by what it remembers of the log that is replaced.
+async fn wait_until_alone(connection: &mut PgConnection, source: &str) -> Result<(), BackupError> {
+    let started = Instant::now();
+    loop {
+        let others: i64 = sqlx::query_scalar(OTHERS).fetch_one(&mut *connection).await.map_err(of_database)?;
+        if others == 0 {
+            return Ok(());
+        }
+        if started.elapsed() > ALONE_WAIT_MAX {
+            let reason =
+                format!("{others} connections of ours are open on the database of {source}: stop its service first");
+            return Err(BackupError::Refused(reason));
+        }
+        tokio::time::sleep(ALONE_LOOK_EVERY).await;
+    }
 }
 
 /// The transaction lives on a connection that is nobody else's: a caller that goes away drops it with the connection.
@@ -88,14 +115,6 @@ async fn fill(
     let settings = "set local search_path = public, pg_temp; set local statement_timeout = 0; \
                     set local idle_in_transaction_session_timeout = 0";
     raw_sql(settings).execute(&mut *connection).await.map_err(of_database)?;
-    let others = "select count(*) from pg_stat_activity \
-                  where datname = current_database() and application_name like 'tributary%' and pid <> pg_backend_pid()";
-    let others: i64 = sqlx::query_scalar(others).fetch_one(&mut *connection).await.map_err(of_database)?;
-    if others > 0 {
-        let reason =
-            format!("{others} connections of ours are open on the database of {source}: stop its service first");
-        return Err(BackupError::Refused(reason));
-    }
     let triggers = disable_triggers(connection).await?;
     let position = "select position from log_head for update";
     let position: i64 = sqlx::query_scalar(position).fetch_one(&mut *connection).await.map_err(of_database)?;
