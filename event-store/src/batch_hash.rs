@@ -96,17 +96,30 @@ pub struct BatchRow {
     pub hash: [u8; 32],
 }
 
-/// Follows the hash chain batch by batch and stops at the first thing that is wrong.
-#[derive(Debug)]
+/// Follows the hash chain batch by batch and stops at the first thing that is wrong. It is all that has to be kept between
+/// two stretches: what lies behind it is append-only.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainCheck {
-    previous: [u8; 32],
-    position: u64,
-    batches: u64,
+    /// The hash of the last batch that was followed.
+    pub hash: [u8; 32],
+    /// The position of its last event: the next batch must start behind it.
+    pub position: u64,
+    pub batches: u64,
+}
+
+/// A stretch of the chain that was followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainStep {
+    pub check: ChainCheck,
+    /// The position of the last event there is.
+    pub head: u64,
+    /// `None` while there are further batches.
+    pub verdict: Option<ChainVerdict>,
 }
 
 impl Default for ChainCheck {
     fn default() -> Self {
-        Self { previous: GENESIS, position: 0, batches: 0 }
+        Self { hash: GENESIS, position: 0, batches: 0 }
     }
 }
 
@@ -120,25 +133,26 @@ impl ChainCheck {
         if !(batch.first..=batch.last).eq(events.iter().map(|event| event.position)) {
             return broken(batch.first, batch.last, "an event is missing or stands at another position");
         }
-        if batch.previous != self.previous {
+        if batch.previous != self.hash {
             return broken(batch.first, batch.last, "the batch does not name the hash of the one before it");
         }
         if batch_hash(&batch.previous, events) != batch.hash {
             return broken(batch.first, batch.last, "the events are not those that were hashed when they were written");
         }
-        self.previous = batch.hash;
+        self.hash = batch.hash;
         self.position = batch.last;
         self.batches += 1;
         Ok(())
     }
 
-    /// The position behind which the next batch must start.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// The verdict once there is no further batch; `last` is the position of the last event there is.
-    pub fn finish(self, last: u64) -> ChainVerdict {
+    /// The verdict once there is no further batch; `last` is the position of the last event there is, `head` what the
+    /// head of the log says.
+    pub fn finish(&self, last: u64, head: u64) -> ChainVerdict {
+        if last != head {
+            let (first, reason) =
+                (last.min(head) + 1, format!("the last event is at {last}, but the head says {head}"));
+            return ChainVerdict::Broken { first, last: last.max(head), reason };
+        }
         if last == self.position {
             return ChainVerdict::Intact { events: self.position, batches: self.batches };
         }

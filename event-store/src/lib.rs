@@ -6,6 +6,7 @@
 //! - [`writer`]: group commit, the one task that writes; [`bus`]: commands on cqrs-es aggregates over it.
 //! - [`snapshot`], [`subject_keys`]: what is kept beside a log, in its database.
 //! - [`sealed_log`]: a log whose personal values are ciphertext ([`seal`]); [`erasure`] deletes the keys.
+//! - [`backup`]: a log as files, and back.
 //! - [`retention`]: how long answers to commands are kept.
 //! - [`follower`]: the kernel under projections, replicas, reactors and sagas.
 //! - Adapters: [`memory`], [`sqlite`], [`postgres`]; [`batch_hash`] is the tamper evidence they share.
@@ -13,6 +14,7 @@
 //!
 //! What does not live here: the name of any event, any decision, any read model.
 
+pub mod backup;
 pub mod batch_hash;
 pub mod bus;
 pub mod clock;

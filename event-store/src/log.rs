@@ -12,6 +12,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
+    backup::Contents,
+    batch_hash::{ChainCheck, ChainStep},
     feed::Feed,
     limits::{LimitError, Limits},
     snapshot::SnapshotStore,
@@ -49,8 +51,25 @@ pub trait EventLog: Feed + SnapshotStore + SubjectKeys {
     /// twice. Safe to cancel: a slice is forgotten as a whole or not at all, and may be swept again.
     async fn forget_commands(&self, sweep: Sweep) -> Result<Swept, ForgetError>;
 
-    /// Folds the hashes of `batches` over the events as they are now, from the first batch to the last.
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError>;
+    /// Everything the log holds, as of one moment, for a backup; what is personal as it is stored, also where this is
+    /// sealed. What is read is a snapshot that is held until it was taken, so whoever asks takes it without delay.
+    fn contents(&self) -> Contents;
+
+    /// Folds the hashes of `batches` over the events as they are now, from where `check` stands, a stretch of bounded
+    /// length further. Safe to cancel: `check` is where it was.
+    async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError>;
+
+    /// [`follow_chain`](Self::follow_chain) from the first batch to the last.
+    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
+        let mut check = ChainCheck::default();
+        loop {
+            let step = self.follow_chain(check).await?;
+            match step.verdict {
+                Some(verdict) => return Ok(verdict),
+                None => check = step.check,
+            }
+        }
+    }
 }
 
 /// Who a log is: given when its store is made, and read when it is opened.

@@ -24,12 +24,13 @@ use uuid::Uuid;
 
 use self::beside::Beside;
 use crate::{
-    batch_hash::{BatchRow, ChainCheck, GENESIS, batch_hash},
+    backup::{Chunks, ClaimItem, CommandItem, Contents, HeadItem, Item},
+    batch_hash::{BatchRow, ChainCheck, ChainStep, GENESIS, batch_hash},
     clock::{Clock, SystemClock, time_of_us},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
-        AppendItem, AppendOutcome, Batch, ChainVerdict, Claim, ClaimAction, CommandKey, CommandRecord, CommitError,
-        Decision, EventLog, ForgetError, LogError, LogHead, LogIdentity, StoredOutcome, Sweep, Swept,
+        AppendItem, AppendOutcome, Batch, Claim, ClaimAction, CommandKey, CommandRecord, CommitError, Decision,
+        EventLog, ForgetError, LogError, LogHead, LogIdentity, StoredOutcome, Sweep, Swept,
     },
 };
 
@@ -125,6 +126,36 @@ impl MemoryLog {
 
     fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().expect("a commit never panics half-way")
+    }
+
+    /// As a backup has them.
+    fn items(&self) -> Vec<Item> {
+        let store = self.store();
+        let LogHead { position, recorded_at } = store.head();
+        let (source, epoch) = (self.identity.source.clone(), self.identity.epoch);
+        let mut items = vec![Item::Head(HeadItem { source, epoch, position, recorded_at })];
+        for batch in &store.batches {
+            items.push(Item::Batch(batch.clone()));
+            items.extend((batch.first..=batch.last).map(|position| Item::Event(store.event_at(position).clone())));
+        }
+        items.extend(store.commands.iter().map(|(CommandKey { scope, key }, (recorded_at, stored))| {
+            Item::Command(CommandItem {
+                scope: scope.clone(),
+                key: key.clone(),
+                fingerprint: stored.fingerprint,
+                outcome: stored.outcome.clone(),
+                position: stored.position,
+                recorded_at: *recorded_at,
+            })
+        }));
+        let mut claims: Vec<_> = store.claims.iter().collect();
+        claims.sort_unstable_by_key(|(name, _)| *name);
+        items.extend(claims.into_iter().map(|((name, value), stream)| {
+            Item::Claim(ClaimItem { name: name.clone(), value: value.clone(), stream: stream.clone() })
+        }));
+        items.push(Item::FingerprintKey(self.identity.fingerprint_key));
+        items.extend(self.subject_keys().into_iter().map(|(subject, key)| Item::SubjectKey(subject, key)));
+        items
     }
 
     fn read_page(&self, after: Cursor, limit: PageLimit) -> Result<FeedPage, FeedError> {
@@ -312,16 +343,36 @@ impl EventLog for MemoryLog {
         Ok(Swept { forgotten, next })
     }
 
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
+    /// The snapshot is a copy of everything: this log is small.
+    fn contents(&self) -> Contents {
+        let (mut chunks, contents) = Chunks::new();
+        let items = self.items();
+        tokio::spawn(async move {
+            for item in items {
+                if chunks.push(item).await.is_err() {
+                    return;
+                }
+            }
+            // whoever is gone needs nothing
+            let _ = chunks.flush().await;
+        });
+        contents
+    }
+
+    async fn follow_chain(&self, mut check: ChainCheck) -> Result<ChainStep, LogError> {
         let store = self.store();
-        let mut check = ChainCheck::default();
-        for batch in &store.batches {
+        let head = store.head().position;
+        let mut broken = None;
+        let from = check.position;
+        for batch in store.batches.iter().filter(|batch| batch.first > from) {
             let events = (batch.first..=batch.last).map(|position| store.event_at(position).clone());
             if let Err(verdict) = check.follow(batch, &events.collect::<Vec<_>>()) {
-                return Ok(verdict);
+                broken = Some(verdict);
+                break;
             }
         }
-        Ok(check.finish(store.head().position))
+        let verdict = broken.unwrap_or_else(|| check.finish(head, head));
+        Ok(ChainStep { check, head, verdict: Some(verdict) })
     }
 }
 

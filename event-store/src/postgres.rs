@@ -1,21 +1,26 @@
 //! The log on PostgreSQL: one database per service, any number of processes.
 //!
 //! - [`migrate`]: makes the tables, the append function and the roles' rights; safe to run from many processes at once.
+//! - [`adopt`]: makes a log of what postgres-es has written and goes on writing.
 //! - `commit`: one call of `append_batch` per batch, on one connection that writes and does nothing else.
 //! - `read`: pages, streams, stored outcomes and the hash chain, on a small pool that never opens a transaction; the
 //!   pool also calls `forget_commands`, which waits for nobody and which nobody waits for.
 //! - `beside`: snapshots and the keys of persons, on the same pool.
+//! - `contents`: all of it, for a backup; `restore`: a log made of a backup.
 //! - `wake`: how a waiting reader learns that there is more.
 //!
-//! Nothing here opens an explicit transaction: a future that is dropped half-way would leave it open on a pooled
+//! But for migrations and backups, which have connections of their own, nothing opens an explicit transaction: a future that is dropped half-way would leave it open on a pooled
 //! connection, and the next autocommit write on that connection would be acknowledged and lost. And no write uses
 //! `fetch_one`: it returns with the row, which the server sends *before* it commits; only the end of the answer says
 //! that the commit is done.
 
+pub mod adopt;
 mod beside;
 mod commit;
+mod contents;
 pub mod migrate;
 mod read;
+mod restore;
 mod wake;
 
 use std::{sync::Arc, time::Duration};
@@ -31,9 +36,11 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
+    backup::Contents,
+    batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
-        AppendOutcome, Batch, ChainVerdict, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source as Cause,
+        AppendOutcome, Batch, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source as Cause,
         StoredOutcome, Sweep, Swept,
     },
 };
@@ -71,6 +78,9 @@ impl Default for PostgresOptions {
 /// The log of one service in a PostgreSQL database of its own.
 pub struct PostgresLog {
     identity: LogIdentity,
+    /// For what needs a connection of its own.
+    database: Database,
+    options: PostgresOptions,
     writer: commit::Writer,
     reader: read::Reader,
     wake: wake::Wake,
@@ -102,7 +112,8 @@ impl PostgresLog {
         identity_is_of(source, &identity)?;
         let reader = read::Reader::new(read_pool(database, &options), identity.source.clone());
         let writer = commit::Writer::new(database.clone(), &options);
-        Ok(Arc::new(Self { identity, writer, reader, wake: wake::Wake::default() }))
+        let (database, wake) = (database.clone(), wake::Wake::default());
+        Ok(Arc::new(Self { identity, database, options, writer, reader, wake }))
     }
 
     /// Makes the tables with an administrator's rights. With a `service_role`, which must exist, they belong to a role
@@ -155,8 +166,12 @@ impl EventLog for PostgresLog {
         self.reader.forget_commands(&sweep).await
     }
 
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
-        self.reader.verify_chain().await
+    fn contents(&self) -> Contents {
+        contents::of(with_backup_settings(self.database.options(), &self.options))
+    }
+
+    async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {
+        self.reader.follow_chain(check).await
     }
 }
 
@@ -225,6 +240,13 @@ fn with_common_settings(target: PgConnectOptions, options: &PostgresOptions) -> 
         // to the letter what append_event asks for
         ("search_path", "public, pg_temp"),
     ])
+}
+
+/// A snapshot is read for as long as it takes; that nobody takes what was read ends it after
+/// [`TAKE_MAX`](crate::backup::TAKE_MAX).
+fn with_backup_settings(target: PgConnectOptions, options: &PostgresOptions) -> PgConnectOptions {
+    with_common_settings(target, options)
+        .options([("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "120s")])
 }
 
 /// Every plan is made once, perhaps on an empty table, and must be right when it grows.

@@ -15,10 +15,12 @@ use sha2::Sha256;
 use uuid::Uuid;
 
 use crate::{
+    backup::Contents,
+    batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
-        AppendItem, AppendOutcome, Batch, ChainVerdict, Claim, CommitError, Decision, EventLog, ForgetError, LogError,
-        LogIdentity, StoredOutcome, Sweep, Swept,
+        AppendItem, AppendOutcome, Batch, Claim, CommitError, Decision, EventLog, ForgetError, LogError, LogIdentity,
+        StoredOutcome, Sweep, Swept,
     },
     seal::{self, SealError},
     snapshot::{Snapshot, SnapshotStore},
@@ -161,8 +163,12 @@ impl EventLog for SealedLog {
         self.log.forget_commands(sweep).await
     }
 
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
-        self.log.verify_chain().await
+    fn contents(&self) -> Contents {
+        self.log.contents()
+    }
+
+    async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {
+        self.log.follow_chain(check).await
     }
 }
 

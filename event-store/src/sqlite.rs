@@ -5,13 +5,16 @@
 //! - `connection`: version, settings, schema. `writer`: a batch as one transaction. `checkpoint`: the WAL, copied into the
 //!   file beside it. `reader`: pages and streams.
 //! - `beside`: snapshots and the keys of persons, in the same file.
+//! - `contents`: all of it, for a backup; [`restore`]: a file made of a backup.
 //! - [`DataDirLock`]: one process per data directory. Within a process a file may be opened more than once.
 
 mod beside;
 mod checkpoint;
 mod connection;
+mod contents;
 mod lock;
 mod reader;
+mod restore;
 mod writer;
 
 use std::{
@@ -37,13 +40,16 @@ use self::{
 pub use self::{
     connection::OpenError,
     lock::{DataDirLock, LockError},
+    restore::restore,
 };
 use crate::{
+    backup::Contents,
+    batch_hash::{ChainCheck, ChainStep},
     clock::{Clock, SystemClock},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     log::{
-        AppendOutcome, Batch, ChainVerdict, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source,
-        StoredOutcome, Sweep, Swept,
+        AppendOutcome, Batch, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source, StoredOutcome, Sweep,
+        Swept,
     },
 };
 
@@ -179,8 +185,12 @@ impl EventLog for SqliteLog {
         Ok(Swept { forgotten, next })
     }
 
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
-        self.read(reader::verify_chain).await.map_err(LogError::Unavailable)?
+    fn contents(&self) -> Contents {
+        contents::of(self.readers.path.clone())
+    }
+
+    async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {
+        self.read(|connection| reader::follow_chain(connection, check)).await.map_err(LogError::Unavailable)?
     }
 }
 

@@ -1,11 +1,14 @@
 //! The admin API, under `/admin`: what the command line talks to while the platform runs. With authentication it needs the
 //! scope `admin`; without, it is on loopback only, like everything.
 
+mod chain;
 mod checks;
+mod export;
 mod parked;
 mod rebuilds;
 mod sagas;
 mod story;
+mod surroundings;
 mod views;
 mod why;
 
@@ -30,11 +33,13 @@ use read_side::ReadSide;
 use serde::Deserialize;
 use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 
+pub use chain::{ChainFinding, ChainPlace, ChainView, follow as follow_chain};
 pub use checks::{Check, Verdict, of_log as check_log};
 pub use parked::{Again, DroppedView, LeftOut, Meant, ParkedGroup, ParkedList, ParkedShown, RetriedView};
 pub use rebuilds::{Generations, RebuildView};
 pub use sagas::{Decided, RunningSaga, SagaList, SagaRow};
 pub use story::{Asked, Awaiting, SagaShown, Told, Waiting};
+pub use surroundings::{Surroundings, of_database, of_dir};
 pub use views::{EventView, ProjectionView, SourceView, StreamEvents};
 pub use why::{CauseView, WhyView};
 
@@ -46,6 +51,8 @@ const STREAM_EVENTS_MAX: usize = 1_000;
 pub struct Admin {
     pub services: ServicesAdmin,
     pub projector: Option<ProjectorAdmin>,
+    /// What all of it stands on, if it keeps something.
+    pub surroundings: Option<Arc<Surroundings>>,
 }
 
 /// The services of this process.
@@ -88,6 +95,17 @@ impl fmt::Display for Standstill {
     }
 }
 
+impl ServicesAdmin {
+    /// A service's log, and the aggregate type of its streams.
+    fn log(&self, service: &str) -> Result<&(Arc<dyn EventLog>, &'static str), Problem> {
+        self.logs.get(service).ok_or_else(|| {
+            let services: Vec<&str> = self.logs.keys().map(String::as_str).collect();
+            let detail = format!("there is no service {service}; there are {}", services.join(", "));
+            Problem::new(StatusCode::NOT_FOUND, "service_not_found", detail)
+        })
+    }
+}
+
 impl ProjectorAdmin {
     pub async fn halts(&self) -> Halts {
         let mut halts = Halts::new();
@@ -110,7 +128,11 @@ impl ProjectorAdmin {
 pub fn router(admin: Admin) -> Router {
     let mut routes = Router::new();
     if !admin.services.logs.is_empty() {
-        let of_services = Router::new().route("/admin/streams/{service}/{id}", get(stream)).merge(sagas::router());
+        let of_services = Router::new()
+            .route("/admin/streams/{service}/{id}", get(stream))
+            .route("/admin/logs/{service}/chain", get(chain::chain))
+            .route("/admin/logs/{service}/export", get(export::export))
+            .merge(sagas::router());
         routes = routes.merge(of_services.with_state(admin.services.clone()));
     }
     if let Some(projector) = admin.projector.clone() {
@@ -160,18 +182,11 @@ async fn stream(
 ) -> Result<Json<StreamEvents>, Problem> {
     let Path((service, id)) = path.map_err(|error| bad_address(&error.body_text()))?;
     let Query(query) = query.map_err(|error| bad_address(&error.body_text()))?;
-    let Some((log, aggregate_type)) = admin.logs.get(&service) else {
-        let services: Vec<&str> = admin.logs.keys().map(String::as_str).collect();
-        let detail = format!("there is no service {service}; there are {}", services.join(", "));
-        return Err(Problem::new(StatusCode::NOT_FOUND, "service_not_found", detail));
-    };
+    let (log, aggregate_type) = admin.log(&service)?;
     let limit = query.limit.unwrap_or(STREAM_EVENTS_MAX).clamp(1, STREAM_EVENTS_MAX);
     let stream = StreamId::new(*aggregate_type, id.as_str());
     // one more than asked for tells whether there are more
-    let mut events = log.read_stream(&stream, query.after, limit + 1).await.map_err(|error| match error {
-        LogError::Unavailable(error) => Problem::unavailable(error.to_string()),
-        LogError::Damaged(reason) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", reason),
-    })?;
+    let mut events = log.read_stream(&stream, query.after, limit + 1).await.map_err(of_log_error)?;
     if events.is_empty() && query.after == 0 {
         let detail = format!("{service} has no events of {aggregate_type} {id}");
         return Err(Problem::new(StatusCode::NOT_FOUND, "stream_not_found", detail));
@@ -180,6 +195,13 @@ async fn stream(
     events.truncate(limit);
     let events = events.into_iter().map(EventView::try_from).collect::<Result<_, _>>()?;
     Ok(Json(StreamEvents { service, stream: stream.to_string(), events, more }))
+}
+
+fn of_log_error(error: LogError) -> Problem {
+    match error {
+        LogError::Unavailable(error) => Problem::unavailable(error.to_string()),
+        LogError::Damaged(reason) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", reason),
+    }
 }
 
 fn bad_address(why: &str) -> Problem {

@@ -42,6 +42,11 @@ enum AuthError {
 }
 
 impl Authenticator {
+    /// Why tokens that are good may be refused soon, or are already; `None` if there is no reason to.
+    pub async fn trouble(&self) -> Option<String> {
+        self.keys.trouble().await
+    }
+
     /// Errors: the key file or the URL cannot be used. A key set that is not there yet is asked for again with the first token.
     pub async fn start(config: AuthConfig) -> Result<Self, KeyError> {
         ring_crypto::install();

@@ -1,11 +1,12 @@
-//! The command line: noun, verb. Flags go before environment variables, those before defaults.
+//! The command line: noun, verb. Flags go before environment variables, those before a file, that before defaults.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 use crate::{
     config::{
         UpArgs,
         apart::{GatewayArgs, GraphqlArgs, ProjectArgs, ServeArgs},
+        databases::Databases,
         urls::{EveryDatabase, Named},
     },
     import,
@@ -15,11 +16,18 @@ use crate::{
 /// the engine under it.
 #[derive(Debug, Parser)]
 #[command(name = "tributary", version, propagate_version = true)]
+// settings::parse adds `up --demo` where no command is named
+#[command(subcommand_required = false, arg_required_else_help = false)]
 #[command(after_help = "Without a command, `tributary` runs `tributary up --demo`.\n\
                         Exit codes: 0 done; 1 failed; 2 wrong usage, or done in part; 3 a verification found differences.")]
 pub struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    pub command: Command,
+
+    /// File of settings: a JSON object of flags by their names, such as {"listen": "127.0.0.1:8080"}. What a flag or a
+    /// variable says goes before it
+    #[arg(long, global = true, env = "TRIBUTARY_CONFIG", value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
 
     /// How results are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Human)]
@@ -31,16 +39,6 @@ pub struct Cli {
 
     #[arg(long, global = true, env = "TRIBUTARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
-}
-
-impl Cli {
-    /// What was asked for; the demo, if nothing was.
-    pub fn command(self) -> Command {
-        self.command.unwrap_or_else(|| {
-            let demo = Self::parse_from(["tributary", "up", "--demo"]);
-            demo.command.expect("`up` is a command")
-        })
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,8 +80,18 @@ pub enum Command {
     Stream(StreamArgs),
     /// Look at writes that span services, and decide about what is stuck
     Saga(SagaArgs),
+    /// Show the settings that `up` would run with, and where each is said
+    Config(Box<ConfigArgs>),
     /// Find out what is wrong, with a running platform or with a data directory
     Doctor(DoctorArgs),
+    /// Check that the events of every log are those that were written; exit code 3 when one is not
+    VerifyChain(VerifyChainArgs),
+    /// Write logs into files, each with a digest; from the running platform, or from its databases when nothing runs
+    Export(ExportArgs),
+    /// Make logs of such files, while nothing runs
+    Restore(RestoreArgs),
+    /// Make a log, in place, of what a service has written by other means and goes on writing
+    Adopt(AdoptArgs),
 }
 
 /// Where the platform runs that a command talks to.
@@ -112,7 +120,7 @@ pub struct Target {
 )]
 pub struct MigrateArgs {
     /// The services whose databases are meant, and `query` for the read models; all of them without any
-    #[arg(value_parser = clap::builder::PossibleValuesParser::new(EveryDatabase::names()))]
+    #[arg(value_parser = PossibleValuesParser::new(EveryDatabase::names()))]
     pub databases: Vec<String>,
 
     /// Who may make roles and databases, and the database to connect to first: postgres://postgres:password@host/postgres.
@@ -158,6 +166,27 @@ pub enum DemoVerb {
         #[command(flatten)]
         target: Target,
     },
+    /// Live load: orders placed at a steady rate, paid, sent and delivered; exit code 2 when one did not get on
+    Traffic {
+        /// Orders a second
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        rate: u32,
+        /// How long new orders are placed, such as 60s, 5m or 1h
+        #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+        lasts: std::time::Duration,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// `60s`, `5m`, `1h`, or seconds.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600)];
+    let (number, seconds) =
+        units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds))).unwrap_or((text, 1));
+    let duration = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+    let duration = duration.filter(|seconds| (1..=24 * 3_600).contains(seconds));
+    duration.map(std::time::Duration::from_secs).ok_or_else(|| "1s to 24h, such as 60s, 5m or 1h".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -487,7 +516,110 @@ pub struct DecisionArgs {
 pub struct DoctorArgs {
     #[command(flatten)]
     pub target: Target,
-    /// Where the files lie, if nothing runs
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Every setting with its value and its origin: flag, environment, file or default. Takes the flags of `up`
+    Show(UpArgs),
+}
+
+/// Where the databases are, if nothing runs.
+#[derive(Debug, Clone, Args)]
+pub struct Kept {
+    /// Where the files lie, if nothing runs and no database is named
     #[arg(long, env = "TRIBUTARY_DATA_DIR", default_value = "data")]
     pub data_dir: std::path::PathBuf,
+
+    #[command(flatten)]
+    pub databases: Databases<EveryDatabase>,
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.databases.is_empty() {
+            true => write!(f, "the data directory {}", self.data_dir.display()),
+            false => f.write_str("the databases that are named"),
+        }
+    }
+}
+
+/// The services there are: any other is refused with their names.
+fn services() -> PossibleValuesParser {
+    write_side::REGISTER.iter().map(|entry| entry.name).collect::<Vec<_>>().into()
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyChainArgs {
+    /// Whose logs; without one, all
+    #[arg(value_name = "SERVICE", value_parser = services())]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Whose logs; without one, all
+    #[arg(value_name = "SERVICE", value_parser = services())]
+    pub services: Vec<String>,
+    /// A directory, for SERVICE.ndjson and SERVICE.keys.ndjson of each log; or a file, named .ndjson, for one log. The keys
+    /// lie beside it: whoever has both reads what is personal
+    #[arg(long, value_name = "DIR|FILE")]
+    pub to: std::path::PathBuf,
+    #[command(flatten)]
+    pub target: Target,
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// What `tributary export` has written: a directory, or the file of one log
+    #[arg(value_name = "DIR|FILE")]
+    pub from: std::path::PathBuf,
+    /// Whose logs, of a directory; without one, all that are in it
+    #[arg(value_name = "SERVICE", value_parser = services())]
+    pub services: Vec<String>,
+    /// Give up the events of a log that is there
+    #[arg(long)]
+    pub replace: bool,
+    /// Only check the files; exit code 3 when one is not as it was written
+    #[arg(long, conflicts_with = "replace")]
+    pub check: bool,
+    #[command(flatten)]
+    pub kept: Kept,
+}
+
+#[derive(Debug, Args)]
+pub struct AdoptArgs {
+    #[command(subcommand)]
+    pub verb: AdoptVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AdoptVerb {
+    /// The table `events` of postgres-es 0.5: number what is there, while those who write wait, and what is inserted from
+    /// then on as it comes. The service needs no change. Done twice is done once
+    PostgresEs {
+        /// postgres://user:password@host:port/database, as the owner of the table
+        #[arg(value_name = "URL")]
+        url: String,
+        /// What the log is to be called: the source of its feed
+        #[arg(long)]
+        service: String,
+        /// Only look whether it can be done
+        #[arg(long)]
+        dry_run: bool,
+    },
 }

@@ -28,6 +28,9 @@ pub fn path(segments: &[&str]) -> String {
 /// The longest that one answer may take; long work is polled.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// The longest that an answer may take that is read piece by piece: a large log over a thin line.
+const STREAM_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 impl Target {
     /// A client that shows the token with every request.
     pub fn http(&self) -> Result<reqwest::ClientBuilder> {
@@ -78,7 +81,19 @@ impl Client {
         format!("{}{path}", self.base)
     }
 
+    /// An answer that takes as long as it is: whoever reads it bounds the time of its pieces.
+    pub async fn stream(&self, path: &str) -> Result<reqwest::Response> {
+        self.answer(self.http.request(Method::GET, self.url(path)).timeout(STREAM_MAX), path).await
+    }
+
     async fn send<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder, path: &str) -> Result<T> {
+        let body = self.answer(request, path).await?.bytes().await;
+        let body = body.with_context(|| format!("read the answer of {path}"))?;
+        serde_json::from_slice(&body).with_context(|| format!("understand the answer of {path}"))
+    }
+
+    /// The answer to a request that was done.
+    async fn answer(&self, request: reqwest::RequestBuilder, path: &str) -> Result<reqwest::Response> {
         let answer = request.send().await.map_err(|error| {
             if error.is_connect() {
                 anyhow!(
@@ -90,10 +105,10 @@ impl Client {
             }
         })?;
         let status = answer.status();
-        let body = answer.bytes().await.with_context(|| format!("read the answer of {path}"))?;
         if status.is_success() {
-            return serde_json::from_slice(&body).with_context(|| format!("understand the answer of {path}"));
+            return Ok(answer);
         }
+        let body = answer.bytes().await.with_context(|| format!("read the answer of {path}"))?;
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let text = |field: &str| problem[field].as_str().map(str::to_owned);
         let detail = text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("{path} answered {status}"));

@@ -1,8 +1,14 @@
-//! Commands that ask a running platform.
+//! Commands that ask a running platform, and those that also look into its databases when nothing runs.
 
+pub mod adopt;
 pub mod command;
+pub mod config;
 pub mod doctor;
+pub mod export;
+mod logs;
 mod parked;
 pub mod projection;
+pub mod restore;
 pub mod saga;
 pub mod stream;
+pub mod verify_chain;

@@ -5,6 +5,8 @@
 //! Every id is derived from a name and every command has a fixed key, so entering the data twice, or again after it was
 //! cut off, adds nothing.
 
+mod traffic;
+
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -74,14 +76,35 @@ const PRODUCTS: [(&str, &str, i64); 12] = [
 ];
 
 pub async fn run(args: DemoArgs, output: Output) -> Result<ExitCode> {
-    let DemoVerb::Seed { target } = args.verb;
-    let seeded = seed(&target).await?;
-    match output {
-        Output::Human => output::line(seeded.to_string()),
-        Output::Json => output::json(&seeded),
+    match args.verb {
+        DemoVerb::Seed { target } => {
+            let seeded = seed(&target).await?;
+            match output {
+                Output::Human => output::line(seeded.to_string()),
+                Output::Json => output::json(&seeded),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        DemoVerb::Traffic { rate, lasts, target } => {
+            output::note("the demo data is entered, unless it is there");
+            seed(&target).await?;
+            let load = traffic::Load { orders_per_s: rate, lasts };
+            let told = traffic::run(Entry::of(&target)?, load).await?;
+            match output {
+                Output::Human => output::line(told.to_string()),
+                Output::Json => output::json(&told),
+            }
+            Ok(if told.failed + told.not_placed + told.under_way > 0 {
+                ExitCode::from(IN_PART)
+            } else {
+                ExitCode::SUCCESS
+            })
+        }
     }
-    Ok(ExitCode::SUCCESS)
 }
+
+/// Some orders were not placed, or did not get on.
+const IN_PART: u8 = 2;
 
 /// What the demo data holds.
 #[derive(Debug, serde::Serialize)]
@@ -104,9 +127,7 @@ impl std::fmt::Display for Seeded {
 
 /// Enters the demo data into a running platform, or finds it there.
 pub async fn seed(target: &Target) -> Result<Seeded> {
-    let http = target.http()?.build().context("set up the HTTP client")?;
-    let url = target.url.trim_end_matches('/').to_owned();
-    let entry = Entry { url, http };
+    let entry = Entry::of(target)?;
     let mut known = ConsistencyToken::default();
     let mut batch: Vec<(String, String, Value)> = Vec::new();
     for (n, name) in PEOPLE.iter().enumerate() {
@@ -177,6 +198,11 @@ struct Entry {
 }
 
 impl Entry {
+    fn of(target: &Target) -> Result<Self> {
+        let http = target.http()?.build().context("set up the HTTP client")?;
+        Ok(Self { url: target.url.trim_end_matches('/').to_owned(), http })
+    }
+
     /// Sends commands one after another, so that the logs are the same every time, and returns what a reader must wait
     /// for to see them all.
     async fn all(&self, commands: Vec<(String, String, Value)>, known: &ConsistencyToken) -> Result<ConsistencyToken> {
@@ -223,22 +249,25 @@ impl Entry {
 
     /// The checkout of an order, once it waits for nobody's answer and its phase is as wanted.
     async fn checkout(&self, n: u32, is_so_far: impl Fn(&str) -> bool) -> Result<Value> {
-        let path = format!("/checkouts/{}", order(n));
         let started = Instant::now();
         loop {
-            let answer = self.http.get(format!("{}{path}", self.url)).send().await;
-            let answer = answer.with_context(|| format!("read {path}"))?;
-            // it begins a moment after its order is placed
-            let seen: Value = answer.json().await.with_context(|| format!("read {path}"))?;
+            let seen = self.checkout_of(order(n)).await?;
             let is_idle = seen["waits_for"].as_array().is_some_and(Vec::is_empty);
             if is_idle && is_so_far(seen["phase"].as_str().unwrap_or_default()) {
                 return Ok(seen);
             }
             if started.elapsed() > ORDER_WAIT_MAX {
-                bail!("the checkout of demo order {n} does not get on: look at {}{path}", self.url);
+                bail!("the checkout of demo order {n} does not get on: look at {}/checkouts/{}", self.url, order(n));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// As it says itself; it begins a moment after its order is placed, and until then there is none.
+    async fn checkout_of(&self, order: Uuid) -> Result<Value> {
+        let path = format!("/checkouts/{order}");
+        let answer = self.http.get(format!("{}{path}", self.url)).send().await;
+        answer.with_context(|| format!("read {path}"))?.json().await.with_context(|| format!("read {path}"))
     }
 
     /// What a reader must wait for to see how far an order has come.

@@ -11,6 +11,11 @@ pub fn line(text: impl AsRef<str>) {
     println!("{}", text.as_ref());
 }
 
+/// A line for a person who watches, on stderr: stdout holds the result.
+pub fn note(text: impl AsRef<str>) {
+    eprintln!("{}", text.as_ref());
+}
+
 /// A result for a program.
 pub fn json(value: &impl Serialize) {
     println!("{}", serde_json::to_string_pretty(value).expect("what we print serializes"));

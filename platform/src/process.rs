@@ -1,6 +1,6 @@
 //! The life of a process: it listens, serves a role behind the door, and ends in good order when it is asked to.
 
-use std::{net::SocketAddr, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use event_store::sqlite::DataDirLock;
@@ -14,6 +14,7 @@ use crate::{
     limits::LimitArgs,
     roles::{Front, Role},
     serve::serve,
+    stores,
 };
 
 /// How long requests under way may take once the end was asked for.
@@ -71,15 +72,9 @@ async fn drain(mut server: JoinHandle<std::io::Result<()>>) {
 /// Makes the data directory ours for as long as the lock lives.
 pub fn lock(storage: &Storage) -> Result<Option<DataDirLock>> {
     let Storage::Sqlite { data_dir } = storage else { return Ok(None) };
-    make_private(data_dir)?;
+    stores::make_private_dir(data_dir)?;
     let lock = DataDirLock::acquire(data_dir);
     lock.map(Some).with_context(|| format!("use the data directory {}", data_dir.display()))
-}
-
-/// Names and e-mail addresses lie there: nobody else on this machine has to read them.
-fn make_private(data_dir: &Path) -> Result<()> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
-    made.with_context(|| format!("make the data directory {}", data_dir.display()))
 }
 
 /// Listens, and says where.

@@ -29,7 +29,7 @@ use self::{
     services::Services,
 };
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Surroundings},
     composed,
     config::{Storage, UpArgs},
     docs,
@@ -110,11 +110,16 @@ impl Role for Together {
         let (composed, api) = composed::routes(services.clone()).serve("composed");
         let apis = [self.services.apis(), vec![api]].concat();
         let read = self.projecting.read().clone();
+        let admin = Admin {
+            services: self.services.admin(),
+            projector: Some(self.projecting.admin()),
+            surroundings: Surroundings::of(self.services.storage(), door),
+        };
         services
             .merge(composed)
             .merge(docs::router(&apis))
             .merge(self.asking.router(door))
-            .merge(operated(Admin { services: self.services.admin(), projector: Some(self.projecting.admin()) }))
+            .merge(operated(admin))
             .route("/readyz", get(async move || answer(readable(&read).await)))
     }
 

@@ -2,18 +2,26 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use database::Database;
-use event_store::{log::EventLog, postgres::PostgresLog, sqlite::SqliteLog};
+use event_store::{
+    log::EventLog,
+    postgres::{PostgresLog, PostgresOptions},
+    sqlite::SqliteLog,
+};
 use projections::QueryDatabase;
 use read_side::ReadSide;
 use write_side::{ReplicaHome, register};
 
-use crate::config::{Storage, urls::QUERY};
+use crate::{
+    cli::Kept,
+    config::{Storage, urls::QUERY},
+};
 
 /// The file of a service's log.
 pub fn log_file(data_dir: &Path, service: &str) -> PathBuf {
@@ -68,6 +76,43 @@ pub fn open_read_side(storage: &Storage) -> Result<ReadSide> {
 
 fn reached<'d>(databases: &'d BTreeMap<&'static str, Database>, name: &str) -> Result<&'d Database> {
     databases.get(name).with_context(|| format!("there is no URL of the database of {name}"))
+}
+
+/// Opens the log of a service that has one, in its database or in its file, and makes nothing.
+pub async fn open_existing_log(kept: &Kept, service: &str) -> Result<Arc<dyn EventLog>> {
+    let log: Arc<dyn EventLog> = match kept.databases.of(service)? {
+        Some(database) => {
+            let options = PostgresOptions { migrate: false, ..PostgresOptions::default() };
+            let opened = PostgresLog::open(&database, service, options).await;
+            opened.with_context(|| format!("open the log of {service} in PostgreSQL"))?
+        }
+        None if !kept.databases.is_empty() => {
+            bail!("where is the log of {service}? Say it with --{service}-database-url")
+        }
+        None => {
+            let file = log_file(&kept.data_dir, service);
+            if !file.exists() {
+                bail!("there is no log of {service} in {}", kept.data_dir.display());
+            }
+            let opened = SqliteLog::open(&file, service, Default::default());
+            opened.with_context(|| format!("open the log of {service} in {}", file.display()))?
+        }
+    };
+    Ok(register::log_of(service, log))
+}
+
+/// Makes the directory that the files are to lie in, if they are files.
+pub fn make_data_dir(kept: &Kept) -> Result<()> {
+    if !kept.databases.is_empty() {
+        return Ok(());
+    }
+    make_private_dir(&kept.data_dir)
+}
+
+/// Names and e-mail addresses lie there: nobody else on this machine has to read them.
+pub fn make_private_dir(dir: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.with_context(|| format!("make the directory {}", dir.display()))
 }
 
 /// Deletes the databases of a data directory, and nothing else that may lie there.

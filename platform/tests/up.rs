@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Home, Platform, text, tributary};
+use common::{Home, Platform, is_well, text, tributary};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -148,7 +148,7 @@ async fn what_the_command_line_shows_is_there() {
         assert!(text(&status).contains(source), "{}", text(&status));
     }
     let doctor = tributary(&["doctor", "--url", &platform.url]).await;
-    assert!(doctor.status.success() && !text(&doctor).contains("BAD"), "{}", text(&doctor));
+    assert!(is_well(&doctor), "{}", text(&doctor));
     assert!(text(&doctor).contains("replica orders <- catalog"), "{}", text(&doctor));
 
     for (arguments, sentence) in [

@@ -44,6 +44,13 @@ const REGISTER: &[Soak] = &[
         variables: &[("TRIBUTARY_SOAK", "1")],
     },
     Soak {
+        name: "adopt",
+        about: "postgres-es itself writes before and after its database was adopted: all of it is in our feed",
+        package: "bench",
+        tests: &["--test", "adopted", "--", "--ignored"],
+        variables: &[],
+    },
+    Soak {
         name: "rebuild",
         about: "a rebuild of a million events (200,000 on SQLite) under 500 commands a second, and nobody notices",
         package: "platform",

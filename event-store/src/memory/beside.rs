@@ -32,6 +32,13 @@ impl Beside {
 }
 
 impl MemoryLog {
+    /// By subject, also of those who were erased.
+    pub(super) fn subject_keys(&self) -> Vec<(Uuid, Option<SubjectKey>)> {
+        let mut keys: Vec<_> = self.beside().keys.iter().map(|(subject, key)| (*subject, *key)).collect();
+        keys.sort_unstable_by_key(|(subject, _)| *subject);
+        keys
+    }
+
     fn beside(&self) -> MutexGuard<'_, Beside> {
         self.beside.lock().expect("nothing panics half-way")
     }

@@ -111,27 +111,35 @@ pub async fn run(connection: &mut PgConnection, source: &str, service_role: Opti
         .execute(&mut *transaction)
         .await
         .map_err(at("settings"))?;
+    make(&mut transaction, source, &[]).await?;
+    if let Some(role) = service_role {
+        divide_rights(&mut transaction, role).await?;
+    }
+    transaction.commit().await.map_err(at("commit"))
+}
+
+/// Runs what is missing, and makes the head of a new log, in the transaction of whoever calls. What `there` numbers was
+/// made by somebody else, and is only noted.
+pub(super) async fn make(connection: &mut PgConnection, source: &str, there: &[i32]) -> Result<(), MigrateError> {
     sqlx::query("select pg_advisory_xact_lock($1)")
         .bind(MIGRATION_LOCK)
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await
         .map_err(at("wait for another migration"))?;
     raw_sql(
         "create table if not exists log_migrations (version int4 primary key, name text not null, run_at timestamptz \
          not null default now())",
     )
-    .execute(&mut *transaction)
+    .execute(&mut *connection)
     .await
     .map_err(at("log_migrations"))?;
-    let missing = missing(&mut transaction).await?;
+    for (version, name, _) in MIGRATIONS.iter().filter(|(version, ..)| there.contains(version)) {
+        note(connection, *version, name).await?;
+    }
+    let missing = missing(connection).await?;
     for (version, name, sql) in MIGRATIONS.iter().filter(|(_, name, _)| missing.contains(name)) {
-        raw_sql(*sql).execute(&mut *transaction).await.map_err(at(name))?;
-        sqlx::query("insert into log_migrations (version, name) values ($1, $2)")
-            .bind(version)
-            .bind(name)
-            .execute(&mut *transaction)
-            .await
-            .map_err(at(name))?;
+        raw_sql(*sql).execute(&mut *connection).await.map_err(at(name))?;
+        note(connection, *version, name).await?;
         crate::failpoint!("postgres_migration");
     }
     sqlx::query(
@@ -139,13 +147,15 @@ pub async fn run(connection: &mut PgConnection, source: &str, service_role: Opti
          select $1, gen_random_uuid(), 0, 'epoch' where not exists (select from log_head)",
     )
     .bind(source)
-    .execute(&mut *transaction)
+    .execute(&mut *connection)
     .await
     .map_err(at("log_head"))?;
-    if let Some(role) = service_role {
-        divide_rights(&mut transaction, role).await?;
-    }
-    transaction.commit().await.map_err(at("commit"))
+    Ok(())
+}
+
+async fn note(connection: &mut PgConnection, version: i32, name: &'static str) -> Result<(), MigrateError> {
+    let note = sqlx::query("insert into log_migrations (version, name) values ($1, $2)").bind(version).bind(name);
+    note.execute(connection).await.map(drop).map_err(at(name))
 }
 
 /// A role that nobody logs in as owns everything, and the service may do what [`rights_of`] says and nothing else.

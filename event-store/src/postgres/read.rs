@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{cause, commit::fingerprint_of};
 use crate::{
-    batch_hash::{BatchRow, ChainCheck},
+    batch_hash::{BatchRow, ChainCheck, ChainStep},
     feed::{Cursor, FeedError, FeedPage, PageLimit},
     log::{ChainVerdict, CommandKey, ForgetError, LogError, LogHead, StoredOutcome, Sweep, Swept},
 };
@@ -41,10 +41,10 @@ const REFUSED: &str = "22023";
 /// Where head and events end, in one snapshot.
 const ENDS: &str = "select position, coalesce((select max(position) from events), 0) from log_head";
 
-const BATCHES: &str =
+pub(super) const BATCHES: &str =
     "select first, last, prev_hash, hash from batches where last > $1 and first <= $2 order by last limit $3";
 
-const RANGE: &str = "select position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, \
+pub(super) const RANGE: &str = "select position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, \
                      payload::text, metadata::text, recorded_at from events \
                      where position >= $1 and position <= $2 order by position";
 
@@ -139,33 +139,34 @@ impl Reader {
         stored(&row).map(Some).map_err(log_error)
     }
 
-    pub(super) async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
+    pub(super) async fn follow_chain(&self, mut check: ChainCheck) -> Result<ChainStep, LogError> {
         let (head, last): (i64, i64) = sqlx::query_as(ENDS).fetch_one(&self.pool).await.map_err(log_error)?;
         let (head, last) = (decode_number(head).map_err(log_error)?, decode_number(last).map_err(log_error)?);
-        if head != last {
-            let (first, last) = (head.min(last) + 1, head.max(last));
-            return Ok(ChainVerdict::Broken { first, last, reason: "the head is not where the events end".to_owned() });
-        }
-        let mut check = ChainCheck::default();
-        let mut names = Names::default();
-        // what is committed from now on is for the next call
-        while check.position() < last {
-            let query = sqlx::query(BATCHES).bind(signed(check.position())).bind(signed(last)).bind(BATCHES_PER_LOOK);
-            let batches = query.fetch_all(&self.pool).await.map_err(log_error)?;
-            if batches.is_empty() {
+        // what is committed from now on is for the next stretch
+        let query = sqlx::query(BATCHES).bind(signed(check.position)).bind(signed(last)).bind(BATCHES_PER_LOOK);
+        let batches = query.fetch_all(&self.pool).await.map_err(log_error)?;
+        let mut verdict = batches.is_empty().then(|| check.finish(last, head));
+        for batch in batches {
+            let batch = batch_row(&batch).map_err(log_error)?;
+            let followed = match self.events_of(&batch).await.map_err(log_error) {
+                Ok(events) => check.follow(&batch, &events),
+                Err(LogError::Damaged(reason)) => {
+                    Err(ChainVerdict::Broken { first: batch.first, last: batch.last, reason })
+                }
+                Err(unavailable) => return Err(unavailable),
+            };
+            if let Err(broken) = followed {
+                verdict = Some(broken);
                 break;
             }
-            for batch in batches {
-                let batch = batch_row(&batch).map_err(log_error)?;
-                let query = sqlx::query(RANGE).bind(signed(batch.first)).bind(signed(batch.last));
-                let rows = query.fetch_all(&self.pool).await.map_err(log_error)?;
-                let events = rows.iter().map(|row| names.event(row)).collect::<Result<Vec<_>, _>>();
-                if let Err(verdict) = check.follow(&batch, &events.map_err(log_error)?) {
-                    return Ok(verdict);
-                }
-            }
         }
-        Ok(check.finish(last))
+        Ok(ChainStep { check, head, verdict })
+    }
+
+    async fn events_of(&self, batch: &BatchRow) -> Result<Vec<RecordedEvent>, sqlx::Error> {
+        let query = sqlx::query(RANGE).bind(signed(batch.first)).bind(signed(batch.last));
+        let mut names = Names::default();
+        query.fetch_all(&self.pool).await?.iter().map(|row| names.event(row)).collect()
     }
 
     async fn read_page(&self, after: Cursor, limit: PageLimit) -> Result<ReadPage, sqlx::Error> {
@@ -227,7 +228,7 @@ struct ReadPage {
 
 /// The few names that a page repeats, one copy each.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     known: Vec<Name>,
 }
 
@@ -246,7 +247,7 @@ impl Names {
         name
     }
 
-    fn event(&mut self, row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
+    pub(super) fn event(&mut self, row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
         Ok(RecordedEvent {
             position: decode_number(row.try_get(0)?)?,
             event_id: row.try_get(1)?,
@@ -285,7 +286,7 @@ fn stored(row: &PgRow) -> Result<StoredOutcome, sqlx::Error> {
     })
 }
 
-fn batch_row(row: &PgRow) -> Result<BatchRow, sqlx::Error> {
+pub(super) fn batch_row(row: &PgRow) -> Result<BatchRow, sqlx::Error> {
     Ok(BatchRow {
         first: decode_number(row.try_get(0)?)?,
         last: decode_number(row.try_get(1)?)?,
@@ -300,12 +301,12 @@ fn swept(row: &PgRow) -> Result<Swept, sqlx::Error> {
     Ok(Swept { forgotten: decode_number(row.try_get(0)?)?, next })
 }
 
-fn decode_number(number: i64) -> Result<u64, sqlx::Error> {
+pub(super) fn decode_number(number: i64) -> Result<u64, sqlx::Error> {
     u64::try_from(number).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// What is beyond every position is asked for as the last one.
-fn signed(position: u64) -> i64 {
+pub(super) fn signed(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }
 

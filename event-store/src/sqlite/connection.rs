@@ -161,7 +161,7 @@ fn migrate(
     Ok(identity)
 }
 
-fn apply_missing(connection: &Connection, now_us: i64) -> rusqlite::Result<()> {
+pub(super) fn apply_missing(connection: &Connection, now_us: i64) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.execute_batch(
         "create table if not exists schema_migrations (
@@ -195,12 +195,15 @@ fn read_identity(connection: &Connection) -> rusqlite::Result<Option<LogIdentity
 
 fn make_identity(connection: &Connection, source: &str) -> rusqlite::Result<LogIdentity> {
     let identity = LogIdentity::create(source);
-    connection.execute(
-        "insert into log_head (id, source, epoch, fingerprint_key, position, recorded_at_us)
-         values (1, ?1, ?2, ?3, 0, 0)",
-        params![source, identity.epoch.as_bytes(), identity.fingerprint_key],
-    )?;
+    insert_identity(connection, &identity)?;
     Ok(identity)
+}
+
+pub(super) fn insert_identity(connection: &Connection, identity: &LogIdentity) -> rusqlite::Result<()> {
+    let insert = "insert into log_head (id, source, epoch, fingerprint_key, position, recorded_at_us)
+        values (1, ?1, ?2, ?3, 0, 0)";
+    connection.execute(insert, params![&*identity.source, identity.epoch.as_bytes(), identity.fingerprint_key])?;
+    Ok(())
 }
 
 /// Whether somebody else's transaction was in the way.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Rows, params, types::FromSqlE
 use uuid::Uuid;
 
 use crate::{
-    batch_hash::{BatchRow, ChainCheck},
+    batch_hash::{BatchRow, ChainCheck, ChainStep},
     clock::time_of_us,
     feed::{Cursor, FeedError, FeedPage, PageLimit},
     log::{ChainVerdict, CommandKey, Fingerprint, LogError, LogHead, LogIdentity, Source, StoredOutcome, Sweep},
@@ -14,7 +14,8 @@ use crate::{
 /// Batches that are verified in one snapshot: a longer one would keep the WAL from being reused.
 const VERIFIED_BATCHES_MAX: i64 = 200;
 
-const COLUMNS: &str = "position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
+pub(super) const COLUMNS: &str =
+    "position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
     metadata, recorded_at_us";
 
 pub(super) fn page(
@@ -169,44 +170,40 @@ pub(super) fn stored_outcome(
     statement.query_row([scope, key], read).optional()
 }
 
-pub(super) fn verify_chain(connection: &Connection) -> Result<ChainVerdict, LogError> {
-    let mut check = ChainCheck::default();
-    loop {
-        // one snapshot a round; what lies behind is append only, so the rounds fit together
-        let snapshot = connection.unchecked_transaction().map_err(log_error)?;
-        let batches = next_batches(&snapshot, check.position()).map_err(log_error)?;
-        if batches.is_empty() {
-            let last = last_positions(&snapshot).map_err(log_error)?;
-            return Ok(match last {
-                (last, head) if last == head => check.finish(last),
-                (last, head) => ChainVerdict::Broken {
-                    first: last.min(head) + 1,
-                    last: last.max(head),
-                    reason: format!("the last event is at {last}, but the head says {head}"),
-                },
-            });
-        }
-        for batch in batches {
-            let events = events_of(&snapshot, &batch).map_err(log_error)?;
-            if let Err(verdict) = check.follow(&batch, &events) {
-                return Ok(verdict);
+pub(super) fn follow_chain(connection: &Connection, mut check: ChainCheck) -> Result<ChainStep, LogError> {
+    let snapshot = connection.unchecked_transaction().map_err(log_error)?;
+    let (last, head) = last_positions(&snapshot).map_err(log_error)?;
+    let batches = next_batches(&snapshot, check.position).map_err(log_error)?;
+    let mut verdict = batches.is_empty().then(|| check.finish(last, head));
+    for batch in batches {
+        let followed = match events_of(&snapshot, &batch).map_err(log_error) {
+            Ok(events) => check.follow(&batch, &events),
+            Err(LogError::Damaged(reason)) => {
+                Err(ChainVerdict::Broken { first: batch.first, last: batch.last, reason })
             }
+            Err(unavailable) => return Err(unavailable),
+        };
+        if let Err(broken) = followed {
+            verdict = Some(broken);
+            break;
         }
     }
+    Ok(ChainStep { check, head, verdict })
 }
 
 fn next_batches(connection: &Connection, after: u64) -> rusqlite::Result<Vec<BatchRow>> {
     let mut statement = connection
         .prepare_cached("select first, last, prev_hash, hash from batches where first > ?1 order by first limit ?2")?;
-    let read = |row: &Row<'_>| {
-        Ok(BatchRow {
-            first: row.get::<_, i64>(0)?.unsigned_abs(),
-            last: row.get::<_, i64>(1)?.unsigned_abs(),
-            previous: row.get(2)?,
-            hash: row.get(3)?,
-        })
-    };
-    statement.query_map([after.cast_signed(), VERIFIED_BATCHES_MAX], read)?.collect()
+    statement.query_map([after.cast_signed(), VERIFIED_BATCHES_MAX], batch_row)?.collect()
+}
+
+pub(super) fn batch_row(row: &Row<'_>) -> rusqlite::Result<BatchRow> {
+    Ok(BatchRow {
+        first: row.get::<_, i64>(0)?.unsigned_abs(),
+        last: row.get::<_, i64>(1)?.unsigned_abs(),
+        previous: row.get(2)?,
+        hash: row.get(3)?,
+    })
 }
 
 fn events_of(connection: &Connection, batch: &BatchRow) -> rusqlite::Result<Vec<RecordedEvent>> {
@@ -223,7 +220,7 @@ fn last_positions(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 
 /// Names that come again and again in a page, each kept once.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     aggregate_type: Option<Name>,
     event_types: Vec<Name>,
     event_versions: Vec<Name>,
@@ -233,7 +230,7 @@ struct Names {
 const NAMES_MAX: usize = 32;
 
 impl Names {
-    fn event(&mut self, row: &Row<'_>) -> rusqlite::Result<RecordedEvent> {
+    pub(super) fn event(&mut self, row: &Row<'_>) -> rusqlite::Result<RecordedEvent> {
         let aggregate_type = text(row, 2)?;
         let aggregate_type = match &self.aggregate_type {
             Some(name) if **name == *aggregate_type => name.clone(),

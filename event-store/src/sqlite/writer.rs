@@ -265,12 +265,14 @@ const PLACE_OF: &str = "select sequence, position from events
 
 // `or fail`, not the default `or abort`, for which SQLite copies every page that a statement with triggers is about to
 // change: three times the work. A single row that fails has changed nothing.
-const INSERT_COMMAND: &str = "insert or fail into commands (scope, key, fingerprint, outcome, position, recorded_at_us)
+pub(super) const INSERT_COMMAND: &str =
+    "insert or fail into commands (scope, key, fingerprint, outcome, position, recorded_at_us)
     values (?1, ?2, ?3, ?4, ?5, ?6)";
 
 const FORGET: &str = "delete from commands where scope = ?1 and key = ?2 and recorded_at_us < ?3";
 
-const INSERT_EVENT: &str = "insert or fail into events (position, event_id, aggregate_type, aggregate_id, sequence,
+pub(super) const INSERT_EVENT: &str =
+    "insert or fail into events (position, event_id, aggregate_type, aggregate_id, sequence,
         event_type, event_version, payload, metadata, recorded_at_us)
     values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 

@@ -9,13 +9,14 @@ use event_store::{
     log::{ChainVerdict, EventLog},
 };
 use events::envelope::Name;
+use read_side::status::READ_MODELS;
 use serde::{Deserialize, Serialize};
 use write_side::{
     reactor::Reactor,
     saga::index::{Filter, Standing, StuckStep},
 };
 
-use super::{Admin, ProjectorAdmin, RunningSaga, ServicesAdmin, Standstill};
+use super::{Admin, ProjectorAdmin, RebuildView, RunningSaga, ServicesAdmin, Standstill};
 
 /// Events behind which a projection is called late.
 const LAG_EVENTS_LATE: i64 = 10_000;
@@ -54,7 +55,11 @@ impl Check {
 
 /// Looks at what runs in this process: every log, every replica, every projection.
 pub async fn of_running(admin: &Admin) -> Vec<Check> {
-    let mut checks = of_services(&admin.services).await;
+    let mut checks = match &admin.surroundings {
+        Some(surroundings) => surroundings.check().await,
+        None => Vec::new(),
+    };
+    checks.extend(of_services(&admin.services).await);
     if let Some(projector) = &admin.projector {
         checks.extend(of_projector(projector).await);
     }
@@ -112,6 +117,32 @@ async fn of_projector(admin: &ProjectorAdmin) -> Vec<Check> {
             }
         }
         Err(error) => checks.push(Check::bad("query database", format!("cannot be read: {error}"))),
+    }
+    checks.extend(of_generations(admin).await);
+    checks
+}
+
+/// Old generations are kept for going back to; more of them than that takes is room that nobody uses.
+const GENERATIONS_KEPT: usize = 3;
+
+/// Looks at what rebuilds have left: generations that nobody needs, and rebuilds that wait for somebody.
+async fn of_generations(admin: &ProjectorAdmin) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for of in READ_MODELS {
+        let name = format!("generations of {}", of.name);
+        // who runs elsewhere is told of there
+        let Ok(generations) = admin.projector.generations(of.name).await else { continue };
+        if generations.len() > GENERATIONS_KEPT {
+            let what = "the next rebuild that ends well removes those that are not live";
+            checks.push(Check::doubtful(name.clone(), format!("{} are kept: {what}", generations.len())));
+        }
+        let rebuilds = admin.projector.rebuilds(of.name, 1).await.unwrap_or_default();
+        for rebuild in rebuilds.into_iter().map(RebuildView::from).filter(|rebuild| rebuild.paused && !rebuild.is_over)
+        {
+            let what = format!("`tributary projection resume {0}` or `projection cancel {0}`", of.name);
+            let finding = format!("the rebuild into generation {} is paused: {what}", rebuild.generation);
+            checks.push(Check::doubtful(name.clone(), finding));
+        }
     }
     checks
 }

@@ -92,6 +92,20 @@ impl Keys {
         }
     }
 
+    /// Of a key set that could not be had when it was last asked for: what is known of it counts for so long.
+    pub async fn trouble(&self) -> Option<String> {
+        let Self::Fetched(fetched) = self else { return None };
+        let known = fetched.known.read().await;
+        if known.had_at.is_some() && known.had_at >= known.asked_at {
+            return None;
+        }
+        let since = match known.had_at {
+            Some(had_at) => format!("since {} s", had_at.elapsed().as_secs()),
+            None => "yet".to_owned(),
+        };
+        Some(format!("the issuer has not given its key set {since}: look whether --auth-jwks answers"))
+    }
+
     /// The key with this id; without an id the only one there is.
     pub async fn find(&self, id: Option<&str>) -> Result<DecodingKey, KeyError> {
         match self {

@@ -27,6 +27,21 @@ pub struct Databases<N> {
 }
 
 impl<N> Databases<N> {
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    /// Whether this one is given.
+    pub fn has(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
+    /// This one, if it is given.
+    pub fn of(&self, name: &str) -> Result<Option<Database>, ConfigError> {
+        let Some((&name, _)) = self.given.get_key_value(name) else { return Ok(None) };
+        Ok(self.reach(&[name])?.and_then(|mut reached| reached.remove(name)))
+    }
+
     /// Those of `needed`; `None` if none of them is given.
     pub fn reach(&self, needed: &[&'static str]) -> Result<Option<BTreeMap<&'static str, Database>>, ConfigError> {
         if let Some(name) = self.twice {

@@ -13,7 +13,7 @@ use super::{
     ready::{Waiting, answer},
 };
 use crate::{
-    admin::{Admin, ProjectorAdmin, ServicesAdmin},
+    admin::{Admin, ProjectorAdmin, ServicesAdmin, Surroundings},
     config::Storage,
     door::Door,
     projecting::ProjectingArgs,
@@ -24,6 +24,7 @@ use crate::{
 pub struct Projecting {
     read: ReadSide,
     projector: Arc<ProjectorHandle>,
+    storage: Storage,
 }
 
 impl Projecting {
@@ -32,7 +33,8 @@ impl Projecting {
         let database = stores::open_query_database(storage).await?;
         let read = stores::open_read_side(storage)?;
         let projector = Projector::start(database, feeds, args.options(read.wake())).await;
-        Ok(Self { read, projector: Arc::new(projector.context("start the projector")?) })
+        let projector = Arc::new(projector.context("start the projector")?);
+        Ok(Self { read, projector, storage: storage.clone() })
     }
 
     /// The way to read what it writes; readers of this process hear of it at once.
@@ -47,11 +49,12 @@ impl Projecting {
 
 #[async_trait::async_trait]
 impl Role for Projecting {
-    fn routes(&self, _door: &Door) -> Router {
+    fn routes(&self, door: &Door) -> Router {
         let admin = self.admin();
+        let surroundings = Surroundings::of(&self.storage, door);
         let readyz = get(async move || answer(waiting(&admin).await));
-        super::operated(Admin { services: ServicesAdmin::default(), projector: Some(self.admin()) })
-            .route("/readyz", readyz)
+        let projector = Some(self.admin());
+        super::operated(Admin { services: ServicesAdmin::default(), projector, surroundings }).route("/readyz", readyz)
     }
 
     fn close(&self) {}

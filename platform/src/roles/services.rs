@@ -18,7 +18,7 @@ use super::{
     ready::{Waiting, answer},
 };
 use crate::{
-    admin::{Admin, RunningSaga, ServicesAdmin},
+    admin::{Admin, RunningSaga, ServicesAdmin, Surroundings},
     config::{ServicesArgs, Storage},
     docs,
     door::Door,
@@ -31,6 +31,7 @@ const HEAD_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Those that run in this process.
 pub struct Services {
     running: Vec<Service>,
+    storage: Storage,
 }
 
 impl Services {
@@ -72,7 +73,7 @@ impl Services {
             };
             running.push((entry.start)(given).await?);
         }
-        Ok(Self { running })
+        Ok(Self { running, storage: storage.clone() })
     }
 
     /// In the order of the register.
@@ -83,6 +84,11 @@ impl Services {
     /// Their own routes, behind nothing.
     pub fn router(&self) -> Router {
         self.running.iter().fold(Router::new(), |all, service| all.merge(service.router.clone()))
+    }
+
+    /// Where they keep what they keep.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     pub fn apis(&self) -> Vec<Api> {
@@ -106,12 +112,13 @@ impl Services {
 
 #[async_trait::async_trait]
 impl Role for Services {
-    fn routes(&self, _door: &Door) -> Router {
+    fn routes(&self, door: &Door) -> Router {
         let admin = self.admin();
+        let surroundings = Surroundings::of(&self.storage, door);
         let readyz = get(async move || answer(waiting(&admin).await));
         self.router()
             .merge(docs::router(&self.apis()))
-            .merge(super::operated(Admin { services: self.admin(), projector: None }))
+            .merge(super::operated(Admin { services: self.admin(), projector: None, surroundings }))
             .route("/readyz", readyz)
     }
 

@@ -11,11 +11,13 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use event_store::{
+    backup::Contents,
+    batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
     limits::Limits,
     log::{
-        AppendItem, AppendOutcome, Batch, ChainVerdict, Claim, ClaimAction, CommandRecord, CommitError, Decision,
-        EventLog, Fingerprint, ForgetError, LogError, LogIdentity, NewEvent, StoredOutcome, Sweep, Swept,
+        AppendItem, AppendOutcome, Batch, Claim, ClaimAction, CommandRecord, CommitError, Decision, EventLog,
+        Fingerprint, ForgetError, LogError, LogIdentity, NewEvent, StoredOutcome, Sweep, Swept,
     },
     snapshot::{Snapshot, SnapshotStore},
     subject_keys::{KeyRing, SubjectKeys},
@@ -110,8 +112,12 @@ impl EventLog for CutOnce {
         self.log.forget_commands(sweep).await
     }
 
-    async fn verify_chain(&self) -> Result<ChainVerdict, LogError> {
-        self.log.verify_chain().await
+    fn contents(&self) -> Contents {
+        self.log.contents()
+    }
+
+    async fn follow_chain(&self, check: ChainCheck) -> Result<ChainStep, LogError> {
+        self.log.follow_chain(check).await
     }
 }
 

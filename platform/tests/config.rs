@@ -1,0 +1,69 @@
+//! Settings, as they are shown and as they take effect: flags before variables, before a file, before defaults.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Home, Platform, binary, text, tributary};
+use serde_json::Value;
+use tokio::process::Command;
+
+fn write(dir: &Path, settings: &str) -> String {
+    let file = dir.join("tributary.json");
+    std::fs::write(&file, settings).expect("a file");
+    file.display().to_string()
+}
+
+/// `config show` with a variable set: exit code, and the settings.
+async fn shown(arguments: &[&str], variable: (&str, &str)) -> (Option<i32>, Vec<Value>) {
+    let all = [&["-o", "json", "config", "show"], arguments].concat();
+    let done = Command::new(binary()).args(all).env(variable.0, variable.1).output().await.expect("it runs");
+    (done.status.code(), serde_json::from_slice(&done.stdout).unwrap_or_default())
+}
+
+fn named<'a>(settings: &'a [Value], name: &str) -> (&'a str, &'a str) {
+    let found = settings.iter().find(|setting| setting["name"] == name).expect(name);
+    (found["value"].as_str().unwrap_or("-"), found["origin"].as_str().expect("an origin"))
+}
+
+#[tokio::test]
+async fn every_setting_is_shown_with_who_says_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = write(dir.path(), r#"{"keep-keys-days": 7, "listen": "127.0.0.1:9001", "data-dir": "elsewhere"}"#);
+    let variable = ("TRIBUTARY_LISTEN", "127.0.0.1:9002");
+    let (code, settings) = shown(&["--config", &config, "--checkout-deadline-seconds", "60"], variable).await;
+    assert_eq!(code, Some(0));
+    assert_eq!(named(&settings, "keep-keys-days"), ("7", "file"));
+    assert_eq!(named(&settings, "listen"), ("127.0.0.1:9002", "environment"));
+    assert_eq!(named(&settings, "data-dir"), ("elsewhere", "file"));
+    assert_eq!(named(&settings, "checkout-deadline-seconds"), ("60", "flag"));
+    assert_eq!(named(&settings, "lease-seconds").1, "default");
+    assert_eq!(named(&settings, "users-database-url"), ("-", "default"));
+
+    // what does not go together is shown, and refused as `up` refuses it
+    let secret = ("TRIBUTARY_USERS_DATABASE_URL", "postgres://ana:secret@localhost/users");
+    let (code, settings) = shown(&[], secret).await;
+    assert_eq!(code, Some(2));
+    assert_eq!(named(&settings, "users-database-url"), ("postgres://***@localhost/users", "environment"));
+    let person = tributary(&["config", "show"]).await;
+    assert!(text(&person).contains("TRIBUTARY_GRAPHQL_ALLOWED_ORIGINS"), "{}", text(&person));
+}
+
+#[tokio::test]
+async fn a_platform_runs_with_what_its_file_says() {
+    let home = Home::sqlite();
+    let config = write(home.dir(), r#"{"graphql-no-introspection": true, "listen": "127.0.0.1:1"}"#);
+    // the test's own --listen goes before the file's
+    let platform = Platform::up_with(&home, &["--config", &config], &[]).await.expect("it comes up");
+    let query = serde_json::json!({ "query": "{ __schema { queryType { name } } }" });
+    let asked = platform.http.post(format!("{}/graphql", platform.url)).json(&query).send().await.expect("an answer");
+    let answer: Value = asked.json().await.expect("JSON");
+    assert!(answer["data"]["__schema"].is_null(), "introspection is off: {answer}");
+
+    let config = write(home.dir(), r#"{"lissten": "127.0.0.1:1"}"#);
+    let refused = tributary(&["projection", "ls", "--config", &config]).await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused).contains("no setting lissten"), "{}", text(&refused));
+    let gone = tributary(&["projection", "ls", "--config", "/nowhere.json"]).await;
+    assert_eq!(gone.status.code(), Some(2), "{}", text(&gone));
+}
