@@ -80,7 +80,7 @@ pub enum Command {
     Stream(StreamArgs),
     /// Look at writes that span services, and decide about what is stuck
     Saga(SagaArgs),
-    /// Show the settings that `up` would run with, and where each is said
+    /// Show the settings that `up` or a role would run with, and where each is said
     Config(Box<ConfigArgs>),
     /// Find out what is wrong, with a running platform or with a data directory
     Doctor(DoctorArgs),
@@ -528,8 +528,32 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Every setting with its value and its origin: flag, environment, file or default. Takes the flags of `up`
-    Show(UpArgs),
+    /// Every setting with its value and its origin: flag, environment, file or default. Takes the flags of `up`, or a role
+    /// that runs apart and its flags
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub up: UpArgs,
+
+    #[command(subcommand)]
+    pub role: Option<RoleShown>,
+}
+
+/// Whose settings are shown instead of those of `up`.
+#[derive(Debug, Subcommand)]
+pub enum RoleShown {
+    /// The settings of `tributary serve`
+    Serve(Box<ServeArgs>),
+    /// The settings of `tributary project`
+    Project(Box<ProjectArgs>),
+    /// The settings of `tributary graphql`
+    Graphql(Box<GraphqlArgs>),
+    /// The settings of `tributary gateway`
+    Gateway(Box<GatewayArgs>),
 }
 
 /// Where the databases are, if nothing runs.

@@ -217,7 +217,14 @@ async fn the_gateway_answers_for_all(apart: &Apart) {
     assert_eq!(feed.expect("an answer").headers()["content-encoding"], "gzip");
     let doctor = tributary(&["doctor", "--url", &gateway.url]).await;
     let found = text(&doctor);
-    for line in ["log users", "hash chain orders", "saga checkout", "projection order_details <- shipping"] {
+    for line in [
+        "log users",
+        "hash chain orders",
+        "saga checkout",
+        "projection order_details <- shipping",
+        "database orders",
+        "database query",
+    ] {
         assert!(found.contains(line), "{line}: {found}");
     }
     // the twin of the orders service is not there yet, and everybody is told
@@ -225,10 +232,14 @@ async fn the_gateway_answers_for_all(apart: &Apart) {
     let ready = gateway.http.get(format!("{}/readyz", gateway.url)).send().await.expect("an answer");
     let ready = ready.text().await.expect("text");
     assert!(ready.starts_with("ready\naway: orders at "), "{ready}");
-    for arguments in [&["projection", "status"][..], &["saga", "ls"]] {
+    let exported = apart.folder().path().join("exported").display().to_string();
+    for arguments in [&["projection", "status"][..], &["saga", "ls"], &["verify-chain"], &["export", "--to", &exported]]
+    {
         let done = tributary(&[arguments, &["--url", &gateway.url]].concat()).await;
         assert!(done.status.success(), "{arguments:?}: {}", text(&done));
     }
+    let checked = tributary(&["restore", &exported, "--check"]).await;
+    assert!(checked.status.success() && text(&checked).contains("checkout"), "{}", text(&checked));
 }
 
 async fn a_service_dies_and_comes_back(apart: &mut Apart, known: &str) {

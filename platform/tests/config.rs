@@ -50,6 +50,32 @@ async fn every_setting_is_shown_with_who_says_it() {
 }
 
 #[tokio::test]
+async fn a_role_that_runs_apart_has_settings_of_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let said = r#"{"services-url": "http://services:8080", "query-database-url": "postgres://ana:secret@localhost/query",
+        "keep-keys-days": 7, "demo": true}"#;
+    let config = write(dir.path(), said);
+    let variable = ("TRIBUTARY_LISTEN", "127.0.0.1:9002");
+    let (code, settings) = shown(&["serve", "orders", "--feed-compression", "--config", &config], variable).await;
+    assert_eq!(code, Some(0));
+    assert_eq!(named(&settings, "services-url"), ("http://services:8080", "file"));
+    assert_eq!(named(&settings, "keep-keys-days"), ("7", "file"));
+    assert_eq!(named(&settings, "listen"), ("127.0.0.1:9002", "environment"));
+    assert_eq!(named(&settings, "feed-compression"), ("true", "flag"));
+    assert!(settings.iter().all(|setting| setting["name"] != "demo"), "`serve` has no demo: {settings:?}");
+    // what is required may stand in the file
+    for role in ["project", "graphql"] {
+        let (code, settings) = shown(&[role, "--config", &config], variable).await;
+        assert_eq!(code, Some(0), "{role}");
+        assert_eq!(named(&settings, "query-database-url"), ("postgres://***@localhost/query", "file"));
+    }
+    // nobody says where the projector is
+    let (code, settings) = shown(&["gateway", "--config", &config], variable).await;
+    assert_eq!(code, Some(2));
+    assert_eq!(named(&settings, "project-url"), ("-", "default"));
+}
+
+#[tokio::test]
 async fn a_platform_runs_with_what_its_file_says() {
     let home = Home::sqlite();
     let config = write(home.dir(), r#"{"graphql-no-introspection": true, "listen": "127.0.0.1:1"}"#);
