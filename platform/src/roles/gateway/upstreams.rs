@@ -67,7 +67,7 @@ fn owner(path: &str) -> Option<&'static str> {
     match segments.next()? {
         GRAPHQL => Some(GRAPHQL),
         "admin" => match segments.next()? {
-            "streams" => service(segments.next()?),
+            "streams" | "logs" => service(segments.next()?),
             // the one that is a saga
             "sagas" => Some(events::checkout::SOURCE),
             _ => Some(PROJECT),
