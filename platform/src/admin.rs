@@ -51,8 +51,8 @@ const STREAM_EVENTS_MAX: usize = 1_000;
 pub struct Admin {
     pub services: ServicesAdmin,
     pub projector: Option<ProjectorAdmin>,
-    /// What all of it stands on, if it keeps something.
-    pub surroundings: Option<Arc<Surroundings>>,
+    /// What all of it stands on.
+    pub surroundings: Surroundings,
 }
 
 /// The services of this process.

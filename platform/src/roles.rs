@@ -82,6 +82,7 @@ impl Front {
 
 /// All roles in one process.
 pub struct Together {
+    storage: Storage,
     services: Services,
     projecting: Projecting,
     asking: Asking,
@@ -95,7 +96,7 @@ impl Together {
         let services = Services::start(&entries, storage, &args.services, &args.data_dir, &nobody).await?;
         let projecting = Projecting::start(storage, services.feeds(), &args.projecting).await?;
         let asking = Asking::new(projecting.read().clone(), asking);
-        Ok(Self { services, projecting, asking })
+        Ok(Self { storage: storage.clone(), services, projecting, asking })
     }
 
     pub fn services(&self) -> &Services {
@@ -113,7 +114,7 @@ impl Role for Together {
         let admin = Admin {
             services: self.services.admin(),
             projector: Some(self.projecting.admin()),
-            surroundings: Surroundings::of(self.services.storage(), door),
+            surroundings: Surroundings::of(Some(&self.storage), door),
         };
         services
             .merge(composed)

@@ -31,7 +31,7 @@ pub enum Verdict {
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Check {
     pub name: String,
     pub verdict: Verdict,
@@ -55,10 +55,7 @@ impl Check {
 
 /// Looks at what runs in this process: every log, every replica, every projection.
 pub async fn of_running(admin: &Admin) -> Vec<Check> {
-    let mut checks = match &admin.surroundings {
-        Some(surroundings) => surroundings.check().await,
-        None => Vec::new(),
-    };
+    let mut checks = admin.surroundings.check().await;
     checks.extend(of_services(&admin.services).await);
     if let Some(projector) = &admin.projector {
         checks.extend(of_projector(projector).await);

@@ -16,10 +16,12 @@ use sqlx::{ConnectOptions, Connection, FromRow};
 use super::Check;
 use crate::{auth::Authenticator, config::Storage, door::Door};
 
-/// What a platform was started on.
+/// What a process was started on.
+#[derive(Clone, Default)]
 pub struct Surroundings {
-    pub storage: Storage,
-    pub authenticator: Option<Arc<Authenticator>>,
+    /// Where its roles keep what they keep, if they do.
+    storage: Option<Storage>,
+    authenticator: Option<Arc<Authenticator>>,
 }
 
 /// The longest that a database server may take to answer.
@@ -62,14 +64,15 @@ struct Server {
 }
 
 impl Surroundings {
-    pub fn of(storage: &Storage, door: &Door) -> Option<Arc<Self>> {
-        Some(Arc::new(Self { storage: storage.clone(), authenticator: door.authenticator.clone() }))
+    pub fn of(storage: Option<&Storage>, door: &Door) -> Self {
+        Self { storage: storage.cloned(), authenticator: door.authenticator.clone() }
     }
 
     pub async fn check(&self) -> Vec<Check> {
         let mut checks = match &self.storage {
-            Storage::Sqlite { data_dir } => of_dir(data_dir),
-            Storage::Postgres { databases } => {
+            None => Vec::new(),
+            Some(Storage::Sqlite { data_dir }) => of_dir(data_dir),
+            Some(Storage::Postgres { databases }) => {
                 futures::future::join_all(databases.iter().map(|(name, database)| of_database(name, database))).await
             }
         };
@@ -95,8 +98,7 @@ pub async fn of_database(name: &str, database: &Database) -> Check {
 
 /// The server, and how much further its clock is than ours.
 async fn ask(database: &Database) -> Result<(Server, chrono::TimeDelta), sqlx::Error> {
-    let mut connection =
-        database.options().application_name("tributary doctor").disable_statement_logging().connect().await?;
+    let mut connection = database.options().application_name("tributary doctor").disable_statement_logging().connect().await?;
     let (asked, started) = (Utc::now(), Instant::now());
     let server: Server = sqlx::query_as(SERVER).fetch_one(&mut connection).await?;
     // it looked at its clock about half-way

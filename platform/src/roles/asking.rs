@@ -10,7 +10,10 @@ use graphql::{
 use read_side::ReadSide;
 
 use super::{Role, projector::readable, ready::answer};
-use crate::{admin::Admin, door::Door};
+use crate::{
+    admin::{Admin, Surroundings},
+    door::Door,
+};
 
 /// The endpoint of this process.
 pub struct Asking {
@@ -40,7 +43,9 @@ impl Role for Asking {
     fn routes(&self, door: &Door) -> Router {
         let read = self.read.clone();
         let readyz = get(async move || answer(readable(&read).await));
-        self.router(door).merge(super::operated(Admin::default())).route("/readyz", readyz)
+        // the database is looked at by who writes it
+        let admin = Admin { surroundings: Surroundings::of(None, door), ..Admin::default() };
+        self.router(door).merge(super::operated(admin)).route("/readyz", readyz)
     }
 
     fn close(&self) {

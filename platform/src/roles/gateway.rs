@@ -30,7 +30,7 @@ use super::{
     ready::{Waiting, answer},
 };
 use crate::{
-    admin::{self, Check},
+    admin::{self, Check, Surroundings},
     composed, docs,
     door::Door,
     metrics,
@@ -51,7 +51,7 @@ impl Gateway {
 
 #[async_trait::async_trait]
 impl Role for Gateway {
-    fn routes(&self, _door: &Door) -> Router {
+    fn routes(&self, door: &Door) -> Router {
         // the composed order is asked for as any caller asks
         let passed_on = Router::new()
             .route("/{*path}", any(proxy::pass_on))
@@ -59,11 +59,16 @@ impl Role for Gateway {
             .with_state(self.proxy.clone());
         let (composed, api) = composed::routes(passed_on.clone()).serve("composed");
         let own = document::of(&[api]);
+        let surroundings = Surroundings::of(None, door);
+        let doctor = get(async move |State(proxy): State<Proxy>, headers: HeaderMap| {
+            let (own, others) = tokio::join!(surroundings.check(), findings(&proxy, &headers));
+            Json([own, others].concat())
+        });
         let openapi = get(async move |State(proxy): State<Proxy>| json(every_api(&proxy, own).await.to_string()));
         passed_on.merge(composed).merge(docs::page()).merge(metrics::router(admin::Admin::default())).merge(
             Router::new()
                 .route("/openapi.json", openapi)
-                .route("/admin/doctor", get(doctor))
+                .route("/admin/doctor", doctor)
                 .route("/readyz", get(async |State(proxy): State<Proxy>| answer(waiting(&proxy).await)))
                 .with_state(self.proxy.clone()),
         )
@@ -85,7 +90,7 @@ async fn every_api(proxy: &Proxy, own: Value) -> Value {
 }
 
 /// What everybody finds, each about itself, with the caller's own rights.
-async fn doctor(State(proxy): State<Proxy>, headers: HeaderMap) -> Json<Vec<Check>> {
+async fn findings(proxy: &Proxy, headers: &HeaderMap) -> Vec<Check> {
     let caller = headers.get(AUTHORIZATION);
     let asked = proxy.everybody().into_iter().map(async |(place, who)| {
         match proxy.ask::<Vec<Check>>(&place, "/admin/doctor", caller).await {
@@ -93,8 +98,7 @@ async fn doctor(State(proxy): State<Proxy>, headers: HeaderMap) -> Json<Vec<Chec
             Err(why) => vec![Check::bad(format!("{who} at {place}"), why)],
         }
     });
-    // GraphQL only reads what the projector writes: it has nothing to find
-    Json(join_all(asked).await.into_iter().flatten().collect())
+    join_all(asked).await.into_iter().flatten().collect()
 }
 
 /// Ready as long as anybody behind it answers: what is away is away for itself.

@@ -22,9 +22,9 @@ use crate::{
 
 /// The projector of this process.
 pub struct Projecting {
+    storage: Storage,
     read: ReadSide,
     projector: Arc<ProjectorHandle>,
-    storage: Storage,
 }
 
 impl Projecting {
@@ -34,7 +34,7 @@ impl Projecting {
         let read = stores::open_read_side(storage)?;
         let projector = Projector::start(database, feeds, args.options(read.wake())).await;
         let projector = Arc::new(projector.context("start the projector")?);
-        Ok(Self { read, projector, storage: storage.clone() })
+        Ok(Self { storage: storage.clone(), read, projector })
     }
 
     /// The way to read what it writes; readers of this process hear of it at once.
@@ -50,11 +50,10 @@ impl Projecting {
 #[async_trait::async_trait]
 impl Role for Projecting {
     fn routes(&self, door: &Door) -> Router {
-        let admin = self.admin();
-        let surroundings = Surroundings::of(&self.storage, door);
-        let readyz = get(async move || answer(waiting(&admin).await));
-        let projector = Some(self.admin());
-        super::operated(Admin { services: ServicesAdmin::default(), projector, surroundings }).route("/readyz", readyz)
+        let projector = self.admin();
+        let surroundings = Surroundings::of(Some(&self.storage), door);
+        let admin = Admin { services: ServicesAdmin::default(), projector: Some(projector.clone()), surroundings };
+        super::operated(admin).route("/readyz", get(async move || answer(waiting(&projector).await)))
     }
 
     fn close(&self) {}

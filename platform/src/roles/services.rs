@@ -30,8 +30,8 @@ const HEAD_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Those that run in this process.
 pub struct Services {
-    running: Vec<Service>,
     storage: Storage,
+    running: Vec<Service>,
 }
 
 impl Services {
@@ -73,7 +73,7 @@ impl Services {
             };
             running.push((entry.start)(given).await?);
         }
-        Ok(Self { running, storage: storage.clone() })
+        Ok(Self { storage: storage.clone(), running })
     }
 
     /// In the order of the register.
@@ -84,11 +84,6 @@ impl Services {
     /// Their own routes, behind nothing.
     pub fn router(&self) -> Router {
         self.running.iter().fold(Router::new(), |all, service| all.merge(service.router.clone()))
-    }
-
-    /// Where they keep what they keep.
-    pub fn storage(&self) -> &Storage {
-        &self.storage
     }
 
     pub fn apis(&self) -> Vec<Api> {
@@ -113,13 +108,11 @@ impl Services {
 #[async_trait::async_trait]
 impl Role for Services {
     fn routes(&self, door: &Door) -> Router {
-        let admin = self.admin();
-        let surroundings = Surroundings::of(&self.storage, door);
-        let readyz = get(async move || answer(waiting(&admin).await));
-        self.router()
-            .merge(docs::router(&self.apis()))
-            .merge(super::operated(Admin { services: self.admin(), projector: None, surroundings }))
-            .route("/readyz", readyz)
+        let services = self.admin();
+        let surroundings = Surroundings::of(Some(&self.storage), door);
+        let admin = Admin { services: services.clone(), projector: None, surroundings };
+        let readyz = get(async move || answer(waiting(&services).await));
+        self.router().merge(docs::router(&self.apis())).merge(super::operated(admin)).route("/readyz", readyz)
     }
 
     fn close(&self) {

@@ -90,6 +90,7 @@ mod tests {
             ("/checkouts/7", Some("checkout")),
             ("/checkout/openapi.json", Some("checkout")),
             ("/admin/streams/orders/7", Some("orders")),
+            ("/admin/logs/users/chain", Some("users")),
             ("/admin/sagas/7/retry", Some("checkout")),
             ("/admin/projections/order_details/rebuild", Some("project")),
             ("/admin/parked", Some("project")),
