@@ -69,8 +69,11 @@ struct Inner {
 /// No request lives longer, and a query whose asker is gone keeps its connection from others until it ends.
 const STATEMENT_TIMEOUT: &str = "60s";
 
+/// A generation's file that is open, by its read model and number.
+type Opened = ((String, i64), Arc<Lender<Sqlite>>);
+
 pub(crate) enum Database {
-    Sqlite { directory: PathBuf, pointers: SqlitePool, generations: Mutex<Vec<((String, i64), Arc<Lender<Sqlite>>)>> },
+    Sqlite { directory: PathBuf, pointers: SqlitePool, generations: Mutex<Vec<Opened>> },
     Postgres { pool: PgPool, reached: database::Database },
 }
 
