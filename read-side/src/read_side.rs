@@ -160,7 +160,10 @@ impl ReadSide {
     fn new(database: Database, wake: Wake) -> Self {
         let waiters = Semaphore::new(WAITERS_MAX);
         let lender = match &database {
-            Database::Postgres { pool, .. } => Some(Lender::new(pool.clone(), lent_max(CONNECTIONS_MAX))),
+            Database::Postgres { pool, reached } => {
+                let login = reached.clone();
+                Some(Lender::new(pool.clone(), lent_max(CONNECTIONS_MAX)).of_login(move || login.version()))
+            }
             Database::Sqlite { .. } => None,
         };
         let inner = Inner {
