@@ -12,7 +12,7 @@ use std::{
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// How long a connection is kept from the pool, which looks for itself how old it is and whether its login still is the one to
+/// How old a connection may be that is lent without having been in the pool meanwhile, which looks for itself how old it is and whether its login still is the one to
 /// have.
 const KEPT_MAX: Duration = Duration::from_secs(30);
 
@@ -96,10 +96,10 @@ impl<DB: Database> Lender<DB> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One that is kept; those of another login go to the pool, which replaces them.
+    /// One that is kept; those that are old or of another login go to the pool, which replaces them.
     fn kept_of(&self, login_version: u64) -> Option<Kept<DB>> {
         let mut kept = self.kept();
-        kept.retain(|one| one.login_version == login_version);
+        kept.retain(|one| one.login_version == login_version && one.since.elapsed() < KEPT_MAX);
         kept.pop()
     }
 
@@ -123,9 +123,13 @@ impl<DB: Database> Lent<'_, DB> {
 
     /// For the next reader: what was asked has been answered, all of it.
     pub fn give_back(self) {
-        let is_young = self.kept.since.elapsed() < KEPT_MAX;
-        if is_young && self.lender.login_is_settled() && !self.lender.places.is_closed() {
-            self.lender.kept().push(self.kept);
+        if self.kept.since.elapsed() >= KEPT_MAX || !self.lender.login_is_settled() {
+            return;
+        }
+        let mut kept = self.lender.kept();
+        // looked at under the lock: who closes does that first, and clears what is kept then
+        if !self.lender.places.is_closed() {
+            kept.push(self.kept);
         }
     }
 }
