@@ -28,7 +28,8 @@ pub(crate) struct Lender<DB: Database> {
     login_version: LoginVersion,
     /// The last one that was seen, and since when, if it has changed.
     login: Mutex<(u64, Option<Instant>)>,
-    /// As many as are lent at once; the pool has more, so that whoever is let in need not wait for it.
+    /// As many as are lent at once; the pool has more, so that whoever is let in need not wait for it, unless for one that was
+    /// broken off and is still being tested.
     places: Semaphore,
     kept: Mutex<Vec<Kept<DB>>>,
 }
