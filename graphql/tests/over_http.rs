@@ -313,6 +313,14 @@ async fn the_playgrounds_files_have_types_and_are_not_sent_twice() {
 }
 
 #[tokio::test]
+async fn a_request_whose_fields_are_all_skipped_has_an_empty_answer() {
+    for query in ["{ projections @skip(if: true) { name } }", "{ projections @include(if: false) { name } }"] {
+        let answer = Endpoint::new().post(&json!({ "query": query })).send().await;
+        assert_eq!((answer.status, answer.json()), (StatusCode::OK, json!({ "data": {} })), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_variable_that_is_left_out_has_its_default_also_in_a_directive() {
     let endpoint = Endpoint::new();
     let query = "query ($no: Boolean! = true) { __typename projections @skip(if: $no) { name } }";

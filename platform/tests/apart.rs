@@ -412,7 +412,7 @@ async fn what_is_missing_or_wrong_is_said_before_anything_starts() {
         (&["serve", "nobody"], "invalid value 'nobody'"),
         (&["project"], "--query-database-url"),
         (&["project", "--query-database-url=postgres://h/q"], "--orders-url"),
-        (&["graphql", "--query-database-url=mysql://h/q"], "--query-database-url is not a URL"),
+        (&["graphql", "--query-database-url=mysql://h/q"], "--query-database-url: not a URL"),
         (&["gateway", "--services-url=http://one"], "--graphql-url"),
         (&["gateway", "--listen=0.0.0.0:1", "--services-url=http://one"], "not a loopback address"),
     ] {

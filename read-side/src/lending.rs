@@ -12,15 +12,24 @@ use std::{
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// How long a connection is kept from the pool, which looks for itself how old it is and whether its login still is the one to
+/// How old a connection may be that is lent without having been in the pool meanwhile, which looks for itself how old it is and whether its login still is the one to
 /// have.
 const KEPT_MAX: Duration = Duration::from_secs(30);
 
+/// How long after a change of the login the pool may still have connections of the one before: none is kept meanwhile.
+const LOGIN_SETTLES: Duration = Duration::from_secs(1);
+
+/// Which login the pool has: it grows when that changes, and connections from before are to be replaced.
+type LoginVersion = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// A pool, and what of it is with readers or about to be.
-#[derive(Debug)]
 pub(crate) struct Lender<DB: Database> {
     pool: Pool<DB>,
-    /// As many as are lent at once; the pool has more, so that whoever is let in need not wait for it.
+    login_version: LoginVersion,
+    /// The last one that was seen, and since when, if it has changed.
+    login: Mutex<(u64, Option<Instant>)>,
+    /// As many as are lent at once; the pool has more, so that whoever is let in need not wait for it, unless for one that was
+    /// broken off and is still being tested.
     places: Semaphore,
     kept: Mutex<Vec<Kept<DB>>>,
 }
@@ -29,12 +38,19 @@ pub(crate) struct Lender<DB: Database> {
 struct Kept<DB: Database> {
     connection: PoolConnection<DB>,
     since: Instant,
+    login_version: u64,
 }
 
 impl<DB: Database> Lender<DB> {
     /// Lends `lent_max` at most; the others of the pool are for whoever asks it directly.
     pub fn new(pool: Pool<DB>, lent_max: usize) -> Self {
-        Self { pool, places: Semaphore::new(lent_max), kept: Mutex::default() }
+        let (places, login_version) = (Semaphore::new(lent_max), Box::new(|| 0));
+        Self { pool, login_version, login: Mutex::default(), places, kept: Mutex::default() }
+    }
+
+    /// With a login that may change.
+    pub fn of_login(self, version: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { login_version: Box::new(version), ..self }
     }
 
     /// For what is asked now and then.
@@ -47,10 +63,11 @@ impl<DB: Database> Lender<DB> {
         let wait = self.pool.options().get_acquire_timeout();
         let place = tokio::time::timeout(wait, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
-        let kept = self.kept().pop();
+        let login_version = self.login_now();
+        let kept = self.kept_of(login_version);
         let kept = match kept {
             Some(kept) => kept,
-            None => Kept { connection: self.pool.acquire().await?, since: Instant::now() },
+            None => Kept { connection: self.pool.acquire().await?, since: Instant::now(), login_version },
         };
         Ok(Lent { lender: self, kept, _place: place })
     }
@@ -62,6 +79,31 @@ impl<DB: Database> Lender<DB> {
         self.pool.close().await;
     }
 
+    fn login_now(&self) -> u64 {
+        let now = (self.login_version)();
+        let mut login = self.login();
+        if login.0 != now {
+            *login = (now, Some(Instant::now()));
+        }
+        now
+    }
+
+    fn login_is_settled(&self) -> bool {
+        self.login().1.is_none_or(|since| since.elapsed() > LOGIN_SETTLES)
+    }
+
+    fn login(&self) -> MutexGuard<'_, (u64, Option<Instant>)> {
+        // a pair is whole between two calls
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that is kept; those that are old or of another login go to the pool, which replaces them.
+    fn kept_of(&self, login_version: u64) -> Option<Kept<DB>> {
+        let mut kept = self.kept();
+        kept.retain(|one| one.login_version == login_version && one.since.elapsed() < KEPT_MAX);
+        kept.pop()
+    }
+
     fn kept(&self) -> MutexGuard<'_, Vec<Kept<DB>>> {
         // what is kept is whole between two calls
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,7 +111,6 @@ impl<DB: Database> Lender<DB> {
 }
 
 /// A connection in the hands of a reader. Dropped, it goes to the pool to be tested.
-#[derive(Debug)]
 pub(crate) struct Lent<'a, DB: Database> {
     lender: &'a Lender<DB>,
     kept: Kept<DB>,
@@ -83,14 +124,24 @@ impl<DB: Database> Lent<'_, DB> {
 
     /// For the next reader: what was asked has been answered, all of it.
     pub fn give_back(self) {
-        if self.kept.since.elapsed() < KEPT_MAX && !self.lender.places.is_closed() {
-            self.lender.kept().push(self.kept);
+        if self.kept.since.elapsed() >= KEPT_MAX || !self.lender.login_is_settled() {
+            return;
+        }
+        let mut kept = self.lender.kept();
+        // looked at under the lock: who closes does that first, and clears what is kept then
+        if !self.lender.places.is_closed() {
+            kept.push(self.kept);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
     use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
 
     use super::*;
@@ -116,6 +167,23 @@ mod tests {
         mark(&mut lent).await;
         lent.give_back();
         assert!(is_marked(&mut lender.lend().await.unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_of_another_login_goes_to_the_pool() {
+        let version = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&version);
+        let lender = lender(2, 3).await.of_login(move || told.load(Ordering::Relaxed));
+        let (one, other) = (lender.lend().await.unwrap(), lender.lend().await.unwrap());
+        one.give_back();
+        other.give_back();
+        assert_eq!(lender.kept().len(), 2);
+        version.store(1, Ordering::Relaxed);
+        lender.lend().await.unwrap().give_back();
+        assert!(lender.kept().is_empty(), "the pool may not know yet");
+        tokio::time::sleep(LOGIN_SETTLES + Duration::from_millis(50)).await;
+        lender.lend().await.unwrap().give_back();
+        assert_eq!(lender.kept()[0].login_version, 1);
     }
 
     #[tokio::test]

@@ -7,8 +7,8 @@
 //!   lists, [`order_search`] finds.
 //! - [`consistency`]: how a reader waits for what a writer has just written; `met`: what it need not wait for again.
 //! - [`freshness`]: how fresh an answer is.
-//! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot. `lending`: over which
-//!   connections.
+//! - [`read_side`](ReadSide): the handle; how pointer, checkpoint and rows are read in one snapshot. `statement`: the
+//!   text of that; `lending`: over which connections.
 //! - [`paging`]: stretches of lists, by keyset.
 //! - [`template`]: what a read model's tables look like; [`query_database`]: where they lie.
 //! - [`changes`]: which rows changed, for whoever keeps an answer up to date.
@@ -34,6 +34,7 @@ pub mod query_database;
 mod read_side;
 mod rebuilding;
 pub mod references;
+mod statement;
 pub mod status;
 pub mod template;
 pub mod words;

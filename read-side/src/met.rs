@@ -16,7 +16,8 @@ use std::{
 use events::consistency::ConsistencyToken;
 use lru::LruCache;
 
-/// Tokens that are remembered, those of late: at some 200 bytes each, less than 1 MiB.
+/// Tokens that are remembered, those of late: some 200 bytes for each source that one names, of which most name one or two, so
+/// 1 or 2 MiB; 32 sources are the most that a token may name.
 const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
 
 /// How long: then the checkpoints are looked at once more.

@@ -224,8 +224,9 @@ impl<E: Executor> Edge<E> {
     pub(super) async fn run(&self, prepared: Prepared) -> Result<Answered, Refusal> {
         let Prepared { request, state, keys, counted, .. } = prepared;
         let executed = self.run_bounded(request, counted, &state).await?;
-        // what the library answers by itself reaches no root of ours
-        if state.is_executed() || executed.data != Value::Null {
+        // what the library answers by itself reaches no root of ours, and neither does a root whose fields are all skipped;
+        // a refusal has errors
+        if state.is_executed() || executed.data != Value::Null || executed.errors.is_empty() {
             return Ok(answered(executed, &keys, &state));
         }
         let errors = executed.errors.into_iter().map(|error| self.named(error)).collect();
