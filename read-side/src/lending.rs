@@ -5,15 +5,15 @@
 //! that was broken off, or has failed, goes back to the pool and its test.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// How old a connection may be that is lent without having been in the pool meanwhile, which looks for itself how old it is and whether its login still is the one to
-/// have.
+/// How old a connection may be that is lent without having been in the pool meanwhile, which looks for itself how old it
+/// is and whether its login still is the one to have. And how often those are looked at that nobody reads with.
 const KEPT_MAX: Duration = Duration::from_secs(30);
 
 /// How long after a change of the login the pool may still have connections of the one before: none is kept meanwhile.
@@ -49,8 +49,25 @@ impl<DB: Database> Lender<DB> {
     }
 
     /// With a login that may change.
-    pub fn of_login(self, version: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { login_version: Box::new(version), ..self }
+    pub fn of_login(mut self, version: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.login_version = Box::new(version);
+        self
+    }
+
+    /// What is kept and may not be any more goes to the pool while nobody reads, too, for as long as the lender is there.
+    pub fn looked_after(self) -> Arc<Self> {
+        let lender = Arc::new(self);
+        tokio::spawn(Self::look_after(Arc::downgrade(&lender), KEPT_MAX));
+        lender
+    }
+
+    async fn look_after(lender: Weak<Self>, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            let Some(lender) = lender.upgrade() else { return };
+            let login_version = lender.login_now();
+            drop(lender.kept_of(login_version));
+        }
     }
 
     /// For what is asked now and then.
@@ -64,7 +81,7 @@ impl<DB: Database> Lender<DB> {
         let place = tokio::time::timeout(wait, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let login_version = self.login_now();
-        let kept = self.kept_of(login_version);
+        let kept = self.kept_of(login_version).pop();
         let kept = match kept {
             Some(kept) => kept,
             None => Kept { connection: self.pool.acquire().await?, since: Instant::now(), login_version },
@@ -97,16 +114,23 @@ impl<DB: Database> Lender<DB> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One that is kept; those that are old or of another login go to the pool, which replaces them.
-    fn kept_of(&self, login_version: u64) -> Option<Kept<DB>> {
+    /// Those that are kept; the old ones and those of another login have gone to the pool, which replaces them.
+    fn kept_of(&self, login_version: u64) -> MutexGuard<'_, Vec<Kept<DB>>> {
         let mut kept = self.kept();
         kept.retain(|one| one.login_version == login_version && one.since.elapsed() < KEPT_MAX);
-        kept.pop()
+        kept
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept<DB>>> {
         // what is kept is whole between two calls
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<DB: Database> Drop for Lender<DB> {
+    fn drop(&mut self) {
+        // the pool would test each in a task, and there may be no runtime any more
+        self.kept().drain(..).for_each(|kept| drop(kept.connection.detach()));
     }
 }
 
@@ -137,10 +161,7 @@ impl<DB: Database> Lent<'_, DB> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    };
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
 
@@ -184,6 +205,33 @@ mod tests {
         tokio::time::sleep(LOGIN_SETTLES + Duration::from_millis(50)).await;
         lender.lend().await.unwrap().give_back();
         assert_eq!(lender.kept()[0].login_version, 1);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_with_goes_to_the_pool_when_it_is_old() {
+        let lender = Arc::new(lender(2, 3).await);
+        lender.lend().await.unwrap().give_back();
+        lender.lend().await.unwrap().give_back();
+        let looked_after = tokio::spawn(Lender::look_after(Arc::downgrade(&lender), Duration::from_millis(10)));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(lender.kept().len(), 1, "it is young");
+        lender.kept()[0].since -= KEPT_MAX;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(lender.kept().is_empty());
+        drop(lender);
+        looked_after.await.expect("ends with what it looks after");
+    }
+
+    #[test]
+    fn a_lender_may_outlive_its_runtime() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let lender = runtime.block_on(async {
+            let lender = lender(1, 2).await;
+            lender.lend().await.unwrap().give_back();
+            lender
+        });
+        drop(runtime);
+        drop(lender);
     }
 
     #[tokio::test]

@@ -16,8 +16,10 @@ use std::{
 use events::consistency::ConsistencyToken;
 use lru::LruCache;
 
-/// Tokens that are remembered, those of late: some 200 bytes for each source that one names, of which most name one or two, so
-/// 1 or 2 MiB; 32 sources are the most that a token may name.
+use crate::template::Template;
+
+/// Tokens that are remembered, those of late: some 200 bytes for each source that one names. Most name one or two, so that is
+/// 1 or 2 MiB, and 4 MiB at the very most, as no token is remembered that names more sources than its read model has.
 const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
 
 /// How long: then the checkpoints are looked at once more.
@@ -36,8 +38,10 @@ impl Default for MetTokens {
 }
 
 impl MetTokens {
-    pub fn note(&self, read_model: &'static str, generation: i64, token: &ConsistencyToken) {
-        self.held().put((read_model, generation, token.clone()), Instant::now());
+    pub fn note(&self, template: &'static Template, generation: i64, token: &ConsistencyToken) {
+        if token.points().count() <= template.sources.len() {
+            self.held().put((template.name, generation, token.clone()), Instant::now());
+        }
     }
 
     pub fn has(&self, read_model: &'static str, generation: i64, token: &ConsistencyToken) -> bool {
@@ -56,12 +60,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::order_details::TEMPLATE as ORDER_DETAILS;
 
     #[test]
     fn a_token_is_met_by_the_generation_that_met_it_and_by_no_other() {
         let met = MetTokens::default();
         let token = |position| ConsistencyToken::of("orders", Uuid::from_u128(1), position, None);
-        met.note("order_details", 7, &token(9));
+        met.note(&ORDER_DETAILS, 7, &token(9));
         assert!(met.has("order_details", 7, &token(9)));
         assert!(!met.has("order_details", 8, &token(9)), "another generation");
         assert!(!met.has("order_search", 7, &token(9)), "another read model");
@@ -69,11 +74,22 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_more_sources_than_there_are_is_not_remembered() {
+        let met = MetTokens::default();
+        let mut token = ConsistencyToken::default();
+        for n in 0..=ORDER_DETAILS.sources.len() {
+            token.merge(&ConsistencyToken::of(&format!("made-up-{n}"), Uuid::from_u128(1), 0, None));
+        }
+        met.note(&ORDER_DETAILS, 7, &token);
+        assert!(!met.has("order_details", 7, &token));
+    }
+
+    #[test]
     fn what_was_used_last_is_remembered() {
         let met = MetTokens::default();
         let token = |position| ConsistencyToken::of("orders", Uuid::from_u128(1), position, None);
         let last = REMEMBERED_MAX.get() as u64 + 1;
-        (1..=last).for_each(|position| met.note("order_details", 7, &token(position)));
+        (1..=last).for_each(|position| met.note(&ORDER_DETAILS, 7, &token(position)));
         assert!(!met.has("order_details", 7, &token(1)));
         assert!(met.has("order_details", 7, &token(last)));
     }

@@ -36,7 +36,7 @@ use crate::{
 const CONNECTIONS_MAX: u32 = 16;
 /// SQLite connections to one file: each is a thread.
 const SQLITE_CONNECTIONS_MAX: u32 = 5;
-/// Connections that are not lent to reads of rows: for pointers, states and counts.
+/// Connections that are not lent to reads and counts of rows: for pointers and states, which are short.
 const UNLENT: u32 = 1;
 /// How long a read waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ pub struct ReadSide {
 struct Inner {
     pub(crate) database: Database,
     /// The connections of reads in PostgreSQL; on SQLite each generation has its own.
-    lender: Option<Lender<Postgres>>,
+    lender: Option<Arc<Lender<Postgres>>>,
     /// The generation that was live at the last read, by read model.
     live: Mutex<HashMap<&'static str, Live>>,
     last_seen: LastSeen,
@@ -163,7 +163,8 @@ impl ReadSide {
         let lender = match &database {
             Database::Postgres { pool, reached } => {
                 let login = reached.clone();
-                Some(Lender::new(pool.clone(), lent_max(CONNECTIONS_MAX)).of_login(move || login.version()))
+                let lender = Lender::new(pool.clone(), lent_max(CONNECTIONS_MAX));
+                Some(lender.of_login(move || login.version()).looked_after())
             }
             Database::Sqlite { .. } => None,
         };
@@ -323,7 +324,7 @@ impl ReadSide {
             && !snapshot.has_met
             && !token.is_empty()
         {
-            self.inner.met.note(template.name, generation, token);
+            self.inner.met.note(template, generation, token);
         }
     }
 
@@ -358,7 +359,7 @@ impl ReadSide {
             let wanted = has_use.then(|| consistency::wanted_json(&consistency.token));
             let answer = match &self.inner.database {
                 Database::Postgres { .. } => {
-                    let lender = self.inner.lender.as_ref().expect("PostgreSQL has one");
+                    let lender = self.lender().expect("PostgreSQL has one");
                     let statement = statement(POSTGRES, template, guess, wanted.is_some(), rows, beside);
                     postgres_snapshot(lender, statement, wanted.as_deref(), rows, beside.len()).await
                 }
@@ -412,12 +413,13 @@ impl ReadSide {
         }
     }
 
-    /// The pool of one generation's file.
-    pub(crate) fn generation_pool(&self, read_model: &str, generation: i64) -> SqlitePool {
-        self.generation_lender(read_model, generation).pool().clone()
+    /// The connections to PostgreSQL; `None` on SQLite.
+    pub(crate) fn lender(&self) -> Option<&Lender<Postgres>> {
+        self.inner.lender.as_deref()
     }
 
-    fn generation_lender(&self, read_model: &str, generation: i64) -> Arc<Lender<Sqlite>> {
+    /// Those to one generation's file.
+    pub(crate) fn generation_lender(&self, read_model: &str, generation: i64) -> Arc<Lender<Sqlite>> {
         let Database::Sqlite { directory, generations, .. } = &self.inner.database else {
             unreachable!("only SQLite has a file per generation");
         };
@@ -439,7 +441,7 @@ impl ReadSide {
             .connect_lazy_with(query_database::sqlite_reader(&query_database::generation_file(
                 directory, read_model, generation,
             )));
-        let lender = Arc::new(Lender::new(pool, lent_max(SQLITE_CONNECTIONS_MAX)));
+        let lender = Lender::new(pool, lent_max(SQLITE_CONNECTIONS_MAX)).looked_after();
         open.push(((read_model.to_owned(), generation), Arc::clone(&lender)));
         if open.iter().filter(|((name, _), _)| name == read_model).count() > OPEN_GENERATIONS_MAX
             && let Some(oldest) = open.iter().position(|((name, _), _)| name == read_model)

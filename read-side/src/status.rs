@@ -142,23 +142,18 @@ impl ReadSide {
         let Some(Live { live_generation: Some(generation), version: Some(version), building_generation }) = live else {
             return Ok(None);
         };
-        let count = (rows == Rows::Counted).then(|| AssertSqlSafe(template.count_served(generation)));
-        let (vector, rows): (Vec<SourceStatus>, Option<i64>) = match self.database() {
+        let vector: Vec<SourceStatus> = match self.database() {
             Database::Sqlite { .. } => {
-                let pool = self.generation_pool(template.name, generation);
-                let vector = sqlx::query_as(VECTOR).bind(template.name).bind(generation).fetch_all(&pool).await?;
-                match count {
-                    Some(count) => (vector, Some(sqlx::query_scalar(count).fetch_one(&pool).await?)),
-                    None => (vector, None),
-                }
+                let lender = self.generation_lender(template.name, generation);
+                sqlx::query_as(VECTOR).bind(template.name).bind(generation).fetch_all(lender.pool()).await?
             }
             Database::Postgres { pool, .. } => {
-                let vector = sqlx::query_as(VECTOR).bind(template.name).bind(generation).fetch_all(pool).await?;
-                match count {
-                    Some(count) => (vector, Some(sqlx::query_scalar(count).fetch_one(pool).await?)),
-                    None => (vector, None),
-                }
+                sqlx::query_as(VECTOR).bind(template.name).bind(generation).fetch_all(pool).await?
             }
+        };
+        let rows = match rows {
+            Rows::Counted => Some(self.count_served(template, generation).await?),
+            Rows::Uncounted => None,
         };
         Ok(Some(ProjectionStatus {
             name: template.name.to_owned(),
@@ -169,5 +164,20 @@ impl ReadSide {
             vector,
             rows,
         }))
+    }
+    /// Takes the longer the more rows there are, so it takes a reader's place and keeps nobody from the short questions.
+    async fn count_served(&self, template: &Template, generation: i64) -> Result<i64, sqlx::Error> {
+        let count = AssertSqlSafe(template.count_served(generation));
+        if let Some(lender) = self.lender() {
+            let mut lent = lender.lend().await?;
+            let rows = sqlx::query_scalar(count).fetch_one(lent.connection()).await?;
+            lent.give_back();
+            return Ok(rows);
+        }
+        let lender = self.generation_lender(template.name, generation);
+        let mut lent = lender.lend().await?;
+        let rows = sqlx::query_scalar(count).fetch_one(lent.connection()).await?;
+        lent.give_back();
+        Ok(rows)
     }
 }
