@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 pub use crate::documents::listed::{ListError, Listed};
-pub use crate::live::options::{Admitted, Authenticate, Authentication, Closing, LiveLimits, LiveOptions, NotAdmitted};
+pub use crate::live::options::{
+    Admitted, Allowance, Authenticate, Authentication, Closing, LiveLimits, LiveOptions, NotAdmitted,
+};
 
 /// How the GraphQL edge behaves. The default is safe to expose as it is.
 #[derive(Debug, Clone)]

@@ -125,6 +125,25 @@ async fn a_stream_on_which_nothing_happens_gets_comments() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_gives_its_place_to_others() {
+    let mut live = LiveOptions::default();
+    live.limits.subscriptions_max = 1;
+    (live.limits.ping_every, live.limits.send_max) = (Duration::from_millis(20), Duration::from_millis(100));
+    let stage = Stage::with(Kind::Sqlite, live, StoreOptions::default()).await;
+    let mut silent = stage.staff(ORDERS).await;
+    silent.told().await;
+    let refused = stage.staff(ORDERS).await.answer().await;
+    assert_eq!(Subscriber::code_in(&refused), "overloaded");
+    let mut tries = 0;
+    while stage.staff(ORDERS).await.answer().await.get("errors").is_some() {
+        tries += 1;
+        assert!(tries < 200, "its place is never given back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    while silent.block().await.is_some() {}
+}
+
+#[tokio::test]
 async fn a_stream_ends_with_the_token_it_was_asked_for_with_and_is_not_complete() {
     let stage = Stage::new(Kind::Sqlite).await;
     let principal = Principal::try_new("desk", None, ["query".to_owned()]).unwrap();

@@ -6,7 +6,10 @@ mod stage;
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -15,7 +18,7 @@ use events::principal::Principal;
 use futures::{SinkExt, StreamExt};
 use graphql::{
     GraphqlOptions, LiveOptions,
-    options::{Admitted, Authenticate, Authentication, NotAdmitted},
+    options::{Admitted, Allowance, Authenticate, Authentication, NotAdmitted},
 };
 use projections::{engine::store::StoreOptions, kit::Kind};
 use read_side::ReadSide;
@@ -442,6 +445,58 @@ async fn the_token_comes_with_the_first_message_and_whoever_has_none_that_counts
     }
     let (code, _) = init(&url, json!({ "authorization": 7 })).await.err().unwrap();
     assert_eq!(code, 4400);
+}
+
+#[tokio::test]
+async fn one_principal_has_so_many_sockets_and_others_have_theirs() {
+    let mut live = guarded();
+    live.limits.sockets_per_asker_max = 1;
+    let url = served(live).await;
+    let ana = init(&url, json!({ "authorization": "Bearer ana" })).await.ok().unwrap();
+    let (code, reason) = init(&url, json!({ "authorization": "Bearer ana" })).await.err().unwrap();
+    assert_eq!(code, 4403);
+    assert!(reason.contains("too_many_requests") && reason.contains("sockets_per_asker is 1"), "{reason}");
+    init(&url, json!({ "authorization": "Bearer staff" })).await.ok().expect("somebody else's");
+    drop(ana);
+    let again = async {
+        while init(&url, json!({ "authorization": "Bearer ana" })).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(WAIT, again).await.expect("her place is free again");
+}
+
+#[tokio::test]
+async fn each_operation_counts_as_a_request_and_one_too_many_is_an_error_of_its_own() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let allowance = Allowance(Arc::new(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+        2 => Err(NotAdmitted { code: "rate_limited".to_owned(), detail: "slow down".to_owned() }),
+        _ => Ok(()),
+    }));
+    let mut client =
+        Client::begin(&served(LiveOptions { allowance: Some(allowance), ..LiveOptions::default() }).await).await;
+    for (id, kind) in [("1", "next"), ("2", "next"), ("3", "error"), ("4", "next")] {
+        client.subscribe(id, "{ __typename }").await;
+        let heard = client.hear().await;
+        assert_eq!((&heard["id"], &heard["type"]), (&json!(id), &json!(kind)));
+        match kind {
+            "next" => assert_eq!(client.hear().await, json!({ "id": id, "type": "complete" })),
+            _ => {
+                let extensions = json!({ "code": "rate_limited", "retryable": true });
+                assert_eq!(heard["payload"], json!([{ "message": "slow down", "extensions": extensions }]));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_with_an_operation_is_refused_and_not_passed_over() {
+    let mut client =
+        init(&served(guarded()).await, json!({ "authorization": "Bearer staff" })).await.ok().expect("let in");
+    let payload = json!({ "query": "{ __typename }", "extensions": { "headers": { "Authorization": "Bearer ana" } } });
+    client.say(json!({ "type": "subscribe", "id": "1", "payload": payload })).await;
+    let heard = client.hear().await;
+    assert_eq!((&heard["type"], &heard["payload"][0]["extensions"]["code"]), (&json!("error"), &json!("bad_request")));
 }
 
 #[tokio::test]

@@ -175,6 +175,7 @@ async fn a_list_that_would_be_refused_is_refused_at_the_start_and_says_why() {
         (of("query A { __typename } query B { nothing }"), "nothing"),
         (of("query ($id: ID!) { __typename }"), "id"),
         (of(&many), "document_tokens"),
+        (of("subscription { a: ordersChanged { kind } b: ordersChanged { kind } }"), "exactly one root field"),
     ] {
         let refused = listing(&list, true).await.err().unwrap_or_else(|| panic!("{list} was taken"));
         assert!(refused.to_string().contains(why), "{refused}, and not a word of {why}");

@@ -14,12 +14,12 @@ use std::{
     sync::Arc,
 };
 
-use async_graphql::Request;
+use async_graphql::{Name, Request, parser::types::OperationType};
 use serde::Deserialize;
 use thiserror::Error;
 
 use super::{Hash, Known, shortened};
-use crate::{bounds::OnlyValidate, options::GraphqlOptions, schema};
+use crate::{bounds::OnlyValidate, http::operation::one_root_field, options::GraphqlOptions, schema};
 
 /// The largest file that is read: some ten thousand documents. More would be somebody's mistake.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -83,7 +83,11 @@ impl Listed {
             }
             let refused = |reason| ListError::Refused { path: path.to_owned(), hash, text: shortened(&text), reason };
             let known = Known::of(text.clone(), &options.limits).map_err(|error| refused(error.message))?;
-            for (name, _) in known.document.operations.iter() {
+            for (name, operation) in known.document.operations.iter() {
+                if operation.node.ty == OperationType::Subscription {
+                    let one = one_root_field(&mut known.document.clone(), name.map(Name::as_str));
+                    one.map_err(|error| refused(error.message))?;
+                }
                 let mut request = Request::new(text.as_str()).data(OnlyValidate);
                 request.operation_name = name.map(ToString::to_string);
                 let answer = schema.execute(request).await;

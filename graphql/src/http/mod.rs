@@ -16,7 +16,7 @@ mod compress;
 mod edge;
 mod media;
 mod messages;
-mod operation;
+pub(crate) mod operation;
 pub(crate) mod params;
 mod seats;
 mod sse;

@@ -46,7 +46,7 @@ impl<E: Executor> Edge<E> {
             };
             return stream::once(answered).boxed();
         }
-        let seat = match self.seats.subscription(&asker.principal) {
+        let seat = match self.seats.subscription(asker) {
             Ok(seat) => seat,
             Err(error) => return stream::once(async { Step::Failed(vec![error]) }).boxed(),
         };
@@ -72,7 +72,7 @@ impl<E: Executor> Edge<E> {
 
 /// A subscription has one root field, and none that may be left out. The library looks for it outside of fragments only,
 /// so fragments at the root are spread here.
-pub(super) fn one_root_field(document: &mut ExecutableDocument, name: Option<&str>) -> Result<(), ServerError> {
+pub(crate) fn one_root_field(document: &mut ExecutableDocument, name: Option<&str>) -> Result<(), ServerError> {
     let fragments = &document.fragments;
     let operation = match (&mut document.operations, name) {
         (DocumentOperations::Single(operation), _) => operation,

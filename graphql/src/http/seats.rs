@@ -1,4 +1,4 @@
-//! How many may stay: sockets, and subscriptions in all and of one principal.
+//! How many may stay: sockets and subscriptions, in all and of one asker.
 
 use std::{
     collections::HashMap,
@@ -6,74 +6,120 @@ use std::{
 };
 
 use async_graphql::ServerError;
-use events::{envelope::Name, principal::Principal};
+use events::principal::Principal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::asker::Asker;
 use crate::{
     errors::{code, limit_exceeded, retryable},
     live::options::LiveLimits,
 };
 
 pub(super) struct Seats {
-    sockets: Arc<Semaphore>,
-    subscriptions: Arc<Semaphore>,
-    per_principal: Counts,
+    sockets: Room,
+    subscriptions: Room,
     limits: LiveLimits,
 }
 
-/// How many each principal has; whoever has none is not in it.
-type Counts = Arc<Mutex<HashMap<Name, usize>>>;
-
-/// A subscription's place; given back when it is dropped.
-pub(super) struct Seat {
-    _room: OwnedSemaphorePermit,
-    taken: Option<(Name, Counts)>,
+/// How many there may be of something.
+struct Room {
+    all: Arc<Semaphore>,
+    of_one: Counts,
 }
+
+/// Whose share something counts against.
+type Counted = events::asker::Asker;
+
+/// How many each has; whoever has none is not in it.
+type Counts = Arc<Mutex<HashMap<Counted, usize>>>;
+
+/// A place in a room; given back when it is dropped.
+pub(super) struct Seat {
+    _of_all: OwnedSemaphorePermit,
+    of_one: Option<OfOne>,
+}
+
+/// A place among somebody's own.
+struct OfOne {
+    counted: Counted,
+    counts: Counts,
+}
+
+/// There is no place left among somebody's own.
+struct Full;
 
 impl Seats {
     pub(super) fn new(limits: &LiveLimits) -> Self {
+        let room = |max| Room { all: Arc::new(Semaphore::new(max)), of_one: Arc::default() };
         Self {
-            sockets: Arc::new(Semaphore::new(limits.sockets_max)),
-            subscriptions: Arc::new(Semaphore::new(limits.subscriptions_max)),
-            per_principal: Arc::default(),
+            sockets: room(limits.sockets_max),
+            subscriptions: room(limits.subscriptions_max),
             limits: limits.clone(),
         }
     }
 
-    pub(super) fn socket(&self) -> Result<OwnedSemaphorePermit, ServerError> {
-        let seat = Arc::clone(&self.sockets).try_acquire_owned();
-        seat.map_err(|_| overloaded("sockets", self.limits.sockets_max, "too many sockets are open"))
+    pub(super) fn socket(&self, asker: &Asker) -> Result<Seat, ServerError> {
+        let LiveLimits { sockets_max, sockets_per_asker_max, .. } = self.limits;
+        let of_all = self.sockets.all.clone().try_acquire_owned();
+        let of_all = of_all.map_err(|_| overloaded("sockets", sockets_max, "too many sockets are open"))?;
+        let of_one = OfOne::of(&self.sockets, asker, sockets_per_asker_max).map_err(|Full| self.too_many_sockets())?;
+        Ok(Seat { _of_all: of_all, of_one })
     }
 
-    pub(super) fn subscription(&self, principal: &Principal) -> Result<Seat, ServerError> {
+    /// Counts a socket as that of who has shown a token with the first message.
+    pub(super) fn move_socket(&self, seat: &mut Seat, asker: &Asker) -> Result<(), ServerError> {
+        // given back first: it may be the same asker
+        seat.of_one = None;
+        let of_one = OfOne::of(&self.sockets, asker, self.limits.sockets_per_asker_max);
+        seat.of_one = of_one.map_err(|Full| self.too_many_sockets())?;
+        Ok(())
+    }
+
+    fn too_many_sockets(&self) -> ServerError {
+        let what = "too many of your sockets are open";
+        let error = limit_exceeded("sockets_per_asker", self.limits.sockets_per_asker_max, what, None);
+        retryable(error, code::TOO_MANY_REQUESTS)
+    }
+
+    pub(super) fn subscription(&self, asker: &Asker) -> Result<Seat, ServerError> {
         let LiveLimits { subscriptions_max, subscriptions_per_principal_max, .. } = self.limits;
-        let room = Arc::clone(&self.subscriptions).try_acquire_owned();
-        let room =
-            room.map_err(|_| overloaded("subscriptions", subscriptions_max, "too many subscriptions are open"))?;
-        // whoever nobody knows is everybody
-        if *principal == Principal::anonymous() {
-            return Ok(Seat { _room: room, taken: None });
-        }
-        let mut counts = self.per_principal.lock().expect("no panic while held");
-        let count = counts.entry(principal.name().clone()).or_default();
-        if *count >= subscriptions_per_principal_max {
+        let of_all = self.subscriptions.all.clone().try_acquire_owned();
+        let of_all =
+            of_all.map_err(|_| overloaded("subscriptions", subscriptions_max, "too many subscriptions are open"))?;
+        let of_one = OfOne::of(&self.subscriptions, asker, subscriptions_per_principal_max);
+        let of_one = of_one.map_err(|Full| {
             let what = "you have too many subscriptions open";
-            return Err(limit_exceeded("subscriptions_per_principal", subscriptions_per_principal_max, what, None));
-        }
-        *count += 1;
-        drop(counts);
-        Ok(Seat { _room: room, taken: Some((principal.name().clone(), Arc::clone(&self.per_principal))) })
+            limit_exceeded("subscriptions_per_principal", subscriptions_per_principal_max, what, None)
+        })?;
+        Ok(Seat { _of_all: of_all, of_one })
     }
 }
 
-impl Drop for Seat {
+impl OfOne {
+    /// `None`: whoever nobody knows is everybody, and has no bound of their own.
+    fn of(room: &Room, asker: &Asker, max: usize) -> Result<Option<Self>, Full> {
+        if asker.principal == Principal::anonymous() {
+            return Ok(None);
+        }
+        let counted = asker.counted();
+        let mut counts = room.of_one.lock().expect("no panic while held");
+        let count = counts.get(&counted).copied().unwrap_or_default();
+        if count >= max {
+            return Err(Full);
+        }
+        counts.insert(counted.clone(), count + 1);
+        drop(counts);
+        Ok(Some(Self { counted, counts: Arc::clone(&room.of_one) }))
+    }
+}
+
+impl Drop for OfOne {
     fn drop(&mut self) {
-        let Some((name, counts)) = self.taken.take() else { return };
-        let mut counts = counts.lock().expect("no panic while held");
-        if let Some(count) = counts.get_mut(&name) {
+        let mut counts = self.counts.lock().expect("no panic while held");
+        if let Some(count) = counts.get_mut(&self.counted) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&name);
+                counts.remove(&self.counted);
             }
         }
     }
@@ -85,26 +131,53 @@ fn overloaded(limit: &str, max: usize, what: &str) -> ServerError {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::Extensions;
+
     use super::*;
+    use crate::live::options::LiveOptions;
+
+    fn asker(principal: Principal) -> Asker {
+        let mut extensions = Extensions::new();
+        extensions.insert(principal);
+        Asker::of(&LiveOptions::default(), &extensions)
+    }
+
+    fn named(name: &str) -> Asker {
+        asker(Principal::try_new(name, None, []).unwrap())
+    }
 
     #[test]
     fn one_principal_has_so_many_subscriptions_and_gets_new_ones_when_old_ones_end() {
         let seats = Seats::new(&LiveLimits { subscriptions_per_principal_max: 2, ..LiveLimits::default() });
-        let of = |name| Principal::try_new(name, None, []).unwrap();
-        let taken: Vec<_> = (0..2).map(|_| seats.subscription(&of("ana")).ok().unwrap()).collect();
-        let refused = seats.subscription(&of("ana")).err().unwrap();
+        let taken: Vec<_> = (0..2).map(|_| seats.subscription(&named("ana")).ok().unwrap()).collect();
+        let refused = seats.subscription(&named("ana")).err().unwrap();
         assert!(refused.message.contains("subscriptions_per_principal is 2"), "{}", refused.message);
-        assert!(seats.subscription(&of("eva")).is_ok());
+        assert!(seats.subscription(&named("eva")).is_ok());
         drop(taken);
-        assert!(seats.subscription(&of("ana")).is_ok());
-        assert!(seats.per_principal.lock().unwrap().is_empty(), "nobody is remembered");
+        assert!(seats.subscription(&named("ana")).is_ok());
+        assert!(seats.subscriptions.of_one.lock().unwrap().is_empty(), "nobody is remembered");
+    }
+
+    #[test]
+    fn a_socket_counts_as_its_principals_once_that_is_known() {
+        let seats = Seats::new(&LiveLimits { sockets_per_asker_max: 2, ..LiveLimits::default() });
+        let open = || seats.socket(&asker(Principal::nobody()));
+        let (mut first, mut second) = (open().ok().unwrap(), open().ok().unwrap());
+        assert!(open().err().unwrap().message.contains("sockets_per_asker is 2"));
+        seats.move_socket(&mut first, &named("ana")).unwrap();
+        let mut third = open().ok().expect("one of the two is Ana's now");
+        seats.move_socket(&mut second, &named("ana")).unwrap();
+        assert!(seats.move_socket(&mut third, &named("ana")).is_err());
+        seats.move_socket(&mut second, &named("ana")).expect("it is counted once");
+        drop((first, second, third));
+        assert!(seats.sockets.of_one.lock().unwrap().is_empty(), "nobody is remembered");
     }
 
     #[test]
     fn there_is_room_for_so_many_in_all() {
         let limits = LiveLimits { subscriptions_max: 1, sockets_max: 1, ..LiveLimits::default() };
-        let seats = Seats::new(&limits);
-        let (_one, _socket) = (seats.subscription(&Principal::anonymous()), seats.socket());
-        assert!(seats.subscription(&Principal::anonymous()).is_err() && seats.socket().is_err());
+        let (seats, anybody) = (Seats::new(&limits), asker(Principal::anonymous()));
+        let (_one, _socket) = (seats.subscription(&anybody), seats.socket(&anybody));
+        assert!(seats.subscription(&anybody).is_err() && seats.socket(&anybody).is_err());
     }
 }

@@ -24,7 +24,10 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::time::{Instant, Interval};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -89,9 +92,11 @@ pub(super) async fn open<E: Executor>(
     };
     let stream =
         EventStream { steps, stage: Stage::Opening, ping: pings(ping_every), until: ends_in(asker.until), closing };
-    let events = stream::unfold(stream, async |mut stream| {
-        let event = stream.next().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(event)), stream))
+    let (sender, receiver) = mpsc::channel(1);
+    live.closing.tasks.spawn(stream.send_all(sender, live.limits.send_max));
+    let events = stream::unfold(receiver, async |mut receiver| {
+        let event = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(event), receiver))
     });
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
@@ -140,6 +145,20 @@ enum Stage {
 }
 
 impl EventStream {
+    /// Until it ends, the client has gone, or has not read for so long: what it holds here is for others then.
+    async fn send_all(mut self, sender: mpsc::Sender<Bytes>, send_max: Duration) {
+        loop {
+            let event = tokio::select! {
+                event = self.next() => event,
+                () = sender.closed() => return,
+            };
+            let Some(event) = event else { return };
+            if !matches!(timeout(send_max, sender.send(event.into())).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
     /// The next event as text; `None` when the stream ends.
     async fn next(&mut self) -> Option<String> {
         match self.stage {

@@ -35,11 +35,12 @@ use super::{
     messages::{self, Code, FromClient, PROTOCOL, headers_of},
     operation::{Step, foreign_origin},
     params::Params,
+    seats::Seat,
     sse::{at, ends_in, pings},
 };
 use crate::{
-    errors::{code, coded, limit_exceeded},
-    live::options::{Authentication, LiveLimits},
+    errors::{code, coded, limit_exceeded, retryable},
+    live::options::{Allowance, Authentication, LiveLimits},
 };
 
 /// How long a client has to answer a close.
@@ -70,7 +71,8 @@ pub(super) async fn open<E: Executor>(edge: Arc<Edge<E>>, request: Request) -> R
     if edge.options.live.closing.asked_for.is_cancelled() {
         return unavailable(coded(code::SHUTTING_DOWN, "the server is about to end"));
     }
-    let seat = match edge.seats.socket() {
+    let asker = Asker::of(&edge.options.live, &parts.extensions);
+    let seat = match edge.seats.socket(&asker) {
         Ok(seat) => seat,
         Err(error) => return unavailable(error),
     };
@@ -90,12 +92,10 @@ pub(super) async fn open<E: Executor>(edge: Arc<Edge<E>>, request: Request) -> R
         .write_buffer_size(0)
         .protocols([PROTOCOL]);
     let speaks = upgrade.selected_protocol().is_some();
-    let asker = Asker::of(&edge.options.live, &parts.extensions);
     let tasks = edge.options.live.closing.tasks.clone();
     upgrade.on_upgrade(move |socket| {
         tasks.track_future(async move {
-            let _seat = seat;
-            let mut connection = Connection::new(edge, socket, parts.headers, asker);
+            let mut connection = Connection::new(edge, socket, seat, parts.headers, asker);
             let end = if speaks {
                 connection.talk().await
             } else {
@@ -124,6 +124,7 @@ type Steps = Abortable<BoxStream<'static, (Arc<str>, Option<Step>)>>;
 struct Connection<E> {
     edge: Arc<Edge<E>>,
     socket: WebSocket,
+    seat: Seat,
     /// Those of the request, and those that the first message has brought.
     headers: HeaderMap,
     asker: Asker,
@@ -136,11 +137,12 @@ struct Connection<E> {
 }
 
 impl<E: Executor> Connection<E> {
-    fn new(edge: Arc<Edge<E>>, socket: WebSocket, headers: HeaderMap, asker: Asker) -> Self {
+    fn new(edge: Arc<Edge<E>>, socket: WebSocket, seat: Seat, headers: HeaderMap, asker: Asker) -> Self {
         let now = Instant::now();
         Self {
             edge,
             socket,
+            seat,
             headers,
             until: ends_in(asker.until),
             asker,
@@ -231,6 +233,9 @@ impl<E: Executor> Connection<E> {
                 Err(refused) => return close(Code::Forbidden, format!("{}: {}", refused.code, refused.detail)),
             }
             self.until = ends_in(self.asker.until);
+            if let Err(error) = self.edge.seats.move_socket(&mut self.seat, &self.asker) {
+                return close(Code::Forbidden, format!("{}: {}", code::TOO_MANY_REQUESTS, error.message));
+            }
         }
         if !self.asker.principal.may(scope::QUERY) {
             let reason = "unauthenticated: this needs a token, as authorization in the payload of connection_init";
@@ -250,6 +255,16 @@ impl<E: Executor> Connection<E> {
             let what = "too many operations run over this socket";
             let error = limit_exceeded("operations_per_socket", operations_max, what, None);
             return self.send(messages::error(id, &[error])).await;
+        }
+        if let Some(Allowance(take)) = &self.edge.options.live.allowance
+            && let Err(refused) = take(self.asker.counted())
+        {
+            let error = retryable(coded(&refused.code, refused.detail), &refused.code);
+            return self.send(messages::error(id, &[error])).await;
+        }
+        if headers.contains_key(header::AUTHORIZATION) {
+            let what = "a token is shown in the payload of connection_init: it is the whole socket's";
+            return self.send(messages::error(id, &[coded(code::BAD_REQUEST, what)])).await;
         }
         let mut all = self.headers.clone();
         all.extend(headers);

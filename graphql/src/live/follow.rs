@@ -103,7 +103,8 @@ impl Following {
                     return Followed::of_order(waiting, self.at.generation);
                 }
                 Next::Nothing => self.seat.slot.noticed().await,
-                Next::Behind => {
+                Next::Behind(from) => {
+                    self.at = from;
                     if let Some(resync) = self.catch_up().await {
                         return resync;
                     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::http::HeaderMap;
-use events::principal::Principal;
+use events::{asker::Asker, principal::Principal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How live answers behave. The default lets everybody in, as the default of the whole edge does.
@@ -18,6 +18,8 @@ pub struct LiveOptions {
     pub limits: LiveLimits,
     /// Asked with what a socket's first message says. `None` where there is no authentication.
     pub authenticate: Option<Authentication>,
+    /// Asked before each operation over a socket, whose request was counted when it was opened. `None`: there is no limit.
+    pub allowance: Option<Allowance>,
     /// Pages of these origins may open sockets and event streams too, such as `https://shop.example.com`; those of the
     /// address that is asked always may.
     pub allowed_origins: Vec<String>,
@@ -29,6 +31,9 @@ pub struct LiveOptions {
 pub struct LiveLimits {
     /// Sockets at once: each is a connection, with buffers of some 20 KiB.
     pub sockets_max: usize,
+    /// Of those, how many may be one principal's, or one address's that has shown no token yet; nobody counts where nobody
+    /// is known.
+    pub sockets_per_asker_max: usize,
     /// Subscriptions at once, over all connections.
     pub subscriptions_max: usize,
     /// Of those, how many may be one principal's; nobody counts where nobody is known.
@@ -63,6 +68,7 @@ impl Default for LiveLimits {
     fn default() -> Self {
         Self {
             sockets_max: 4_096,
+            sockets_per_asker_max: 512,
             subscriptions_max: 16_384,
             subscriptions_per_principal_max: 256,
             operations_per_socket_max: 128,
@@ -112,6 +118,16 @@ pub struct Authentication(pub Arc<dyn Authenticate>);
 impl fmt::Debug for Authentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Authentication")
+    }
+}
+
+/// How often somebody may ask: an operation more, or why not.
+#[derive(Clone)]
+pub struct Allowance(pub Arc<dyn Fn(Asker) -> Result<(), NotAdmitted> + Send + Sync>);
+
+impl fmt::Debug for Allowance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Allowance")
     }
 }
 

@@ -37,8 +37,8 @@ pub(super) enum Next {
     Told(Waiting),
     /// Nothing yet: wait for the notice.
     Nothing,
-    /// What lies between is not here, but in the query database.
-    Behind,
+    /// What lies between is not here, but in the query database, behind this place.
+    Behind(ChangeCursor),
 }
 
 /// Shared by the hub, which fills it, and its subscriber, who empties it.
@@ -52,6 +52,10 @@ pub(super) struct Slot {
 struct Queue {
     /// Everything behind this place that means something to the subscriber is in the queue or has been taken from it.
     live_from: Option<ChangeCursor>,
+    /// Whether the subscriber has come to `live_from`: until then it has more to read than what waits here.
+    is_met: bool,
+    /// Everything up to here means nothing to the subscriber, or it has been told: what did not fit lies behind.
+    missed_from: Option<ChangeCursor>,
     by_seq: BTreeMap<i64, Waiting>,
     seq_of: HashMap<OrderId, i64>,
     bytes: usize,
@@ -84,7 +88,9 @@ impl Slot {
         queue.by_seq.insert(seq, waiting);
         let is_full = queue.by_seq.len() > limits.waiting_rows_max || queue.bytes > limits.waiting_bytes_max;
         if is_full && queue.by_seq.len() > 1 {
-            *queue = Queue { live_from: Some(ChangeCursor { generation, seq }), ..Queue::default() };
+            let first = queue.by_seq.first_key_value().map_or(seq, |(first, _)| *first);
+            let missed_from = queue.is_met.then(|| ChangeCursor { generation, seq: first - 1 }).or(queue.missed_from);
+            *queue = Queue { live_from: Some(ChangeCursor { generation, seq }), missed_from, ..Queue::default() };
         }
         drop(queue);
         self.notice.notify_one();
@@ -95,8 +101,10 @@ impl Slot {
         let mut queue = self.queue();
         let reaches = |from: ChangeCursor| from.generation == at.generation && from.seq <= at.seq;
         if !queue.live_from.is_some_and(reaches) {
-            return Next::Behind;
+            let further = queue.missed_from.take().filter(|from| from.generation == at.generation && from.seq > at.seq);
+            return Next::Behind(further.unwrap_or(at));
         }
+        (queue.is_met, queue.missed_from) = (true, None);
         while let Some((seq, waiting)) = queue.by_seq.pop_first() {
             queue.bytes -= waiting.bytes();
             queue.seq_of.remove(&waiting.order_id);
@@ -158,7 +166,7 @@ mod tests {
                     place = seq;
                 }
                 Next::Nothing => return (told, false),
-                Next::Behind => return (told, true),
+                Next::Behind(_) => return (told, true),
             }
         }
     }
@@ -177,6 +185,30 @@ mod tests {
         assert_eq!(taken(&slot, 0), (vec![], true));
         // read there up to 3
         assert_eq!(taken(&slot, 3), (vec![(4, 4)], false));
+    }
+
+    /// However long ago it was told something: what lies between may be no longer in the database.
+    #[test]
+    fn whoever_had_been_told_everything_goes_on_before_what_did_not_fit() {
+        let slot = Slot::new(Some(at(0)));
+        assert_eq!(taken(&slot, 0), (vec![], false));
+        put(&slot, &[(1, 1_001), (2, 1_002), (3, 1_003), (4, 1_004), (5, 1_005)], 1);
+        let Next::Behind(from) = slot.take(at(0)) else { panic!("it did not fit") };
+        assert_eq!(from, at(1_000));
+        // nobody has read on yet, and there is more
+        put(&slot, &[(6, 2_001), (7, 2_002)], 1);
+        let Next::Behind(from) = slot.take(from) else { panic!("it did not fit") };
+        assert_eq!(from, at(1_000));
+    }
+
+    #[test]
+    fn whoever_had_not_been_told_everything_goes_on_where_they_are() {
+        let slot = Slot::new(Some(at(500)));
+        let Next::Behind(from) = slot.take(at(7)) else { panic!("it is behind") };
+        assert_eq!(from, at(7));
+        put(&slot, &[(1, 1_001), (2, 1_002)], 1);
+        let Next::Behind(from) = slot.take(at(7)) else { panic!("it is behind") };
+        assert_eq!(from, at(7));
     }
 
     #[test]

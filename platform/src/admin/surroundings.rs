@@ -98,7 +98,8 @@ pub async fn of_database(name: &str, database: &Database) -> Check {
 
 /// The server, and how much further its clock is than ours.
 async fn ask(database: &Database) -> Result<(Server, chrono::TimeDelta), sqlx::Error> {
-    let mut connection = database.options().application_name("tributary doctor").disable_statement_logging().connect().await?;
+    let mut connection =
+        database.options().application_name("tributary doctor").disable_statement_logging().connect().await?;
     let (asked, started) = (Utc::now(), Instant::now());
     let server: Server = sqlx::query_as(SERVER).fetch_one(&mut connection).await?;
     // it looked at its clock about half-way

@@ -1,18 +1,20 @@
 //! GraphQL over the query database, and the playground.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{Router, routing::get};
 use graphql::{
     Closing, GraphqlOptions, LiveOptions,
-    options::{Authenticate, Authentication},
+    options::{Allowance, Authenticate, Authentication, NotAdmitted},
 };
 use read_side::ReadSide;
+use write_side::edge::Problem;
 
 use super::{Role, projector::readable, ready::answer};
 use crate::{
     admin::{Admin, Surroundings},
     door::Door,
+    limits::Limits,
 };
 
 /// The endpoint of this process.
@@ -32,10 +34,22 @@ impl Asking {
     pub fn router(&self, door: &Door) -> Router {
         let authenticate = door.authenticator.clone().map(|known| Authentication(known as Arc<dyn Authenticate>));
         let (allowed_origins, closing) = (door.allowed_origins.clone(), self.live.clone());
-        let live = LiveOptions { authenticate, allowed_origins, closing, ..LiveOptions::default() };
+        let allowance = door.limits.clone().map(allowance);
+        let live = LiveOptions { authenticate, allowance, allowed_origins, closing, ..LiveOptions::default() };
         let options = GraphqlOptions { live, ..self.options.clone() };
         graphql::router(self.read.apart("tributary graphql"), options)
     }
+}
+
+/// What is asked over a socket counts as requests do.
+fn allowance(limits: Arc<Limits>) -> Allowance {
+    Allowance(Arc::new(move |asker| match limits.take(asker, Instant::now()) {
+        Ok(_) => Ok(()),
+        Err(wait) => {
+            let Problem { code, detail, .. } = limits.refusal(wait);
+            Err(NotAdmitted { code: code.into_owned(), detail })
+        }
+    }))
 }
 
 #[async_trait::async_trait]
