@@ -3,7 +3,7 @@
 //! Reading order: [`media`] (Accept and Content-Type), [`params`] (what a request says), [`edge`] (the two methods),
 //! [`complete`] (what the library leaves out), [`answer`] (how errors and data become a response), [`compress`]. For what stays:
 //! [`asker`] (who asks, until when), [`seats`] (how many may stay), [`operation`] (an operation as a stream of answers),
-//! [`sse`] (as events), [`messages`] and [`ws`] (over a socket).
+//! [`sse`] (as events), [`while_read`] (for as long as they are read), [`messages`] and [`ws`] (over a socket).
 //!
 //! A page of another site cannot have a visitor's browser send a POST here unasked: only `application/json` is taken,
 //! which browsers send across sites after a CORS preflight alone, and GET runs queries only. Sockets and event streams,
@@ -22,6 +22,7 @@ mod seats;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod while_read;
 mod ws;
 
 pub(crate) use edge::router;

@@ -24,10 +24,7 @@ use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, Interval, timeout},
-};
+use tokio::time::{Instant, Interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -37,6 +34,7 @@ use super::{
     media::{Events, Media},
     operation::{Step, foreign_origin},
     params::Params,
+    while_read::WhileRead,
 };
 use crate::document;
 
@@ -92,12 +90,11 @@ pub(super) async fn open<E: Executor>(
     };
     let stream =
         EventStream { steps, stage: Stage::Opening, ping: pings(ping_every), until: ends_in(asker.until), closing };
-    let (sender, receiver) = mpsc::channel(1);
-    live.closing.tasks.spawn(stream.send_all(sender, live.limits.send_max));
-    let events = stream::unfold(receiver, async |mut receiver| {
-        let event = receiver.recv().await?;
-        Some((Ok::<_, Infallible>(event), receiver))
+    let events = stream::unfold(stream, async |mut stream| {
+        let event = stream.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(event)), stream))
     });
+    let events = WhileRead::new(events.boxed(), live.limits.send_max);
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -145,20 +142,6 @@ enum Stage {
 }
 
 impl EventStream {
-    /// Until it ends, the client has gone, or has not read for so long: what it holds here is for others then.
-    async fn send_all(mut self, sender: mpsc::Sender<Bytes>, send_max: Duration) {
-        loop {
-            let event = tokio::select! {
-                event = self.next() => event,
-                () = sender.closed() => return,
-            };
-            let Some(event) = event else { return };
-            if !matches!(timeout(send_max, sender.send(event.into())).await, Ok(Ok(()))) {
-                return;
-            }
-        }
-    }
-
     /// The next event as text; `None` when the stream ends.
     async fn next(&mut self) -> Option<String> {
         match self.stage {

@@ -16,12 +16,14 @@ use std::collections::BTreeSet;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use serde_json::Value;
+use testkit::postgres;
 
 use self::{
     expectations::{Ask, FIELDS, NOT_IN_THE_STORY, ROOTS, Root, SUBSCRIPTIONS, Sees},
     story::{ANAS_NAME, EVAS_NAME, Role, Story},
     walk::{INTROSPECTION, Question, Schema},
 };
+use crate::common::Home;
 
 /// An answer as it is compared.
 #[derive(Debug, PartialEq)]
@@ -159,8 +161,17 @@ fn sees(field: &str) -> Sees {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_sees_what_is_theirs_and_nobody_can_tell_what_else_there_is() {
-    let story = Story::told().await;
+async fn everybody_sees_what_is_theirs_and_nobody_can_tell_what_else_there_is_on_sqlite() {
+    walk(Home::sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_sees_what_is_theirs_and_nobody_can_tell_what_else_there_is_on_postgres() {
+    walk(Home::postgres(postgres::shared().await).await).await;
+}
+
+async fn walk(home: Home) {
+    let story = Story::told(home).await;
     let introspected = story.ask(Some(Role::Staff), INTROSPECTION).await.1;
     let introspected: Value = serde_json::from_str(&introspected).expect("JSON");
     let schema = Schema::of(&introspected["data"]);

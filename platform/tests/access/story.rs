@@ -45,8 +45,7 @@ pub struct Story {
 }
 
 impl Story {
-    pub async fn told() -> Self {
-        let home = Home::sqlite();
+    pub async fn told(home: Home) -> Self {
         let mut platform = with_authentication(&home, &["--rate-limit-per-second=0"]).await;
         let all: Vec<String> = write_side::REGISTER
             .iter()
