@@ -39,7 +39,7 @@ pub fn flags(folder: &Path) -> [String; 4] {
 }
 
 pub async fn with_authentication(home: &Home, more: &[&str]) -> Platform {
-    let auth = flags(home.dir());
+    let auth = flags(home.folder().path());
     let auth: Vec<&str> = auth.iter().map(String::as_str).collect();
     Platform::up_with(home, &[&auth[..], more].concat(), &[]).await.expect("the platform comes up")
 }
