@@ -2,13 +2,15 @@
 //!
 //! Reading order: [`run_tests`] is the second of the two commands that the README begins with; [`soak`] runs tests for
 //! much longer than anybody waits for; [`schemathesis`] is a part of either, [`clients`] of the first; both ask a [`platform`].
-//! [`postgres`] makes sure that there is a server, [`debian`] gets programs.
+//! [`postgres`] makes sure that there is a server, [`newer_postgres`] tests on others, [`debian`] and [`python`] get programs.
 
 mod clients;
 mod debian;
+mod newer_postgres;
 mod pgbouncer;
 mod platform;
 mod postgres;
+mod python;
 mod run_tests;
 mod schemathesis;
 mod soak;

@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
-use crate::platform::{Platform, target};
+use crate::{platform::Platform, python};
 
 /// As part of `cargo xtask test`.
 pub const SHORT: Times = Times { commands: Duration::from_secs(60), questions: Duration::from_secs(15) };
@@ -44,7 +44,7 @@ const HOW: &str = "schemathesis runs in a virtual environment of its own under t
 
 /// Runs it for about so long. `false`: it found something, and has said what.
 pub fn run(times: &Times) -> anyhow::Result<bool> {
-    let program = installed()?;
+    let program = python::environment("schemathesis", REQUIREMENTS, HOW)?.join("bin/schemathesis");
     let platform = Platform::start("schemathesis", &[])?;
     let mut commands = with_seed(&program, times.commands);
     commands.args(["--checks", CHECKS, "--url", &platform.url]).arg(format!("{}/openapi.json", platform.url));
@@ -76,26 +76,4 @@ fn with_seed(program: &Path, time: Duration) -> Command {
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis")
-}
-
-/// The program in its virtual environment, which is made anew when the versions are others.
-fn installed() -> anyhow::Result<PathBuf> {
-    let home = target().join("schemathesis");
-    let (program, mark) = (home.join("bin/schemathesis"), home.join("requirements.txt"));
-    if program.is_file() && std::fs::read_to_string(&mark).is_ok_and(|text| text == REQUIREMENTS) {
-        return Ok(program);
-    }
-    let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home).status().context(HOW)?;
-    ensure!(made.success(), "{HOW}");
-    let wanted = home.join("wanted.txt");
-    std::fs::write(&wanted, REQUIREMENTS).with_context(|| format!("write {}", wanted.display()))?;
-    let done = Command::new(home.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(&wanted)
-        .status()
-        .context(HOW)?;
-    ensure!(done.success(), "the packages could not be installed: {HOW}");
-    // last, so that what was cut off is done again
-    std::fs::rename(&wanted, &mark).with_context(|| format!("write {}", mark.display()))?;
-    Ok(program)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use crate::{postgres, schemathesis};
+use crate::{newer_postgres, postgres, schemathesis};
 
 /// One long run.
 struct Soak {
@@ -26,6 +26,10 @@ const SCHEMATHESIS: (&str, &str) = (
     "requests made from the OpenAPI document, also in chains: no 5xx, no answer outside it (30 minutes), and questions \
      made from the GraphQL schema: no fault of ours (10 minutes)",
 );
+
+/// Nor this: tests of many packages, on other servers.
+const NEWER_POSTGRES: (&str, &str) =
+    ("newer-postgres", "everything that is written in SQL, on PostgreSQL 18 and 16, which come as a wheel from PyPI");
 
 /// `TRIBUTARY_SOAK` is for tests of our own making, `PROPTEST_CASES` for property tests.
 const REGISTER: &[Soak] = &[
@@ -134,11 +138,17 @@ pub fn run(name: Option<&str>) -> anyhow::Result<ExitCode> {
         for soak in REGISTER {
             writeln!(std::io::stdout(), "{:<14} {}", soak.name, soak.about)?;
         }
-        writeln!(std::io::stdout(), "{:<14} {}", SCHEMATHESIS.0, SCHEMATHESIS.1)?;
+        for (name, about) in [SCHEMATHESIS, NEWER_POSTGRES] {
+            writeln!(std::io::stdout(), "{name:<14} {about}")?;
+        }
         return Ok(ExitCode::SUCCESS);
     };
-    if name == SCHEMATHESIS.0 {
-        let passed = schemathesis::run(&schemathesis::LONG)?;
+    let other = match name {
+        _ if name == SCHEMATHESIS.0 => Some(schemathesis::run(&schemathesis::LONG)?),
+        _ if name == NEWER_POSTGRES.0 => Some(newer_postgres::run()?),
+        _ => None,
+    };
+    if let Some(passed) = other {
         return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let Some(soak) = REGISTER.iter().find(|soak| soak.name == name) else {
