@@ -19,14 +19,15 @@ use crate::{
     options::{Limits, PAGE_MAX},
 };
 
-/// Scans, then parses: time and stack are bounded by the scan.
-pub(crate) fn parse(query: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError> {
-    scan(query, limits)?;
-    parse_query(query).map_err(|error| {
+/// Scans, then parses: time and stack are bounded by the scan. The document comes with how many tokens it has.
+pub(crate) fn parse(query: &str, limits: &Limits) -> Result<(ExecutableDocument, usize), ServerError> {
+    let tokens = scan(query, limits)?;
+    let document = parse_query(query).map_err(|error| {
         let mut refused = coded(code::SYNTAX_ERROR, format!("the document is not GraphQL: {error}"));
         refused.locations.extend(error.positions());
         refused
-    })
+    })?;
+    Ok((document, tokens))
 }
 
 /// The operation that this request means.
@@ -88,7 +89,7 @@ pub(crate) fn check_variables(
 }
 
 /// Counts tokens and open brackets without building anything, to the end: the body bounds it.
-fn scan(query: &str, limits: &Limits) -> Result<(), ServerError> {
+fn scan(query: &str, limits: &Limits) -> Result<usize, ServerError> {
     let bytes = query.as_bytes();
     let (mut at, mut tokens, mut nesting, mut deepest) = (0, 0_usize, 0_usize, 0_usize);
     while let Some(&byte) = bytes.get(at) {
@@ -128,7 +129,7 @@ fn scan(query: &str, limits: &Limits) -> Result<(), ServerError> {
             return Err(over_limit(limit, max, measured, what, None));
         }
     }
-    Ok(())
+    Ok(tokens)
 }
 
 fn length_until(bytes: &[u8], ends: impl Fn(u8) -> bool) -> usize {

@@ -64,7 +64,7 @@ pub struct Limits {
     pub requests_per_principal_max: usize,
     /// Documents that are kept parsed, and can be asked for by their hash. A client has as many as it has views.
     pub documents_kept_max: usize,
-    /// Bytes of their texts. Parsed they take some ten times as much.
+    /// Bytes that they take, parsed: about 512 for each token.
     pub documents_kept_bytes_max: usize,
 }
 
@@ -84,7 +84,7 @@ impl Default for Limits {
             requests_max: 1_024,
             requests_per_principal_max: 256,
             documents_kept_max: 1_000,
-            documents_kept_bytes_max: 2 * 1_024 * 1_024,
+            documents_kept_bytes_max: 32 * 1_024 * 1_024,
         }
     }
 }

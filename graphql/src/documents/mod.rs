@@ -67,11 +67,17 @@ pub(crate) enum Asked {
     Hash(Hash),
 }
 
+/// What a token of a document takes, once it is parsed: of those that take most, the fields, some 250 bytes for the field and
+/// as many for the key of its answer.
+const TOKEN_BYTES: usize = 512;
+
 /// A document within the limits, and what every request of it would otherwise find out anew.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) text: String,
     pub(crate) document: ExecutableDocument,
+    /// What all of it takes, about.
+    bytes: usize,
     /// In the document's order.
     operations: Vec<KnownOperation>,
 }
@@ -89,7 +95,7 @@ struct KnownOperation {
 impl Known {
     /// Scanned, parsed and measured.
     pub(crate) fn of(text: String, limits: &Limits) -> Result<Self, ServerError> {
-        let document = document::parse(&text, limits)?;
+        let (document, tokens) = document::parse(&text, limits)?;
         document::measure(&document, limits)?;
         let operations = document.operations.iter().map(|(name, operation)| KnownOperation {
             name: name.cloned(),
@@ -98,7 +104,8 @@ impl Known {
             is_checked: AtomicBool::new(false),
         });
         let operations = operations.collect();
-        Ok(Self { text, document, operations })
+        let bytes = text.len() + tokens * TOKEN_BYTES;
+        Ok(Self { text, document, bytes, operations })
     }
 
     /// The keys of an operation's answer; `name` is that of an operation that there is.
@@ -180,7 +187,7 @@ impl Documents {
             return Err(coded(code::PERSISTED_QUERY_NOT_FOUND, "PersistedQueryNotFound"));
         };
         let known = Arc::new(Known::of(text, &self.limits)?);
-        let bytes = known.text.len();
+        let bytes = known.bytes;
         self.of_late().put(known_as, Arc::clone(&known), bytes);
         Ok(known)
     }
@@ -232,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_document_is_parsed_once() {
-        let documents = documents(10, 1_000);
+        let documents = documents(10, 100_000);
         let first = documents.find(Asked::Text(text(1))).unwrap();
         let again = documents.find(Asked::Text(text(1))).unwrap();
         let by_hash = documents.find(Asked::Hash(Hash::of(&text(1)))).unwrap();
@@ -241,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_hash_is_unknown_until_its_text_came_once() {
-        let documents = documents(10, 1_000);
+        let documents = documents(10, 100_000);
         let hash = Hash::of(&text(1));
         assert_eq!(code(documents.find(Asked::Hash(hash))), code::PERSISTED_QUERY_NOT_FOUND);
         assert_eq!(code(documents.find(Asked::Named(text(1), hash))), text(1));
@@ -250,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_text_under_the_hash_of_another_is_refused_and_kept_under_neither() {
-        let documents = documents(10, 1_000);
+        let documents = documents(10, 100_000);
         let other = Hash::of(&text(2));
         assert_eq!(code(documents.find(Asked::Named(text(1), other))), code::PERSISTED_QUERY_MISMATCH);
         for hash in [other, Hash::of(&text(1))] {
@@ -260,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_by_count_and_by_bytes_and_the_last_used_stays() {
-        let documents = documents(3, 1_000);
+        let documents = documents(3, 100_000);
         for n in 0..50 {
             documents.find(Asked::Text(text(n))).unwrap();
             documents.find(Asked::Text(text(0))).unwrap();
@@ -268,15 +275,18 @@ mod tests {
         assert_eq!(documents.kept().0, 3);
         assert!(documents.find(Asked::Hash(Hash::of(&text(0)))).is_ok(), "used all the time");
         assert!(documents.find(Asked::Hash(Hash::of(&text(3)))).is_err(), "long ago");
-        let documents = self::documents(1_000, 100);
+        let documents = self::documents(1_000, 20_000);
         for n in 10..60 {
-            documents.find(Asked::Text(text(n))).unwrap();
+            let each = documents.find(Asked::Text(text(n))).unwrap().bytes;
             let (kept, bytes) = documents.kept();
-            assert!(bytes <= 100 && bytes == kept * text(n).len(), "{kept} documents of {bytes} bytes");
+            assert!(bytes <= 20_000 && bytes == kept * each, "{kept} documents of {bytes} bytes");
         }
-        let long = format!("# {}\n{}", "x".repeat(200), text(1));
-        assert!(documents.find(Asked::Text(long)).is_ok(), "answered");
-        assert!(documents.kept().1 <= 100, "but not kept");
+        let long = format!("# {}\n{}", "x".repeat(20_000), text(1));
+        let of_many_fields = format!("{{ __schema {{ types {{ {} }} }} }}", "name ".repeat(50));
+        for much in [long, of_many_fields] {
+            assert!(documents.find(Asked::Text(much.clone())).is_ok(), "answered");
+            assert!(documents.find(Asked::Hash(Hash::of(&much))).is_err(), "but not kept");
+        }
     }
 
     #[test]
