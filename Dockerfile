@@ -4,14 +4,15 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-# crates and their objects stay in the builder's caches, so a change of ours compiles ours alone
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
+# crates and their objects stay in the builder's caches, so a change of ours compiles ours alone, and one of Cargo.lock what
+# it changes; a layer of dependencies would be made anew as a whole
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --release --locked --package platform --bin tributary \
     && install -D target/release/tributary /out/tributary
 
 FROM debian:bookworm-slim
-# root certificates, for a PostgreSQL server that is reached over TLS
+# root certificates, for servers that are reached over TLS
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
@@ -21,8 +22,7 @@ COPY deploy/ready /usr/local/bin/ready
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/tributary/
 USER tributary
 WORKDIR /var/lib/tributary
-VOLUME /var/lib/tributary
 ENV TRIBUTARY_DATA_DIR=/var/lib/tributary TRIBUTARY_LOG_FORMAT=json
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["tributary"]
-CMD ["up"]
+CMD ["--help"]

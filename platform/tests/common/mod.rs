@@ -7,6 +7,7 @@
 
 pub mod apart;
 pub mod auth;
+pub mod console;
 
 use std::{
     collections::BTreeMap,
