@@ -82,7 +82,7 @@ impl Listed {
                 return Err(ListError::Key { path: path.to_owned(), key, found: shortened(&text), hash });
             }
             let refused = |reason| ListError::Refused { path: path.to_owned(), hash, text: shortened(&text), reason };
-            let known = Known::of(text.clone(), &options.limits).map_err(|error| refused(error.message))?;
+            let known = Known::of(&text, &options.limits).map_err(|error| refused(error.message))?;
             for (name, operation) in known.document.operations.iter() {
                 if operation.node.ty == OperationType::Subscription {
                     let one = one_root_field(&mut known.document.clone(), name.map(Name::as_str));

@@ -48,6 +48,11 @@ impl Keys {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn first(&self) -> &str {
+        self.fields.first().map_or("", |(key, _)| key.as_str())
+    }
+
     fn sort(&self, value: &mut Value) {
         match value {
             Value::Object(fields) => {
