@@ -8,8 +8,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/crew.rs"]
 mod crew;
+#[path = "../common/plan.rs"]
 mod plan;
+#[path = "../common/verdict.rs"]
 mod verdict;
 
 use std::{os::unix::process::ExitStatusExt, time::Duration};
@@ -50,6 +53,7 @@ async fn open(home: &Home, plan: Plan) -> Crew {
     let platform = Platform::up(home).await;
     crew.turn_to(&[&platform.url]);
     crew.prepare().await;
+    crew.let_order(crew.plan.orders.len());
     crew.turn_to(&[]);
     platform.terminate().await;
     crew

@@ -55,9 +55,14 @@ pub fn all() -> Vec<&'static str> {
 impl Apart {
     /// Databases and places; nothing runs.
     pub async fn new(flags: &[String]) -> Self {
-        let home = Home::postgres(postgres::shared().await).await;
+        Self::on(Home::postgres(postgres::shared().await).await, flags)
+    }
+
+    /// Places for processes on databases that are there; nothing runs. Whoever only reads may log in by a URL of its own,
+    /// that of `graphql`.
+    pub fn on(home: Home, flags: &[String]) -> Self {
         let folder = home.folder();
-        let Home::Postgres { urls, .. } = home else { unreachable!("it is kept in PostgreSQL") };
+        let Home::Postgres { urls, .. } = home else { panic!("processes share no SQLite") };
         let ports = all().into_iter().chain([TWIN]).map(|name| (name, free_port())).collect();
         Self { urls, ports, folder, flags: flags.to_vec(), running: BTreeMap::new() }
     }
@@ -120,12 +125,13 @@ impl Apart {
         };
         let mut arguments: Vec<String> = role.into_iter().map(str::to_owned).collect();
         arguments.push(format!("--listen=127.0.0.1:{}", self.ports[name]));
-        let database = match name {
-            "gateway" => None,
-            "project" | "graphql" => Some("query"),
-            _ => Some(service),
+        let (database, url) = match name {
+            "gateway" => (None, None),
+            "project" => (Some("query"), self.urls.get("query")),
+            "graphql" => (Some("query"), self.urls.get("graphql").or_else(|| self.urls.get("query"))),
+            _ => (Some(service), self.urls.get(service)),
         };
-        arguments.extend(database.map(|name| format!("--{name}-database-url={}", self.urls[name])));
+        arguments.extend(database.zip(url).map(|(name, url)| format!("--{name}-database-url={url}")));
         match name {
             "graphql" => {}
             "gateway" => {

@@ -5,6 +5,7 @@ mod behind;
 mod common;
 mod forbidden;
 mod interrupted;
+#[path = "../common/place.rs"]
 mod place;
 mod previous;
 mod restricted;

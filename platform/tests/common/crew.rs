@@ -2,7 +2,7 @@
 //! They live longer than the platform, and ask again until they are answered, as anybody would.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use events::{ids::OrderId, orders::OrderStatus};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use testkit::checkout_laws::{Audit, Books, Standing};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::plan::{Fate, Order, Plan};
 
@@ -42,10 +42,24 @@ pub struct Crew {
     urls: watch::Sender<Vec<String>>,
     /// What must be known before anything can be ordered.
     token: Mutex<String>,
+    /// How many more orders may be placed.
+    allowed: Semaphore,
     pub acknowledged: Mutex<BTreeSet<OrderId>>,
     done: Mutex<BTreeSet<(OrderId, &'static str)>>,
+    /// Every command that was taken, by its key.
+    taken: Mutex<BTreeMap<String, Taken>>,
+    /// Status and code of every answer that was not the last word, and how often it was given.
+    put_off: Mutex<BTreeMap<(u16, String), u64>>,
     audit: tokio::sync::Mutex<Audit>,
     at_rest: watch::Sender<bool>,
+}
+
+/// A command that was taken, and the token of that.
+#[derive(Clone)]
+struct Taken {
+    path: String,
+    body: Value,
+    token: String,
 }
 
 /// What somebody does about an order.
@@ -63,8 +77,11 @@ impl Crew {
             http,
             urls: watch::Sender::default(),
             token: Mutex::default(),
+            allowed: Semaphore::new(0),
             acknowledged: Mutex::default(),
             done: Mutex::default(),
+            taken: Mutex::default(),
+            put_off: Mutex::default(),
             audit: tokio::sync::Mutex::default(),
             at_rest: watch::Sender::default(),
         }
@@ -97,12 +114,45 @@ impl Crew {
             let token = answer.headers().get("consistency-token").and_then(|token| token.to_str().ok());
             let token = token.unwrap_or_default().to_owned();
             // an answer that is cut off is none
-            match answer.json().await {
-                Ok(body) if !matches!(status, 408 | 409 | 425 | 429 | 500..) => return (status, token, body),
-                Ok(_) | Err(_) => tokio::time::sleep(AGAIN).await,
+            match answer.json::<Value>().await {
+                Ok(answer) if !matches!(status, 408 | 409 | 425 | 429 | 500..) => {
+                    if (200..300).contains(&status) {
+                        let taken = Taken { path: path.to_owned(), body: body.clone(), token: token.clone() };
+                        self.taken.lock().expect("no panic while held").insert(key.to_owned(), taken);
+                    }
+                    return (status, token, answer);
+                }
+                Ok(problem) => {
+                    let code = problem["code"].as_str().unwrap_or_default().to_owned();
+                    *self.put_off.lock().expect("no panic while held").entry((status, code)).or_default() += 1;
+                }
+                Err(_) => {}
             }
+            tokio::time::sleep(AGAIN).await;
         }
         unreachable!("it asks for ever")
+    }
+
+    /// Sends every command that was taken once more, under its key: each is answered with the token that it had. How many
+    /// there are.
+    pub async fn ask_again(&self) -> usize {
+        let taken = self.taken.lock().expect("no panic while held").clone();
+        let asking = stream::iter(&taken).for_each_concurrent(CLIENTS, |(key, taken)| async move {
+            let (status, token, answer) = self.insist(&taken.path, key, &taken.body).await;
+            assert!(
+                (200..300).contains(&status),
+                "{key} was taken, and then answered {status}: {answer}; {}",
+                self.plan
+            );
+            assert_eq!(token, taken.token, "{key} has one effect; {}", self.plan);
+        });
+        asking.await;
+        taken.len()
+    }
+
+    /// What was answered when it was not the last word: status and code, and how often.
+    pub fn put_off(&self) -> BTreeMap<(u16, String), u64> {
+        self.put_off.lock().expect("no panic while held").clone()
     }
 
     /// Customers, products and pieces.
@@ -121,9 +171,16 @@ impl Crew {
         *self.token.lock().expect("no panic while held") = tokens.join(",");
     }
 
-    /// Every order is placed, by so many customers at a time, and cancelled again by who thinks better of it at once.
+    /// So many more orders may be placed.
+    pub fn let_order(&self, more: usize) {
+        self.allowed.add_permits(more);
+    }
+
+    /// Every order is placed once it may be, by so many customers at a time, and cancelled again by who thinks better of it
+    /// at once.
     pub async fn order_all(&self) {
         let placing = stream::iter(&self.plan.orders).for_each_concurrent(CLIENTS, |order| async move {
+            self.allowed.acquire().await.expect("it is never closed").forget();
             let (status, _, answer) = self.insist("/orders", &order.id.to_string(), &order.body()).await;
             assert!((200..300).contains(&status), "order {} was answered {status}: {answer}", order.id);
             self.acknowledged.lock().expect("no panic while held").insert(order.id);
