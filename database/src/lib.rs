@@ -27,7 +27,7 @@ use std::{
 };
 
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use thiserror::Error;
@@ -35,6 +35,10 @@ use tokio::{sync::watch, time::sleep};
 
 /// How often files are looked at.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// A connection that has rested for longer is asked whether it still is one before anybody gets it: its server may have gone
+/// meanwhile, and come back. What is in use all the time pays nothing for that.
+pub const RESTED: Duration = Duration::from_secs(1);
 
 /// A database and who logs in to it. Cheap to clone; clones see the same changes.
 #[derive(Clone)]
@@ -108,6 +112,9 @@ impl Database {
         with: impl Fn(PgConnectOptions) -> PgConnectOptions + Send + Sync + 'static,
     ) -> PgPool {
         if !self.shared.source.may_change() {
+            let options = options.before_acquire(|connection, about| {
+                Box::pin(async move { Ok(about.idle_for < RESTED || connection.ping().await.is_ok()) })
+            });
             return options.connect_lazy_with(with(self.options()));
         }
         self.watch();
@@ -115,10 +122,10 @@ impl Database {
         let is_old = Arc::clone(&replaced);
         let mut changes = self.shared.login.subscribe();
         let pool = options
-            .before_acquire(move |_, connection| {
+            .before_acquire(move |connection, about| {
                 let replaced = *is_old.lock().unwrap_or_else(PoisonError::into_inner);
-                let is_current = replaced.is_none_or(|at| connection.age <= at.elapsed());
-                Box::pin(async move { Ok(is_current) })
+                let is_current = replaced.is_none_or(|at| about.age <= at.elapsed());
+                Box::pin(async move { Ok(is_current && (about.idle_for < RESTED || connection.ping().await.is_ok())) })
             })
             .connect_lazy_with(with(changes.borrow_and_update().clone()));
         let following = pool.clone();

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use database::RESTED;
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -38,6 +39,8 @@ pub(crate) struct Lender<DB: Database> {
 struct Kept<DB: Database> {
     connection: PoolConnection<DB>,
     since: Instant,
+    /// It was given back at that time.
+    resting_since: Instant,
     login_version: u64,
 }
 
@@ -84,7 +87,11 @@ impl<DB: Database> Lender<DB> {
         let kept = self.kept_of(login_version).pop();
         let kept = match kept {
             Some(kept) => kept,
-            None => Kept { connection: self.pool.acquire().await?, since: Instant::now(), login_version },
+            None => {
+                let connection = self.pool.acquire().await?;
+                let since = Instant::now();
+                Kept { connection, since, resting_since: since, login_version }
+            }
         };
         Ok(Lent { lender: self, kept, _place: place })
     }
@@ -114,10 +121,14 @@ impl<DB: Database> Lender<DB> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those that are kept; the old ones and those of another login have gone to the pool, which replaces them.
+    /// Those that are kept; the old ones, those of another login and those whose server may have gone meanwhile are in the
+    /// pool again, which replaces them.
     fn kept_of(&self, login_version: u64) -> MutexGuard<'_, Vec<Kept<DB>>> {
         let mut kept = self.kept();
-        kept.retain(|one| one.login_version == login_version && one.since.elapsed() < KEPT_MAX);
+        kept.retain(|one| {
+            let is_young = one.since.elapsed() < KEPT_MAX && one.resting_since.elapsed() < RESTED;
+            one.login_version == login_version && is_young
+        });
         kept
     }
 
@@ -147,10 +158,11 @@ impl<DB: Database> Lent<'_, DB> {
     }
 
     /// For the next reader: what was asked has been answered, all of it.
-    pub fn give_back(self) {
+    pub fn give_back(mut self) {
         if self.kept.since.elapsed() >= KEPT_MAX || !self.lender.login_is_settled() {
             return;
         }
+        self.kept.resting_since = Instant::now();
         let mut kept = self.lender.kept();
         // looked at under the lock: who closes does that first, and clears what is kept then
         if !self.lender.places.is_closed() {
