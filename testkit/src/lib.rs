@@ -6,6 +6,7 @@
 //! - [`follower_kit`]: what a follower and its store are tested with.
 //! - [`golden`]: a sample of every event version, and what folds make of it.
 //! - [`postgres`]: throw-away PostgreSQL servers, and a fresh database per test.
+//! - `small_disk`: a disk that such a server fills.
 //! - [`pgbouncer`]: PgBouncer before such a server.
 //! - [`proxy`]: a small TCP proxy that breaks connections where a test says.
 //! - [`jumping_clock`]: a clock that is put forward or back.
@@ -23,3 +24,4 @@ pub mod northwind;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
+mod small_disk;

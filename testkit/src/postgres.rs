@@ -30,6 +30,8 @@ use anyhow::{Context, bail, ensure};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::OnceCell;
 
+use crate::small_disk::SmallDisk;
+
 /// How long a server may take to accept connections; crash recovery included.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Another process may take the port between our look and the server's start.
@@ -58,13 +60,15 @@ pub struct Settings {
     /// Off is fine where no machine crash is tested (a killed server loses nothing); benchmarks turn it on.
     pub fsync: bool,
     pub max_connections: u32,
+    /// Gives it a tablespace [`SMALL_DISK`] on a disk of so many MiB.
+    pub small_disk_mib: Option<u32>,
     /// More lines for `postgresql.conf`.
     pub more: Vec<(String, String)>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { fsync: false, max_connections: 200, more: Vec::new() }
+        Self { fsync: false, max_connections: 200, small_disk_mib: None, more: Vec::new() }
     }
 }
 
@@ -95,7 +99,14 @@ pub struct ThrowAwayPostgres {
     port: u16,
     keeper: Mutex<Option<Child>>,
     databases: AtomicU64,
+    /// Let go of when the server is gone.
+    small_disk: Option<SmallDisk>,
 }
+
+/// The tablespace that is on a small disk.
+pub const SMALL_DISK: &str = "small_disk";
+
+const DISK_FULL: &str = "53100";
 
 /// The superuser of throw-away servers.
 pub const SUPERUSER: &str = "postgres";
@@ -120,7 +131,12 @@ impl ThrowAwayPostgres {
     }
 
     pub async fn start_with(settings: Settings) -> anyhow::Result<Self> {
-        tokio::task::spawn_blocking(move || Self::make(settings)).await.context("start PostgreSQL")?
+        let server = tokio::task::spawn_blocking(move || Self::make(settings)).await.context("start PostgreSQL")??;
+        if let Some(disk) = &server.small_disk {
+            let place = disk.path().display();
+            server.execute("postgres", &format!("create tablespace {SMALL_DISK} location '{place}'")).await?;
+        }
+        Ok(server)
     }
 
     /// Port on 127.0.0.1; it stays over a restart.
@@ -146,6 +162,12 @@ impl ThrowAwayPostgres {
     /// Where the server's files are.
     pub fn data(&self) -> PathBuf {
         self.dir.join("data")
+    }
+
+    /// What the server has logged.
+    pub fn said(&self) -> String {
+        let log = fs::read(self.dir.join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// Makes an empty database `<name_prefix>_<n>` and gives its URL as superuser. It goes away with the server.
@@ -175,6 +197,33 @@ impl ThrowAwayPostgres {
         let mut connection = self.connect(database).await?;
         connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.with_context(|| format!("run {sql}"))?;
         connection.close().await.context("close the connection")
+    }
+
+    /// Moves a database to which nobody is connected to the small disk.
+    pub async fn move_to_small_disk(&self, database: &str) -> anyhow::Result<()> {
+        self.execute("postgres", &format!(r#"alter database "{database}" set tablespace {SMALL_DISK}"#)).await
+    }
+
+    /// Fills the small disk, up to the last page, with a table.
+    pub async fn fill_small_disk(&self) -> anyhow::Result<()> {
+        let mut connection = self.connect("postgres").await?;
+        // neither compressed nor kept elsewhere: a page a row
+        let table = format!(
+            "create unlogged table filler (c text) tablespace {SMALL_DISK}; alter table filler alter c set storage plain"
+        );
+        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(table))).await.context("make a table")?;
+        loop {
+            let more = "insert into filler select repeat('x', 7000) from generate_series(1, 64)";
+            let Err(error) = connection.execute(more).await else { continue };
+            let code = error.as_database_error().and_then(|error| error.code()).map(String::from);
+            ensure!(code.as_deref() == Some(DISK_FULL), "the disk does not fill: {error}");
+            return connection.close().await.context("close the connection");
+        }
+    }
+
+    /// Takes away what filled it.
+    pub async fn empty_small_disk(&self) -> anyhow::Result<()> {
+        self.execute("postgres", "drop table filler").await
     }
 
     /// A connection of its own as superuser.
@@ -223,10 +272,24 @@ impl ThrowAwayPostgres {
         if let Some(user) = user {
             chown(&dir, Some(user.uid), Some(user.gid)).context("give the directory to the server's user")?;
         }
-        let server = Self { bin, dir, user, settings, port: 0, keeper: Mutex::new(None), databases: AtomicU64::new(0) };
+        let (keeper, databases) = (Mutex::new(None), AtomicU64::new(0));
+        let mut server = Self { bin, dir, user, settings, port: 0, keeper, databases, small_disk: None };
         // from here on, dropping it removes the directory
         server.init()?;
+        if let Some(mib) = server.settings.small_disk_mib {
+            server.small_disk = Some(server.mount(mib)?);
+        }
         server.start_on_a_free_port()
+    }
+
+    fn mount(&self, mib: u32) -> anyhow::Result<SmallDisk> {
+        let path = self.dir.join("disk");
+        fs::create_dir(&path).context("a directory for the disk")?;
+        if let Some(user) = self.user {
+            chown(&path, Some(user.uid), Some(user.gid)).context("give the directory to the server's user")?;
+        }
+        let of_path = fs::metadata(&path).context("whose the directory is")?;
+        SmallDisk::mount(path, mib, (of_path.uid(), of_path.gid()), |program| self.command(program))
     }
 
     fn init(&self) -> anyhow::Result<()> {
@@ -261,7 +324,7 @@ impl ThrowAwayPostgres {
     }
 
     fn launch(&self) -> anyhow::Result<Starting> {
-        let Settings { fsync, max_connections, more } = &self.settings;
+        let Settings { fsync, max_connections, more, small_disk_mib: _ } = &self.settings;
         let switch = if *fsync { "on" } else { "off" };
         let mut options = vec![
             format!("port={}", self.port),
@@ -277,8 +340,10 @@ impl ThrowAwayPostgres {
         options.extend(more.iter().map(|(name, value)| format!("{name}={value}")));
         // that of a crashed server would say "ready" too early
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
-        let mut keeper = self.command(Path::new("/bin/sh"));
-        keeper.arg("-c").arg(KEEPER).arg("keeper").arg(&self.bin).arg(&self.dir);
+        let mut words = self.small_disk.as_ref().map_or_else(Vec::new, SmallDisk::inside);
+        words.push("/bin/sh".to_owned());
+        let mut keeper = self.command(Path::new(&words[0]));
+        keeper.args(&words[1..]).arg("-c").arg(KEEPER).arg("keeper").arg(&self.bin).arg(&self.dir);
         keeper.args(options.iter().flat_map(|option| ["-c", option]));
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let logged = fs::metadata(self.dir.join("log")).map_or(0, |log| log.len() as usize);

@@ -42,6 +42,27 @@ async fn a_crashed_server_comes_back_on_its_port_with_what_it_committed() {
     assert!(!data.exists());
 }
 
+#[tokio::test]
+async fn a_small_disk_is_full_until_there_is_room_and_outlives_a_crash() {
+    let settings = Settings { small_disk_mib: Some(32), ..Settings::default() };
+    let server = ThrowAwayPostgres::start_with(settings).await.unwrap();
+    let url = server.create_database("small").await.unwrap();
+    server.move_to_small_disk("small_1").await.unwrap();
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    sqlx::query("create table kept as select 7 as n").execute(&mut connection).await.unwrap();
+    server.fill_small_disk().await.unwrap();
+    let more = "insert into kept select n from generate_series(1, 10000) n";
+    let full = sqlx::query(more).execute(&mut connection).await.unwrap_err();
+    assert!(full.to_string().contains("No space left on device"), "{full}");
+    server.empty_small_disk().await.unwrap();
+    sqlx::query(more).execute(&mut connection).await.unwrap();
+    server.stop_immediate().await.unwrap();
+    server.start_again().await.unwrap();
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let kept: i64 = sqlx::query_scalar("select count(*) from kept").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(kept, 10_001);
+}
+
 /// Runs itself once more as the owner that is killed.
 #[tokio::test]
 async fn a_server_does_not_outlive_a_killed_owner() {

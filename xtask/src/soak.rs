@@ -76,6 +76,13 @@ const REGISTER: &[Soak] = &[
         variables: &[("TRIBUTARY_SOAK", "1")],
     },
     Soak {
+        name: "chaos",
+        about: "2,000 orders while every process and every PostgreSQL dies, starves or is full: acknowledged once, and the laws hold",
+        package: "platform",
+        tests: &["--test", "chaos"],
+        variables: &[("TRIBUTARY_SOAK", "1")],
+    },
+    Soak {
         name: "read-your-writes",
         about: "64 clients who write by HTTP and read at once by GraphQL, two processes, rebuilds: nothing stale (5 minutes)",
         package: "platform",

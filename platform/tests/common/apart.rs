@@ -44,6 +44,8 @@ pub struct Apart {
     folder: Arc<TempDir>,
     /// What every process is told.
     flags: Vec<String>,
+    /// Where who finds whom, if not where that is.
+    detours: BTreeMap<(&'static str, &'static str), String>,
     running: BTreeMap<&'static str, Platform>,
 }
 
@@ -64,7 +66,12 @@ impl Apart {
         let folder = home.folder();
         let Home::Postgres { urls, .. } = home else { panic!("processes share no SQLite") };
         let ports = all().into_iter().chain([TWIN]).map(|name| (name, free_port())).collect();
-        Self { urls, ports, folder, flags: flags.to_vec(), running: BTreeMap::new() }
+        Self { urls, ports, folder, flags: flags.to_vec(), detours: BTreeMap::new(), running: BTreeMap::new() }
+    }
+
+    /// Has `who`, when it is started next, look for `whom` at `url`.
+    pub fn detour(&mut self, who: &'static str, whom: &'static str, url: String) {
+        self.detours.insert((who, whom), url);
     }
 
     /// Starts these at once, in no particular order, and waits until each is ready.
@@ -141,7 +148,8 @@ impl Apart {
             }
             _ => {
                 let services = REGISTER.iter().map(|entry| entry.name);
-                arguments.extend(services.map(|other| format!("--{other}-url={}", self.url(other))));
+                let url = |other| self.detours.get(&(name, other)).cloned().unwrap_or_else(|| self.url(other));
+                arguments.extend(services.map(|other| format!("--{other}-url={}", url(other))));
             }
         }
         if name == "project" {

@@ -1,5 +1,6 @@
 //! Customers who order, change their mind and send back; a warehouse that sends; and an auditor who reads every feed.
 //! They live longer than the platform, and ask again until they are answered, as anybody would.
+#![allow(dead_code, reason = "every test uses its own part of this")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,7 +49,7 @@ pub struct Crew {
     done: Mutex<BTreeSet<(OrderId, &'static str)>>,
     /// Every command that was taken, by its key.
     taken: Mutex<BTreeMap<String, Taken>>,
-    /// Status and code of every answer that was not the last word, and how often it was given.
+    /// Status and code of every answer that was not the last word, and how often it was given; 0 where there was none.
     put_off: Mutex<BTreeMap<(u16, String), u64>>,
     audit: tokio::sync::Mutex<Audit>,
     at_rest: watch::Sender<bool>,
@@ -107,6 +108,7 @@ impl Crew {
             let request = self.http.post(format!("{url}{path}")).header("idempotency-key", key);
             let request = request.header("consistency-token", token).header("consistency-wait", "5s");
             let Ok(answer) = request.json(body).send().await else {
+                self.note_put_off(0, "");
                 tokio::time::sleep(AGAIN).await;
                 continue;
             };
@@ -122,11 +124,8 @@ impl Crew {
                     }
                     return (status, token, answer);
                 }
-                Ok(problem) => {
-                    let code = problem["code"].as_str().unwrap_or_default().to_owned();
-                    *self.put_off.lock().expect("no panic while held").entry((status, code)).or_default() += 1;
-                }
-                Err(_) => {}
+                Ok(problem) => self.note_put_off(status, problem["code"].as_str().unwrap_or_default()),
+                Err(_) => self.note_put_off(0, ""),
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -150,7 +149,11 @@ impl Crew {
         taken.len()
     }
 
-    /// What was answered when it was not the last word: status and code, and how often.
+    fn note_put_off(&self, status: u16, code: &str) {
+        *self.put_off.lock().expect("no panic while held").entry((status, code.to_owned())).or_default() += 1;
+    }
+
+    /// What was answered when it was not the last word: status and code, and how often. No answer is 0.
     pub fn put_off(&self) -> BTreeMap<(u16, String), u64> {
         self.put_off.lock().expect("no panic while held").clone()
     }

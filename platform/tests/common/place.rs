@@ -1,4 +1,5 @@
 //! A server that asks for passwords, and a folder with the passwords.
+#![allow(dead_code, reason = "every test uses its own part of this")]
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Output, sync::Arc};
 

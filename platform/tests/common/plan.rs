@@ -1,4 +1,5 @@
 //! What is ordered, and what is to become of it. The same for the same seed.
+#![allow(dead_code, reason = "every test uses its own part of this")]
 
 use std::fmt;
 
