@@ -40,8 +40,8 @@ const ALL_AGREE: &str = "830 of 830 orders, 2,155 of 2,155 lines, 0 differences"
 /// What may be answered while something is broken, or nothing at all. A fault of ours is none of it.
 const PUT_OFF: [u16; 7] = [0, 409, 425, 429, 502, 503, 504];
 
-/// What no process may need, however slowly somebody reads.
-const RESIDENT_MAX_MIB: u64 = 256;
+/// What no process may need, however slowly somebody reads: the projector had 204 in a long run, which compares all rows.
+const RESIDENT_MAX_MIB: u64 = 384;
 
 /// How often a long run does everything.
 const ROUNDS: usize = 3;
