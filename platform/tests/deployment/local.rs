@@ -47,7 +47,7 @@ pub struct Deployment {
 
 /// A container that is as far as others wait for.
 enum Started {
-    Server(ThrowAwayPostgres),
+    Server(Box<ThrowAwayPostgres>),
     Process(Box<Platform>),
     Ended,
 }
@@ -87,7 +87,7 @@ impl Deployment {
                 match started {
                     Started::Server(server) => {
                         self.ports.insert(name.clone(), server.port());
-                        self.servers.insert(name, server);
+                        self.servers.insert(name, *server);
                     }
                     Started::Process(process) => {
                         self.processes.insert(name, *process);
@@ -103,7 +103,7 @@ impl Deployment {
         if container.is_database() {
             let server = serve_database(container, &self.secrets(container)).await;
             self.until_healthy(container, server.bin(), server.port()).await;
-            return Started::Server(server);
+            return Started::Server(Box::new(server));
         }
         assert!(container.is_ours(), "{} runs an image that is not known here", container.name);
         if container.ends_by_itself() {
