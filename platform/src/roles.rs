@@ -11,12 +11,15 @@ pub mod projector;
 pub mod ready;
 pub mod services;
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use axum::{
     Router,
     middleware::{from_fn, from_fn_with_state},
-    routing::get,
 };
+use event_store::follower::{SourceStatus, Status};
+use events::envelope::Name;
 use graphql::GraphqlOptions;
 use tokio_util::sync::CancellationToken;
 use write_side::{Entry, REGISTER, edge};
@@ -25,11 +28,10 @@ use self::{
     asking::Asking,
     elsewhere::Elsewhere,
     projector::{Projecting, readable},
-    ready::answer,
     services::Services,
 };
 use crate::{
-    admin::{self, Admin, Surroundings},
+    admin::{self, Admin, Check, Surroundings},
     composed,
     config::{Storage, UpArgs},
     docs,
@@ -40,14 +42,35 @@ use crate::{
 /// What a process runs.
 #[async_trait::async_trait]
 pub trait Role: Send + Sync {
-    /// All that it serves, `/readyz` included.
+    /// All that it serves, but for [its health](ready).
     fn routes(&self, door: &Door) -> Router;
+
+    /// What it needs for its work, each by its name. Bad is what nothing works without.
+    async fn check(&self) -> Vec<Check>;
+
+    /// What it has yet to reach for the first time; `None`: it has started.
+    async fn awaits(&self) -> Option<String> {
+        None
+    }
 
     /// Ends long polls, sockets and event streams, so that a server can drain.
     fn close(&self);
 
     /// Ends it after what it is at.
     async fn shutdown(&self);
+}
+
+/// Each feed that `who` follows: whoever waits for one goes on without it.
+fn followed(kind: &str, who: &str, status: &Status) -> Vec<Check> {
+    let check = |(source, of_source): (&Name, &SourceStatus)| {
+        let name = format!("{kind} {who} <- {source}");
+        match (&status.stopped, of_source.halt()) {
+            (Some(reason), _) => Check::doubtful(name, format!("stopped: {reason}")),
+            (None, Some(reason)) => Check::doubtful(name, reason.to_string()),
+            (None, None) => Check::good(name, "followed"),
+        }
+    };
+    status.sources.iter().map(check).collect()
 }
 
 /// What operators and monitoring look at.
@@ -62,9 +85,18 @@ pub struct Front {
 }
 
 impl Front {
-    pub fn before(&self, routes: Router, door: Door) -> Router {
+    /// Before those of `role`, which has started.
+    pub fn before(&self, role: Arc<dyn Role>, door: Door) -> Router {
+        self.around(role.routes(&door).merge(ready::of(role)), door)
+    }
+
+    /// Before what a process answers until its role has started.
+    pub fn before_nobody(&self, door: Door) -> Router {
+        self.around(ready::of_nobody(), door)
+    }
+
+    fn around(&self, routes: Router, door: Door) -> Router {
         routes
-            .route("/livez", get(async || "ok\n"))
             .fallback(edge::not_found)
             .method_not_allowed_fallback(edge::method_not_allowed)
             .layer(from_fn_with_state(door.clone(), door::around))
@@ -110,18 +142,18 @@ impl Role for Together {
         let services = self.services.router();
         let (composed, api) = composed::routes(services.clone()).serve("composed");
         let apis = [self.services.apis(), vec![api]].concat();
-        let read = self.projecting.read().clone();
         let admin = Admin {
             services: self.services.admin(),
             projector: Some(self.projecting.admin()),
             surroundings: Surroundings::of(Some(&self.storage), door),
         };
-        services
-            .merge(composed)
-            .merge(docs::router(&apis))
-            .merge(self.asking.router(door))
-            .merge(operated(admin))
-            .route("/readyz", get(async move || answer(readable(&read).await)))
+        services.merge(composed).merge(docs::router(&apis)).merge(self.asking.router(door)).merge(operated(admin))
+    }
+
+    /// What is in this process answers for itself; what was folded is what it is all for.
+    async fn check(&self) -> Vec<Check> {
+        let (services, readable) = tokio::join!(self.services.check(), readable(self.projecting.read()));
+        [services, readable].concat()
     }
 
     fn close(&self) {

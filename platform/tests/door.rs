@@ -34,7 +34,7 @@ async fn with_authentication_everybody_shows_a_token_and_does_what_it_says() {
     let home = Home::sqlite();
     let platform = with_authentication(&home, &[]).await;
     let url = |path: &str| format!("{}{path}", platform.url);
-    for public in ["/livez", "/readyz", "/docs", "/openapi.json", "/orders/openapi.json"] {
+    for public in ["/livez", "/readyz?verbose", "/startupz", "/docs", "/openapi.json", "/orders/openapi.json"] {
         let answer = platform.http.get(url(public)).send().await.expect("an answer");
         assert_ne!(answer.status().as_u16(), 401, "{public}");
     }

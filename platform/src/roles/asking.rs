@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use axum::{Router, routing::get};
+use axum::Router;
 use graphql::{
     Closing, GraphqlOptions, LiveOptions,
     options::{Allowance, Authenticate, Authentication, NotAdmitted},
@@ -10,9 +10,12 @@ use graphql::{
 use read_side::ReadSide;
 use write_side::edge::Problem;
 
-use super::{Role, projector::readable, ready::answer};
+use super::{
+    Role,
+    projector::{readable, statuses},
+};
 use crate::{
-    admin::{Admin, Surroundings},
+    admin::{Admin, Check, Surroundings},
     door::Door,
     limits::Limits,
 };
@@ -55,11 +58,18 @@ fn allowance(limits: Arc<Limits>) -> Allowance {
 #[async_trait::async_trait]
 impl Role for Asking {
     fn routes(&self, door: &Door) -> Router {
-        let read = self.read.clone();
-        let readyz = get(async move || answer(readable(&read).await));
         // the database is looked at by who writes it
         let admin = Admin { surroundings: Surroundings::of(None, door), ..Admin::default() };
-        self.router(door).merge(super::operated(admin)).route("/readyz", readyz)
+        self.router(door).merge(super::operated(admin))
+    }
+
+    async fn check(&self) -> Vec<Check> {
+        readable(&self.read).await
+    }
+
+    /// Whoever writes the query database makes it, and may be later than whoever reads it.
+    async fn awaits(&self) -> Option<String> {
+        statuses(&self.read).await.err().map(|why| format!("query database: {why}"))
     }
 
     fn close(&self) {
