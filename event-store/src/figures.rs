@@ -1,12 +1,11 @@
 //! What is measured of a log: of its database by the adapter, of what waits before it by the [writer](crate::writer), of
 //! commands by the [bus](crate::bus).
 
-use std::error::Error;
-
 use measures::{Connections, Count, Counts, Durations, Failure, Level, Sizes};
 
+use crate::bus::Outcome;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 use crate::{
-    bus::Outcome,
     feed::FeedError,
     log::{CommitError, LogError},
 };
@@ -42,7 +41,7 @@ impl LogFigures {
             append: Durations::default(),
             page: Durations::default(),
             read: Durations::default(),
-            connections: Connections::of(connections_max),
+            connections: Connections::of(Some(connections_max)),
             failures: Counts::default(),
             batch_commands: Sizes::default(),
             resends: Count::default(),
@@ -53,13 +52,18 @@ impl LogFigures {
             commands_under_way: Level::default(),
         }
     }
+}
 
+/// For adapters.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+impl LogFigures {
     pub(crate) async fn appended<T>(
         &self,
         work: impl Future<Output = Result<T, CommitError>>,
     ) -> Result<T, CommitError> {
         let done = self.append.of(work).await;
-        if let Err(CommitError::Unavailable(cause) | CommitError::Unknown(cause) | CommitError::Refused(cause)) = &done {
+        if let Err(CommitError::Unavailable(cause) | CommitError::Unknown(cause) | CommitError::Refused(cause)) = &done
+        {
             self.failures.one_more(failure(&**cause));
         }
         done
@@ -83,7 +87,8 @@ impl LogFigures {
 }
 
 /// What a driver's error says. What is none of a driver's is our own: an answer or a connection did not come in time.
-fn failure(cause: &(dyn Error + 'static)) -> Failure {
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn failure(cause: &(dyn std::error::Error + 'static)) -> Failure {
     #[cfg(feature = "postgres")]
     if let Some(error) = cause.downcast_ref() {
         return database::failure(error);
@@ -93,6 +98,5 @@ fn failure(cause: &(dyn Error + 'static)) -> Failure {
         let code = error.sqlite_error().map(|error| error.extended_code.to_string());
         return code.map_or(Failure::Other, |code| Failure::of_code(&code));
     }
-    let _ = cause;
     Failure::Unreachable
 }

@@ -113,8 +113,7 @@ impl PostgresLog {
         connection.close().await.map_err(OpenError::Unavailable)?;
         identity_is_of(source, &identity)?;
         let figures = Arc::new(LogFigures::of(options.read_connections_max));
-        let reader =
-            read::Reader::new(read_pool(database, &options), identity.source.clone(), Arc::clone(&figures));
+        let reader = read::Reader::new(read_pool(database, &options), identity.source.clone(), Arc::clone(&figures));
         let writer = commit::Writer::new(database.clone(), &options);
         let (database, wake) = (database.clone(), wake::Wake::default());
         Ok(Arc::new(Self { identity, figures, database, options, writer, reader, wake }))

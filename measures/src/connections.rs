@@ -1,14 +1,14 @@
-//! How the connections of a pool are used.
+//! How a database is used, and the connections of a pool.
 
 use std::time::Instant;
 
-use crate::{Durations, Entered, Level};
+use crate::{Counts, Durations, Entered, Failure, Level};
 
 /// A pool from the side of those who want a connection of it.
 #[derive(Debug)]
 pub struct Connections {
-    /// As many as there may be in use at once.
-    pub max: u32,
+    /// As many as there may be in use at once; `None`: that depends on how many files there are.
+    pub max: Option<u32>,
     pub in_use: Level,
     pub waiting: Level,
     /// How long those who got one had to wait for it.
@@ -16,7 +16,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    pub fn of(max: u32) -> Self {
+    pub fn of(max: Option<u32>) -> Self {
         Self { max, in_use: Level::default(), waiting: Level::default(), waits: Durations::default() }
     }
 
@@ -27,5 +27,21 @@ impl Connections {
         drop(waiting);
         self.waits.add_since(began);
         Ok((got, self.in_use.enter()))
+    }
+}
+
+/// A database from the side of a part of the process that uses it in one way.
+#[derive(Debug)]
+pub struct DatabaseUse {
+    /// What is asked of it, each with its answer.
+    pub calls: Durations,
+    pub connections: Connections,
+    pub failures: Counts<Failure>,
+}
+
+impl DatabaseUse {
+    /// By way of a pool with so many connections.
+    pub fn of(connections_max: Option<u32>) -> Self {
+        Self { calls: Durations::default(), connections: Connections::of(connections_max), failures: Counts::default() }
     }
 }

@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-pub use connections::Connections;
+pub use connections::{Connections, DatabaseUse};
 pub use failure::Failure;
 pub use spread::{Durations, Sizes, Spread};
 

@@ -28,7 +28,7 @@ const DURATION_BOUNDS: &[u64] = &[
 ];
 
 /// Of what is done together.
-pub const SIZE_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096];
+pub const SIZE_BOUNDS: [u64; 13] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096];
 
 /// Values as they were seen at one moment. Each is counted at the first bound that it does not exceed; behind the last
 /// bound is one more count.
@@ -108,7 +108,7 @@ pub struct Sizes(Values);
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self(Values::new(SIZE_BOUNDS))
+        Self(Values::new(&SIZE_BOUNDS))
     }
 }
 

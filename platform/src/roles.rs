@@ -36,7 +36,8 @@ use crate::{
     config::{Storage, UpArgs},
     docs,
     door::{self, Door},
-    guard, metrics,
+    guard::{self, Requests},
+    metrics::{self, Family},
 };
 
 /// What a process runs.
@@ -47,6 +48,9 @@ pub trait Role: Send + Sync {
 
     /// What it needs for its work, each by its name. Bad is what nothing works without.
     async fn check(&self) -> Vec<Check>;
+
+    /// What it tells of itself.
+    async fn measured(&self) -> Vec<Family>;
 
     /// What it has yet to reach for the first time; `None`: it has started.
     async fn awaits(&self) -> Option<String> {
@@ -73,21 +77,18 @@ fn followed(kind: &str, who: &str, status: &Status) -> Vec<Check> {
     status.sources.iter().map(check).collect()
 }
 
-/// What operators and monitoring look at.
-fn operated(admin: Admin) -> Router {
-    metrics::router(admin.clone()).merge(admin::router(admin))
-}
-
 /// What stands before every role's routes: who may ask, how often, and for how long.
 #[derive(Clone, Default)]
 pub struct Front {
     closing: CancellationToken,
+    requests: Arc<Requests>,
 }
 
 impl Front {
     /// Before those of `role`, which has started.
     pub fn before(&self, role: Arc<dyn Role>, door: Door) -> Router {
-        self.around(role.routes(&door).merge(ready::of(role)), door)
+        let routes = role.routes(&door).merge(ready::of(Arc::clone(&role)));
+        self.around(routes.merge(metrics::router(role, Arc::clone(&self.requests))), door)
     }
 
     /// Before what a process answers until its role has started.
@@ -102,7 +103,7 @@ impl Front {
             .layer(from_fn_with_state(door.clone(), door::around))
             .layer(from_fn_with_state(door, guard::local_only))
             .layer(from_fn_with_state(self.closing.clone(), guard::until_closing))
-            .layer(from_fn(guard::bounded))
+            .layer(from_fn_with_state(Arc::clone(&self.requests), guard::bounded))
             .layer(from_fn(edge::trace::around))
     }
 
@@ -147,13 +148,19 @@ impl Role for Together {
             projector: Some(self.projecting.admin()),
             surroundings: Surroundings::of(Some(&self.storage), door),
         };
-        services.merge(composed).merge(docs::router(&apis)).merge(self.asking.router(door)).merge(operated(admin))
+        services.merge(composed).merge(docs::router(&apis)).merge(self.asking.router(door)).merge(admin::router(admin))
     }
 
     /// What is in this process answers for itself; what was folded is what it is all for.
     async fn check(&self) -> Vec<Check> {
         let (services, readable) = tokio::join!(self.services.check(), readable(self.projecting.read()));
         [services, readable].concat()
+    }
+
+    async fn measured(&self) -> Vec<Family> {
+        let (services, projecting, asking) =
+            tokio::join!(self.services.measured(), self.projecting.measured(), self.asking.measured());
+        [services, projecting, asking].into_iter().flatten().collect()
     }
 
     fn close(&self) {

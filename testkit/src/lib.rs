@@ -7,6 +7,7 @@
 //! - [`golden`]: a sample of every event version, and what folds make of it.
 //! - [`postgres`]: throw-away PostgreSQL servers, and a fresh database per test.
 //! - [`pgbouncer`]: PgBouncer before such a server.
+//! - [`promtool`]: what Prometheus says of a page of metrics.
 //! - [`proxy`]: a small TCP proxy that breaks connections where a test says.
 //! - [`jumping_clock`]: a clock that is put forward or back.
 //! - [`checkout_laws`]: what must hold of all services' events together, whatever has crashed.
@@ -22,4 +23,5 @@ pub mod log_contract;
 pub mod northwind;
 pub mod pgbouncer;
 pub mod postgres;
+pub mod promtool;
 pub mod proxy;

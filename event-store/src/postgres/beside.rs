@@ -106,7 +106,8 @@ impl SubjectKeys for PostgresLog {
 
     async fn erased_up_to(&self) -> Result<Cursor, LogError> {
         let query = sqlx::query_as("select position, event_id from erasures");
-        let (position, event_id): (i64, Option<Uuid>) = query.fetch_one(&mut *self.connection().await?).await.map_err(log_error)?;
+        let (position, event_id): (i64, Option<Uuid>) =
+            query.fetch_one(&mut *self.connection().await?).await.map_err(log_error)?;
         Ok(Cursor { position: position.unsigned_abs(), event_id })
     }
 

@@ -127,7 +127,8 @@ impl Reader {
 
     /// Where the head is now.
     pub(super) async fn head_position(&self) -> Result<u64, sqlx::Error> {
-        let position: i64 = sqlx::query_scalar("select position from log_head").fetch_one(&mut *self.connection().await?).await?;
+        let position: i64 =
+            sqlx::query_scalar("select position from log_head").fetch_one(&mut *self.connection().await?).await?;
         decode_number(position)
     }
 

@@ -10,9 +10,10 @@ use read_side::{ProjectionStatus, ReadSide, status::READ_MODELS};
 
 use super::{Role, ready::ANSWER_WAIT_MAX};
 use crate::{
-    admin::{Admin, Check, ProjectorAdmin, ServicesAdmin, Surroundings},
+    admin::{self, Admin, Check, ProjectorAdmin, ServicesAdmin, Surroundings},
     config::Storage,
     door::Door,
+    metrics::{self, Family},
     projecting::ProjectingArgs,
     stores,
 };
@@ -50,7 +51,7 @@ impl Role for Projecting {
         let projector = self.admin();
         let surroundings = Surroundings::of(Some(&self.storage), door);
         let admin = Admin { services: ServicesAdmin::default(), projector: Some(projector), surroundings };
-        super::operated(admin)
+        admin::router(admin)
     }
 
     /// Feeds that stand still are told, and hold up nobody.
@@ -58,6 +59,10 @@ impl Role for Projecting {
         let (mut checks, followed) = tokio::join!(readable(&self.read), followed(&self.projector));
         checks.extend(followed);
         checks
+    }
+
+    async fn measured(&self) -> Vec<Family> {
+        metrics::of_projector(&self.admin()).await
     }
 
     fn close(&self) {}

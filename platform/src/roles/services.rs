@@ -13,10 +13,11 @@ use write_side::{Entry, Given, Service, edge::Api, peer::Peer};
 
 use super::{Role, elsewhere::Elsewhere, followed, ready::ANSWER_WAIT_MAX};
 use crate::{
-    admin::{Admin, Check, RunningSaga, ServicesAdmin, Surroundings},
+    admin::{self, Admin, Check, RunningSaga, ServicesAdmin, Surroundings},
     config::{ServicesArgs, Storage},
     docs,
     door::Door,
+    metrics::{self, Family},
     stores,
 };
 
@@ -103,7 +104,7 @@ impl Role for Services {
         let services = self.admin();
         let surroundings = Surroundings::of(Some(&self.storage), door);
         let admin = Admin { services, projector: None, surroundings };
-        self.router().merge(docs::router(&self.apis())).merge(super::operated(admin))
+        self.router().merge(docs::router(&self.apis())).merge(admin::router(admin))
     }
 
     /// Whether every log answers. A feed of others that cannot be read is told, and waited for by nobody: services do their
@@ -117,6 +118,10 @@ impl Role for Services {
             checks.extend(following);
         }
         checks
+    }
+
+    async fn measured(&self) -> Vec<Family> {
+        metrics::of_services(&self.admin()).await
     }
 
     fn close(&self) {

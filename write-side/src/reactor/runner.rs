@@ -9,6 +9,7 @@ use std::{
 };
 
 use event_store::{feed::Feed, follower::ApplyError};
+use measures::Counts;
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinSet},
@@ -17,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Acted, Due, Reaction, ReactorOptions,
+    Acted, Attempt, Due, Reaction, ReactorOptions,
     duty::{DueNow, Duty, Settled},
     event_of, key_of_part,
     store::DutyStore,
@@ -34,6 +35,7 @@ pub struct Runner {
     stop: CancellationToken,
     /// The fence that this process took last.
     held: watch::Receiver<Option<u64>>,
+    attempts: Arc<Counts<Attempt>>,
 }
 
 /// Duties under way: the set and, by task, what each is about.
@@ -87,7 +89,12 @@ impl Runner {
         stop: CancellationToken,
     ) -> Self {
         let held = store.fence.subscribe();
-        Self { reaction, store, feeds, options, stop, held }
+        Self { reaction, store, feeds, options, stop, held, attempts: Arc::default() }
+    }
+
+    /// What became of what was tried; it goes on counting.
+    pub fn attempts(&self) -> Arc<Counts<Attempt>> {
+        Arc::clone(&self.attempts)
     }
 
     /// Acts whenever this process holds the fence, until it is to stop.
@@ -212,6 +219,7 @@ impl Runner {
     }
 
     fn became(&self, duty: Duty, acted: Acted, settled: &mut Settled) {
+        self.attempts.one_more(Attempt::from(&acted));
         let later = |wait: Duration| self.options.clock.now() + wait;
         settled.put_off.push(match acted {
             Acted::Done => return settled.done.push(duty.id),
