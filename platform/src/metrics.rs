@@ -5,7 +5,7 @@
 //! an alarm, an old value does not. To tell more, give a [`Family`] to one of the files here; names and labels are explained
 //! in `docs/metrics.md`, which a test compares. Ids are never labels: they are without number.
 //!
-//! - `databases`: calls, connections and failures; `logs`: what waits before them, and commands; `followers`, `reactors`,
+//! - `databases`: calls, connections and failures; `locks`: what their servers say; `logs`: what waits before them, and commands; `followers`, `reactors`,
 //!   `sagas`, `projections`: how far everybody is; `requests`, `graphql`: who asks.
 //! - `exposition`: the format.
 
@@ -13,6 +13,7 @@ mod databases;
 mod exposition;
 mod followers;
 mod graphql;
+mod locks;
 mod logs;
 mod projections;
 mod reactors;
@@ -37,6 +38,7 @@ use crate::{
 };
 pub use exposition::Family;
 pub use graphql::seen as of_graphql;
+pub use locks::seen as of_storage;
 
 /// The text format of Prometheus.
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -158,8 +158,10 @@ impl Role for Together {
     }
 
     async fn measured(&self) -> Vec<Family> {
+        // the services know every database
+        let projector = self.projecting.admin();
         let (services, projecting, asking) =
-            tokio::join!(self.services.measured(), self.projecting.measured(), self.asking.measured());
+            tokio::join!(self.services.measured(), metrics::of_projector(&projector), self.asking.measured());
         [services, projecting, asking].into_iter().flatten().collect()
     }
 

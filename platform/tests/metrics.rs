@@ -9,6 +9,7 @@ use common::{
     apart::{Apart, all},
 };
 use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection};
 use testkit::promtool;
 use uuid::Uuid;
 
@@ -280,6 +281,24 @@ async fn every_role_tells_what_is_its_own_and_together_what_the_guide_explains()
     let checkout = apart.of("checkout");
     let counted = async || scraped(checkout).await.value("tributary_sagas", &undone) == Some(1.0);
     gateway.until("undone and counted", counted).await;
+
+    // somebody holds the head of a log, and a command waits for it
+    let mut other = PgConnection::connect(apart.database("users")).await.expect("a connection");
+    other.execute("begin; select position from log_head for update").await.expect("a lock");
+    let eva = json!({"name": "Eva", "email": "eva@example.com"});
+    let waiting = gateway.post("/users", "waits", "", &eva);
+    let (waiting, ()) = tokio::join!(waiting, async {
+        let users = [("database", "users")];
+        let seen = async || {
+            let page = scraped(apart.of("users")).await;
+            let wait = page.value("tributary_database_lock_longest_wait_seconds", &users);
+            page.value("tributary_database_lock_waiters", &users) == Some(1.0) && wait.is_some_and(|wait| wait > 0.1)
+        };
+        gateway.until("seen to wait", seen).await;
+        assert_eq!(scraped(apart.of("users")).await.value("tributary_database_deadlocks_total", &users), Some(0.0));
+        other.execute("rollback").await.expect("the lock is given back");
+    });
+    assert_eq!(waiting.expect("an answer").status, 201);
 
     let mut all_told = BTreeSet::new();
     for name in all() {

@@ -7,7 +7,7 @@ use std::{fmt::Write, time::Duration};
 use measures::Spread;
 
 /// All values of one name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Family {
     name: &'static str,
     help: &'static str,
@@ -22,7 +22,7 @@ enum Kind {
     Histogram,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sample {
     /// Behind the family's name: what of a histogram it is.
     suffix: &'static str,

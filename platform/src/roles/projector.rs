@@ -62,7 +62,9 @@ impl Role for Projecting {
     }
 
     async fn measured(&self) -> Vec<Family> {
-        metrics::of_projector(&self.admin()).await
+        let admin = self.admin();
+        let (projector, storage) = tokio::join!(metrics::of_projector(&admin), metrics::of_storage(&self.storage));
+        [projector, storage].concat()
     }
 
     fn close(&self) {}

@@ -121,7 +121,9 @@ impl Role for Services {
     }
 
     async fn measured(&self) -> Vec<Family> {
-        metrics::of_services(&self.admin()).await
+        let admin = self.admin();
+        let (services, storage) = tokio::join!(metrics::of_services(&admin), metrics::of_storage(&self.storage));
+        [services, storage].concat()
     }
 
     fn close(&self) {
