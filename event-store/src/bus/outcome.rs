@@ -2,7 +2,7 @@
 
 use measures::Kind;
 
-use super::{Answer, CommandError, Executed};
+use super::{CommandError, Executed};
 
 /// What a caller was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(answer: &Answer) -> Self {
+    pub fn of(answer: &Result<Executed, CommandError>) -> Self {
         match answer {
             Ok(Executed { replayed: true, .. }) | Err(CommandError::Refused(_, Executed { replayed: true, .. })) => {
                 Self::Replayed

@@ -16,6 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::{
     Acted, Attempt, Due, Reaction, ReactorOptions,
@@ -255,22 +256,26 @@ async fn act(reaction: &dyn Reaction, feed: Option<Arc<dyn Feed>>, duty: &Duty, 
     let (part, attempt) = (duty.id.part, duty.attempts.saturating_add(1));
     let key = key_of_part(reaction.name(), event.event_id, part);
     let due = Due { source: feed.source().clone(), event, part, key, attempt, now: options.clock.now() };
-    let acted = reaction.act(&due).await;
-    log(reaction.name(), &due, &acted);
+    let span = span(reaction.name(), &due);
+    let acted = reaction.act(&due).instrument(span.clone()).await;
+    span.in_scope(|| log(&due, &acted));
     acted
 }
 
-/// In the conversation that the event belongs to.
-fn log(reactor: &'static str, due: &Due, acted: &Acted) {
+/// Every line of an attempt is in the conversation that the event belongs to, and says which event that is.
+fn span(reactor: &'static str, due: &Due) -> Span {
+    let metadata = due.event.metadata().unwrap_or_default();
+    let (correlation_id, causation_id) = (metadata.correlation_id, due.event.event_id);
+    // at the highest level, so that no filter takes the ids from the lines that it lets through
+    tracing::error_span!("duty", reactor, correlation_id, %causation_id)
+}
+
+fn log(due: &Due, acted: &Acted) {
     let Due { source, event, part, attempt, .. } = due;
-    let (position, metadata) = (event.position, event.metadata().unwrap_or_default());
-    let correlation_id = metadata.correlation_id.unwrap_or_default();
-    let place = format!("{source} at {position}, part {part}");
+    let place = format!("{source} at {}, part {part}", event.position);
     match acted {
         Acted::Done | Acted::NotBefore(_) => {}
-        Acted::Hindered(reason) => tracing::debug!(reactor, place, correlation_id, reason, "a duty is hindered"),
-        Acted::Failed(reason) => {
-            tracing::warn!(reactor, place, correlation_id, attempt, reason, "a duty failed and is tried again");
-        }
+        Acted::Hindered(reason) => tracing::debug!(place, reason, "a duty is hindered"),
+        Acted::Failed(reason) => tracing::warn!(place, attempt, reason, "a duty failed and is tried again"),
     }
 }
