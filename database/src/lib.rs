@@ -26,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use measures::Failure;
 use sqlx::{
     Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -215,6 +216,18 @@ pub fn password(secrets_dir: &Path, role: &str) -> Result<Option<String>, LoginE
         Ok(password) => Ok(Some(password)),
         Err(LoginError::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Why the driver's call has failed.
+pub fn failure(error: &sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::Database(told) => told.code().map_or(Failure::Other, |code| Failure::of_code(&code)),
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Failure::NoConnection,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            Failure::Unreachable
+        }
+        _ => Failure::Other,
     }
 }
 

@@ -8,6 +8,7 @@
 mod actor;
 mod decide;
 mod load;
+mod outcome;
 mod snapshots;
 
 use std::{
@@ -31,6 +32,7 @@ use tokio::{
 use uuid::Uuid;
 
 use self::load::Begin;
+pub use self::outcome::Outcome;
 use crate::{
     limits::LimitError,
     log::{Claim, EventLog, Fingerprint, LogError},
@@ -159,6 +161,14 @@ impl<A: Domain> CommandBus<A> {
 
     /// Decides and stores one command. If the caller goes away, the command goes on; its key tells what became of it.
     pub async fn execute(&self, request: CommandRequest<A::Command>) -> Answer {
+        let figures = self.log().figures();
+        let _under_way = figures.commands_under_way.enter();
+        let answer = figures.command.of(self.answer(request)).await;
+        figures.commands.one_more(Outcome::of(&answer));
+        answer
+    }
+
+    async fn answer(&self, request: CommandRequest<A::Command>) -> Answer {
         let options = &self.inner.options;
         let overloaded = || CommandError::Overloaded { limit: options.commands_max };
         let room = match Arc::clone(&self.inner.room).try_acquire_owned() {

@@ -69,6 +69,7 @@ impl Follower {
             sources,
             parked: Arc::default(),
             store_failure: None,
+            store_failures: 0,
             stopped: None,
         });
         let shared = Arc::new(Shared::new(name, status));

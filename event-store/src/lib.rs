@@ -10,6 +10,7 @@
 //! - [`retention`]: how long answers to commands are kept.
 //! - [`follower`]: the kernel under projections, replicas, reactors and sagas.
 //! - Adapters: [`memory`], [`sqlite`], [`postgres`]; [`batch_hash`] is the tamper evidence they share.
+//! - [`figures`]: what is measured of a log, of what waits before it and of commands.
 //! - [`clock`]: where the time comes from; [`failpoint`]: where tests make it break.
 //!
 //! What does not live here: the name of any event, any decision, any read model.
@@ -22,6 +23,7 @@ pub mod erasure;
 pub mod failpoint;
 pub mod feed;
 pub mod feed_http;
+pub mod figures;
 pub mod follower;
 pub mod limits;
 pub mod log;

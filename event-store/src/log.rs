@@ -15,6 +15,7 @@ use crate::{
     backup::Contents,
     batch_hash::{ChainCheck, ChainStep},
     feed::Feed,
+    figures::LogFigures,
     limits::{LimitError, Limits},
     snapshot::SnapshotStore,
     subject_keys::SubjectKeys,
@@ -25,6 +26,9 @@ use crate::{
 pub trait EventLog: Feed + SnapshotStore + SubjectKeys {
     /// Which log this is.
     fn identity(&self) -> &LogIdentity;
+
+    /// What is measured of it.
+    fn figures(&self) -> &LogFigures;
 
     /// Whether what is personal is ciphertext behind this ([`SealedLog`](crate::sealed_log::SealedLog)).
     fn is_sealed(&self) -> bool {

@@ -28,6 +28,7 @@ use crate::{
     batch_hash::{BatchRow, ChainCheck, ChainStep, GENESIS, batch_hash},
     clock::{Clock, SystemClock, time_of_us},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
+    figures::LogFigures,
     log::{
         AppendItem, AppendOutcome, Batch, Claim, ClaimAction, CommandKey, CommandRecord, CommitError, Decision,
         EventLog, ForgetError, LogError, LogHead, LogIdentity, StoredOutcome, Sweep, Swept,
@@ -37,6 +38,7 @@ use crate::{
 /// A log in memory. Writers and readers share it behind an `Arc`.
 pub struct MemoryLog {
     identity: LogIdentity,
+    figures: LogFigures,
     clock: Arc<dyn Clock>,
     store: Mutex<Store>,
     beside: Mutex<Beside>,
@@ -86,6 +88,7 @@ impl MemoryLog {
     pub fn with_clock(source: &str, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             identity: LogIdentity::create(source),
+            figures: LogFigures::of(0),
             clock,
             store: Mutex::default(),
             beside: Mutex::default(),
@@ -290,6 +293,10 @@ fn key_of(item: &AppendItem) -> CommandKey {
 impl EventLog for MemoryLog {
     fn identity(&self) -> &LogIdentity {
         &self.identity
+    }
+
+    fn figures(&self) -> &LogFigures {
+        &self.figures
     }
 
     async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<AppendOutcome>, CommitError> {

@@ -39,6 +39,7 @@ use crate::{
     backup::Contents,
     batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
+    figures::LogFigures,
     log::{
         AppendOutcome, Batch, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source as Cause,
         StoredOutcome, Sweep, Swept,
@@ -78,6 +79,7 @@ impl Default for PostgresOptions {
 /// The log of one service in a PostgreSQL database of its own.
 pub struct PostgresLog {
     identity: LogIdentity,
+    figures: Arc<LogFigures>,
     /// For what needs a connection of its own.
     database: Database,
     options: PostgresOptions,
@@ -110,10 +112,11 @@ impl PostgresLog {
         let identity = read_identity(&mut connection).await.map_err(OpenError::Identity)?;
         connection.close().await.map_err(OpenError::Unavailable)?;
         identity_is_of(source, &identity)?;
-        let reader = read::Reader::new(read_pool(database, &options), identity.source.clone());
+        let figures = Arc::new(LogFigures::of(options.read_connections_max));
+        let reader = read::Reader::new(read_pool(database, &options), identity.source.clone(), Arc::clone(&figures));
         let writer = commit::Writer::new(database.clone(), &options);
         let (database, wake) = (database.clone(), wake::Wake::default());
-        Ok(Arc::new(Self { identity, database, options, writer, reader, wake }))
+        Ok(Arc::new(Self { identity, figures, database, options, writer, reader, wake }))
     }
 
     /// Makes the tables with an administrator's rights. With a `service_role`, which must exist, they belong to a role
@@ -142,8 +145,12 @@ impl EventLog for PostgresLog {
         &self.identity
     }
 
+    fn figures(&self) -> &LogFigures {
+        &self.figures
+    }
+
     async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<AppendOutcome>, CommitError> {
-        let outcomes = self.writer.commit(&batch).await?;
+        let outcomes = self.figures.appended(self.writer.commit(&batch)).await?;
         let last = outcomes.iter().filter_map(|outcome| match outcome {
             AppendOutcome::Appended { position, .. } => Some(*position),
             _ => None,
@@ -155,11 +162,11 @@ impl EventLog for PostgresLog {
     }
 
     async fn read_stream(&self, stream: &StreamId, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, LogError> {
-        self.reader.stream(stream, after, limit).await
+        self.figures.read(self.reader.stream(stream, after, limit)).await
     }
 
     async fn stored_outcome(&self, scope: &str, key: &str) -> Result<Option<StoredOutcome>, LogError> {
-        self.reader.stored_outcome(scope, key).await
+        self.figures.read(self.reader.stored_outcome(scope, key)).await
     }
 
     async fn forget_commands(&self, sweep: Sweep) -> Result<Swept, ForgetError> {
@@ -185,7 +192,7 @@ impl Feed for PostgresLog {
         let deadline = tokio::time::Instant::now() + wait.min(PageLimit::WAIT_MAX);
         loop {
             let news = self.wake.subscribe();
-            let page = self.reader.page(after, limit).await?;
+            let page = self.figures.paged(self.reader.page(after, limit)).await?;
             let head = page.head.position;
             if !page.events.is_empty() || !self.wake.moved_from(head, news, &self.reader, deadline).await {
                 return Ok(page);

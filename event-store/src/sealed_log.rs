@@ -18,6 +18,7 @@ use crate::{
     backup::Contents,
     batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
+    figures::LogFigures,
     log::{
         AppendItem, AppendOutcome, Batch, Claim, CommitError, Decision, EventLog, ForgetError, LogError, LogIdentity,
         StoredOutcome, Sweep, Swept,
@@ -124,6 +125,10 @@ fn refused(error: SealError) -> CommitError {
 impl EventLog for SealedLog {
     fn identity(&self) -> &LogIdentity {
         self.log.identity()
+    }
+
+    fn figures(&self) -> &LogFigures {
+        self.log.figures()
     }
 
     fn is_sealed(&self) -> bool {

@@ -47,6 +47,7 @@ use crate::{
     batch_hash::{ChainCheck, ChainStep},
     clock::{Clock, SystemClock},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
+    figures::LogFigures,
     log::{
         AppendOutcome, Batch, CommitError, EventLog, ForgetError, LogError, LogIdentity, Source, StoredOutcome, Sweep,
         Swept,
@@ -79,6 +80,7 @@ impl Default for SqliteOptions {
 /// A log in a SQLite file.
 pub struct SqliteLog {
     identity: LogIdentity,
+    figures: LogFigures,
     clock: Arc<dyn Clock>,
     jobs: Option<mpsc::Sender<Job>>,
     /// The writer's, and the checkpointer's, which ends behind it.
@@ -109,15 +111,17 @@ impl SqliteLog {
             .name(format!("log-{source}"))
             .spawn(move || writer.run(received))
             .map_err(failed)?;
+        let figures = LogFigures::of(u32::try_from(options.readers_max).unwrap_or(u32::MAX));
         let readers = Readers { path, idle: Mutex::default(), permits: Arc::new(Semaphore::new(options.readers_max)) };
         let (clock, jobs, threads, readers) =
             (options.clock, Some(jobs), vec![thread, checkpointer], Arc::new(readers));
-        Ok(Arc::new(Self { identity, clock, jobs, threads, readers, news }))
+        Ok(Arc::new(Self { identity, figures, clock, jobs, threads, readers, news }))
     }
 
     async fn read<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> T + Send + 'static) -> Result<T, Source> {
         let readers = Arc::clone(&self.readers);
-        let permit = Arc::clone(&readers.permits).acquire_owned().await?;
+        let free = Arc::clone(&readers.permits).acquire_owned();
+        let permit = self.figures.connections.get(free).await?;
         // not cancelled with its caller: the permit goes with it
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -149,23 +153,31 @@ impl EventLog for SqliteLog {
         &self.identity
     }
 
+    fn figures(&self) -> &LogFigures {
+        &self.figures
+    }
+
     async fn commit(&self, batch: Arc<Batch>) -> Result<Vec<AppendOutcome>, CommitError> {
         let jobs = self.jobs.as_ref().expect("taken by drop only");
         let (reply, answer) = oneshot::channel();
-        jobs.send(Job::Commit { batch, reply }).await.map_err(|_| gone(CommitError::Unavailable))?;
-        answer.await.map_err(|_| gone(CommitError::Unknown))?
+        let commit = async {
+            jobs.send(Job::Commit { batch, reply }).await.map_err(|_| gone(CommitError::Unavailable))?;
+            answer.await.map_err(|_| gone(CommitError::Unknown))?
+        };
+        self.figures.appended(commit).await
     }
 
     async fn read_stream(&self, stream: &StreamId, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, LogError> {
         let stream = stream.clone();
         let read = move |connection: &Connection| reader::stream(connection, &stream, after, limit);
-        self.read(read).await.map_err(LogError::Unavailable)?
+        self.figures.read(async { self.read(read).await.map_err(LogError::Unavailable)? }).await
     }
 
     async fn stored_outcome(&self, scope: &str, key: &str) -> Result<Option<StoredOutcome>, LogError> {
         let (scope, key) = (scope.to_owned(), key.to_owned());
         let read = move |connection: &Connection| reader::stored_outcome(connection, &scope, &key);
-        self.read(read).await.map_err(LogError::Unavailable)?.map_err(reader::log_error)
+        let stored = async { self.read(read).await.map_err(LogError::Unavailable)?.map_err(reader::log_error) };
+        self.figures.read(stored).await
     }
 
     /// The slice is read beside the writer, which has work only if there is something to forget.
@@ -207,7 +219,7 @@ impl Feed for SqliteLog {
             let identity = self.identity.clone();
             let read = move |connection: &Connection| reader::page(connection, &identity, after, limit);
             let unreachable = |cause| FeedError::Unreachable { feed: self.identity.source.clone(), cause };
-            let page = self.read(read).await.map_err(unreachable)??;
+            let page = self.figures.paged(async { self.read(read).await.map_err(unreachable)? }).await?;
             if !page.events.is_empty() || Instant::now() >= deadline {
                 return Ok(page);
             }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use measures::Entered;
 use thiserror::Error;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -78,7 +79,13 @@ enum Message {
 struct Submission {
     chain: Vec<AppendItem>,
     reply: mpsc::UnboundedSender<Vec<Settled>>,
-    _room: [OwnedSemaphorePermit; 2],
+    room: Room,
+}
+
+/// A place in the queue, until it is known what became of the chain.
+struct Room {
+    _taken: [OwnedSemaphorePermit; 2],
+    _queued: [Entered; 2],
 }
 
 /// What became of a submitted chain: one outcome an item, in order.
@@ -145,11 +152,13 @@ impl Writer {
         let bytes = chain.iter().map(Limits::item_bytes).sum::<usize>().min(self.inner.options.queue_bytes_max);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let stopped = |_| WriteError::Stopped;
-        let room = [
+        let figures = self.inner.log.figures();
+        let queued = [figures.queued_chains.enter(), figures.queued_bytes.enter_with(bytes.into())];
+        let taken = [
             Arc::clone(&self.inner.chains).acquire_owned().await.map_err(stopped)?,
             Arc::clone(&self.inner.bytes).acquire_many_owned(bytes).await.map_err(stopped)?,
         ];
-        let submission = Submission { chain, reply, _room: room };
+        let submission = Submission { chain, reply, room: Room { _taken: taken, _queued: queued } };
         self.inner.queue.send(Message::Append(submission)).map_err(|_| WriteError::Stopped)
     }
 
@@ -206,6 +215,7 @@ async fn drain(log: Arc<dyn EventLog>, options: WriterOptions, mut queue: mpsc::
             continue;
         }
         let (batch, members) = assemble(&mut deferred, &options);
+        log.figures().batch_commands.add(batch.len());
         let batch = Arc::new(batch);
         let answering = async {
             if let Some(committed) = committed.take() {
@@ -227,7 +237,7 @@ struct Committed {
 
 struct Member {
     reply: mpsc::UnboundedSender<Vec<Settled>>,
-    _room: [OwnedSemaphorePermit; 2],
+    _room: Room,
 }
 
 /// Takes from `waiting`, in order, what can be committed together.
@@ -236,13 +246,13 @@ fn assemble(waiting: &mut Vec<Submission>, options: &WriterOptions) -> (Batch, V
     let mut members = Vec::with_capacity(waiting.len());
     let mut left = Vec::new();
     for submission in waiting.drain(..) {
-        let Submission { chain, reply, _room } = submission;
+        let Submission { chain, reply, room } = submission;
         let full = !batch.is_empty()
             && (batch.len() + chain.len() > options.batch_items_max || batch.bytes() >= options.batch_bytes_max);
         let pushed = if full { Err(chain) } else { batch.push(chain) };
         match pushed {
-            Ok(()) => members.push(Member { reply, _room }),
-            Err(chain) => left.push(Submission { chain, reply, _room }),
+            Ok(()) => members.push(Member { reply, _room: room }),
+            Err(chain) => left.push(Submission { chain, reply, room }),
         }
     }
     *waiting = left;
@@ -285,6 +295,7 @@ async fn commit_settled(
             let error = error.to_string();
             return Err(if perhaps_committed { WriteError::Unknown(error) } else { WriteError::Unavailable(error) });
         }
+        log.figures().resends.one_more();
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(options.resend_wait_max);
     }

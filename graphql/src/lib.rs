@@ -35,7 +35,7 @@ mod schemas;
 pub use http::opens_socket;
 use schemas::Schemas;
 
-pub use options::{Closing, GraphqlOptions, Limits, ListError, Listed, LiveLimits, LiveOptions};
+pub use options::{Closing, GraphqlFigures, GraphqlOptions, Limits, ListError, Listed, LiveLimits, LiveOptions};
 
 /// `GET` and `POST /graphql`, sockets and event streams there, and the playground's files under `/graphql/assets/`.
 ///

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use measures::Level;
+
 pub use crate::documents::listed::{ListError, Listed};
 pub use crate::live::options::{
     Admitted, Allowance, Authenticate, Authentication, Closing, LiveLimits, LiveOptions, NotAdmitted,
@@ -17,6 +19,7 @@ pub struct GraphqlOptions {
     pub limits: Limits,
     /// Subscriptions, and the sockets and event streams they go over.
     pub live: LiveOptions,
+    pub figures: GraphqlFigures,
     /// Documents that are known from the start, perhaps the only ones that are answered.
     pub listed: Listed,
 }
@@ -28,9 +31,20 @@ impl Default for GraphqlOptions {
             playground: true,
             limits: Limits::default(),
             live: LiveOptions::default(),
+            figures: GraphqlFigures::default(),
             listed: Listed::default(),
         }
     }
+}
+
+/// How much there is now, for whoever keeps a clone.
+#[derive(Debug, Clone, Default)]
+pub struct GraphqlFigures {
+    /// Requests that are being answered.
+    pub requests: Level,
+    pub sockets: Level,
+    /// Over sockets and as event streams.
+    pub subscriptions: Level,
 }
 
 /// The bounds of one request. An error that comes from one of them names it in `extensions.limit`.

@@ -7,6 +7,7 @@ use std::{
 
 use async_graphql::ServerError;
 use events::asker::Asker;
+use measures::{Entered, Level};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::errors::{code, over_limit, retryable};
@@ -19,6 +20,7 @@ pub(crate) struct Running {
     /// By who asks; only those who have something running are in it, so `all_max` bounds it.
     by_asker: Arc<Mutex<HashMap<Asker, usize>>>,
     by_asker_max: usize,
+    level: Level,
 }
 
 /// Why there is no place.
@@ -36,12 +38,18 @@ pub(crate) struct Place {
     _of_all: OwnedSemaphorePermit,
     by_asker: Arc<Mutex<HashMap<Asker, usize>>>,
     asker: Asker,
+    _counted: Entered,
 }
 
 impl Running {
     pub(crate) fn new(all_max: usize, by_asker_max: usize) -> Self {
         let all = Arc::new(Semaphore::new(all_max));
-        Self { all, all_max, by_asker: Arc::default(), by_asker_max }
+        Self { all, all_max, by_asker: Arc::default(), by_asker_max, level: Level::default() }
+    }
+
+    /// With a level that others look at.
+    pub(crate) fn measured_by(self, level: &Level) -> Self {
+        Self { level: level.clone(), ..self }
     }
 
     /// A place for one more, at once or not at all.
@@ -64,7 +72,8 @@ impl Running {
         }
         *theirs += 1;
         drop(held);
-        Ok(Place { _of_all: of_all, by_asker: Arc::clone(&self.by_asker), asker })
+        let (by_asker, counted) = (Arc::clone(&self.by_asker), self.level.enter());
+        Ok(Place { _of_all: of_all, by_asker, asker, _counted: counted })
     }
 }
 

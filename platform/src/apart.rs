@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use tokio::net::TcpListener;
 
 use crate::{
     config::{
@@ -11,9 +10,8 @@ use crate::{
         apart::{GatewayArgs, GraphqlArgs, ProjectArgs, ServeArgs},
         check_address,
     },
-    door::Door,
     output,
-    process::{self, Process},
+    process::{self, Starting},
     roles::{Role, asking::Asking, gateway::Gateway, projector::Projecting, services::Services},
     stores,
 };
@@ -25,6 +23,7 @@ pub async fn serve(args: ServeArgs) -> Result<ExitCode> {
     let door = process::door(&args.auth, None, Vec::new()).await?;
     let lock = process::lock(&storage)?;
     let (listener, url) = process::listen(args.listen).await?;
+    let starting = Starting::serve(listener, door);
     let entries = args.entries();
     let services = Services::start(&entries, &storage, &args.options, &args.data_dir, &elsewhere).await?;
     let names: Vec<&str> = entries.iter().map(|entry| entry.name).collect();
@@ -32,7 +31,7 @@ pub async fn serve(args: ServeArgs) -> Result<ExitCode> {
         Storage::Sqlite { data_dir } => format!("SQLite in {}", data_dir.display()),
         Storage::Postgres { .. } => "PostgreSQL".to_owned(),
     };
-    until_end(listener, services, door, &format!("{} on {kept}", names.join(", ")), &url).await;
+    until_end(starting, services, &format!("{} on {kept}", names.join(", ")), &url).await;
     drop(lock);
     Ok(ExitCode::SUCCESS)
 }
@@ -43,9 +42,10 @@ pub async fn project(args: ProjectArgs) -> Result<ExitCode> {
     let (storage, elsewhere) = (args.database.storage()?, args.elsewhere()?);
     let door = process::door(&args.auth, None, Vec::new()).await?;
     let (listener, url) = process::listen(args.listen).await?;
+    let starting = Starting::serve(listener, door);
     let feeds = elsewhere.bases.keys().map(|service| elsewhere.feed(service)).collect::<Result<_>>()?;
     let projecting = Projecting::start(&storage, feeds, &args.projecting).await?;
-    until_end(listener, projecting, door, "the projector", &url).await;
+    until_end(starting, projecting, "the projector", &url).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -56,7 +56,7 @@ pub async fn graphql(args: GraphqlArgs) -> Result<ExitCode> {
     let door = process::door(&args.auth, None, args.origins.graphql_allowed_origins).await?;
     let asking = Asking::new(read, args.asking.options().await?);
     let (listener, url) = process::listen(args.listen).await?;
-    until_end(listener, asking, door, "GraphQL", &url).await;
+    until_end(Starting::serve(listener, door), asking, "GraphQL", &url).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -66,12 +66,12 @@ pub async fn gateway(args: GatewayArgs) -> Result<ExitCode> {
     let gateway = Gateway::new(args.upstreams()?);
     let door = process::door(&args.auth, Some(args.limits), Vec::new()).await?;
     let (listener, url) = process::listen(args.listen).await?;
-    until_end(listener, gateway, door, "the gateway", &url).await;
+    until_end(Starting::serve(listener, door), gateway, "the gateway", &url).await;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn until_end(listener: TcpListener, role: impl Role, door: Door, what: &str, url: &str) {
-    let process = Process::serve(listener, role, door);
+async fn until_end(starting: Starting, role: impl Role + 'static, what: &str, url: &str) {
+    let process = starting.runs(role);
     output::line(format!("Tributary runs {what} at {url}"));
     process::end_asked_for().await;
     process.end().await;

@@ -23,6 +23,7 @@ use self::{
     keys::{KeyError, Keys},
     token::TokenError,
 };
+use crate::roles::ready::HEALTH;
 
 /// Checks tokens by one configuration.
 pub struct Authenticator {
@@ -138,8 +139,8 @@ fn part(path: &str) -> Option<&'static str> {
 /// What somebody without a token gets: health, and documents about us. Nothing of the data.
 fn is_public(request: &Parts) -> bool {
     let path = request.uri.path();
-    let documents = ["/livez", "/readyz", "/openapi.json", "/docs"];
-    let is_document = documents.contains(&path)
+    let is_document = HEALTH.contains(&path)
+        || ["/openapi.json", "/docs"].contains(&path)
         || ["/docs/assets/", "/graphql/assets/"].iter().any(|folder| path.starts_with(folder))
         || (path.ends_with("/openapi.json") && path.matches('/').count() == 2)
         // the playground's page: a browser has no token before somebody has typed one into it
@@ -183,7 +184,7 @@ mod tests {
             is_public(&Request::builder().method(method).uri(path).body(()).expect("a request").into_parts().0)
         };
         for path in
-            ["/livez", "/readyz", "/docs", "/docs/assets/docs.js", "/openapi.json", "/users/openapi.json", "/graphql"]
+            ["/docs", "/docs/assets/docs.js", "/openapi.json", "/users/openapi.json", "/graphql"].iter().chain(&HEALTH)
         {
             assert!(public("GET", path), "{path}");
         }

@@ -14,6 +14,7 @@ use write_side::edge::Problem;
 use crate::{
     auth::{self, Authenticator},
     limits::Limits,
+    roles::ready::HEALTH,
 };
 
 /// What is asked at the door. Both may be off: then nothing listens off loopback.
@@ -39,7 +40,7 @@ pub async fn around(State(door): State<Door>, request: Request, next: Next) -> R
         Err(_) => Asker::at(address),
     };
     // an orchestrator must not take us for dead because its neighbour asks too often
-    let limits = door.limits.as_deref().filter(|_| !matches!(head.uri.path(), "/livez" | "/readyz"));
+    let limits = door.limits.as_deref().filter(|_| !HEALTH.contains(&head.uri.path()));
     let left = match limits.map(|limits| (limits, limits.take(asker, Instant::now()))) {
         None => None,
         Some((limits, Ok(left))) => Some((limits, left)),

@@ -4,7 +4,7 @@
 //! that it makes point to 127.0.0.1 (the `Host` then names another site), or by posting across origins (then `Origin`
 //! does). Both are refused.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -12,7 +12,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-
+use measures::{Counts, Kind, Level};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use write_side::edge::Problem;
@@ -22,14 +22,70 @@ use crate::door::Door;
 /// Requests under way at once, long polls of feeds included: each may hold a body of 1 MiB. More are told to come again.
 const REQUESTS_MAX: usize = 1_024;
 
-static ROOM: Semaphore = Semaphore::const_new(REQUESTS_MAX);
+/// The requests of a process.
+#[derive(Debug)]
+pub struct Requests {
+    room: Semaphore,
+    pub under_way: Level,
+    pub answered: Counts<Class>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self { room: Semaphore::new(REQUESTS_MAX), under_way: Level::default(), answered: Counts::default() }
+    }
+}
 
 /// Sheds what would not fit, before anything of it is read.
-pub async fn bounded(request: Request, next: Next) -> Response {
-    match ROOM.try_acquire() {
+pub async fn bounded(State(requests): State<Arc<Requests>>, request: Request, next: Next) -> Response {
+    let _under_way = requests.under_way.enter();
+    let response = match requests.room.try_acquire() {
         Ok(_room) => next.run(request).await,
         Err(_) => {
             Problem::overloaded(format!("more than {REQUESTS_MAX} requests are under way; try again")).into_response()
+        }
+    };
+    requests.answered.one_more(Class::of(response.status()));
+    response
+}
+
+/// What an answer's status begins with.
+#[derive(Debug, Clone, Copy)]
+pub enum Class {
+    Informational,
+    Success,
+    Redirection,
+    CallersFault,
+    OurFault,
+}
+
+impl Class {
+    fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            ..200 => Self::Informational,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::CallersFault,
+            500.. => Self::OurFault,
+        }
+    }
+}
+
+impl Kind for Class {
+    const ALL: &'static [Self] =
+        &[Self::Informational, Self::Success, Self::Redirection, Self::CallersFault, Self::OurFault];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::CallersFault => "4xx",
+            Self::OurFault => "5xx",
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     door::Door,
     limits::LimitArgs,
     roles::{Front, Role},
-    serve::serve,
+    serve::{Routes, serve},
     stores,
 };
 
@@ -24,22 +24,41 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// the databases, and those lose nothing that was acknowledged.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
+/// A process that answers for its health, and runs nothing yet.
+pub struct Starting {
+    door: Door,
+    front: Front,
+    routes: Arc<Routes>,
+    stop: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl Starting {
+    pub fn serve(listener: TcpListener, door: Door) -> Self {
+        let (front, stop) = (Front::default(), CancellationToken::new());
+        let routes = Arc::new(Routes::new(front.before_nobody(door.clone())));
+        let server = tokio::spawn(serve(listener, Arc::clone(&routes), stop.clone()));
+        Self { door, front, routes, stop, server }
+    }
+
+    /// What has started is served from now on.
+    pub fn runs<R: Role + 'static>(self, role: R) -> Process<R> {
+        let Self { door, front, routes, stop, server } = self;
+        let role = Arc::new(role);
+        routes.started(front.before(Arc::clone(&role) as Arc<dyn Role>, door));
+        Process { role, front, stop, server }
+    }
+}
+
 /// A role that is served.
 pub struct Process<R> {
-    role: R,
+    role: Arc<R>,
     front: Front,
     stop: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
 }
 
 impl<R: Role> Process<R> {
-    pub fn serve(listener: TcpListener, role: R, door: Door) -> Self {
-        let (front, stop) = (Front::default(), CancellationToken::new());
-        let routes = front.before(role.routes(&door), door);
-        let server = tokio::spawn(serve(listener, routes, stop.clone()));
-        Self { role, front, stop, server }
-    }
-
     pub fn role(&self) -> &R {
         &self.role
     }

@@ -5,9 +5,14 @@ use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, SetOnce},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
+
+use crate::roles::ready::HEALTH;
 
 /// The longest that the head of a request may take to arrive, from the connection or from the last answer on. Who sends
 /// a byte a second must not hold a connection for hours.
@@ -22,8 +27,37 @@ const CONNECTIONS_MAX: usize = 4_096;
 /// How long to wait when the system has no more file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// What is served: health from the beginning, the rest once it is there.
+pub struct Routes {
+    /// Of a process that has not started.
+    before: Router,
+    then: SetOnce<Router>,
+}
+
+impl Routes {
+    pub fn new(before: Router) -> Self {
+        Self { before, then: SetOnce::new() }
+    }
+
+    /// From now on these, for those who wait for them too.
+    pub fn started(&self, routes: Router) {
+        // a process starts once
+        let _ = self.then.set(routes);
+    }
+
+    /// Who answers at this path. Whoever asks for more than health waits for the start, as before a server that does not
+    /// listen yet, but without having to ask again.
+    async fn of(&self, path: &str) -> Router {
+        match self.then.get() {
+            Some(routes) => routes.clone(),
+            None if HEALTH.contains(&path) => self.before.clone(),
+            None => self.then.wait().await.clone(),
+        }
+    }
+}
+
 /// Serves until `stop`; then takes no new connection, and ends when the requests under way have been answered.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, routes: Arc<Routes>, stop: CancellationToken) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     let mut server = Builder::new();
@@ -41,12 +75,15 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 continue;
             }
         };
-        let router = router.clone();
+        let routes = Arc::clone(&routes);
         let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            let answer = router.clone().oneshot(request);
-            async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+            let routes = Arc::clone(&routes);
+            async move {
+                let router = routes.of(request.uri().path()).await;
+                Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
+            }
         });
         let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let stop = stop.clone();

@@ -9,7 +9,7 @@ use crate::{
     cli::Target,
     config::{Storage, UpArgs},
     demo, output,
-    process::{self, Process},
+    process::{self, Starting},
     roles::Together,
     stores,
 };
@@ -24,7 +24,8 @@ pub async fn run(args: Box<UpArgs>) -> Result<ExitCode> {
         stores::reset(&args.data_dir)?;
     }
     let (listener, url) = process::listen(args.listen).await?;
-    let process = Process::serve(listener, Together::start(&storage, &args, asking).await?, door);
+    let starting = Starting::serve(listener, door);
+    let process = starting.runs(Together::start(&storage, &args, asking).await?);
 
     greet(&url, &storage, process.role().services().running());
     let mut seeding = args.demo.then(|| {

@@ -241,7 +241,7 @@ async fn the_gateway_answers_for_all(apart: &Apart) {
     assert_eq!(faults(gateway).await, [format!("orders at {}", &apart.url(TWIN)[7..])], "{found}");
     let ready = gateway.http.get(format!("{}/readyz", gateway.url)).send().await.expect("an answer");
     let ready = ready.text().await.expect("text");
-    assert!(ready.starts_with("ready\naway: orders at "), "{ready}");
+    assert!(ready.starts_with("ready\n[!] orders at ") && ready.contains(": away\n"), "{ready}");
     let exported = apart.folder().path().join("exported").display().to_string();
     for arguments in [&["projection", "status"][..], &["saga", "ls"], &["verify-chain"], &["export", "--to", &exported]]
     {
@@ -319,13 +319,13 @@ async fn a_follower_without_the_feeds_scope_is_refused_says_so_and_goes_on_once_
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    says(&["orders waits for the feed of users", "the file of the token"]).await;
+    says(&["replica orders <- users", "the file of the token"]).await;
     std::fs::write(&file, token("orders-1", "feed", None, -1)).expect("a file");
-    says(&["orders waits for the feed of users", "401", "invalid_token"]).await;
+    says(&["replica orders <- users", "401", "invalid_token"]).await;
     // this one opens the one feed and not the other
     std::fs::write(&file, token("orders-1", "feed:users service", None, 1)).expect("a file");
-    let said = says(&["orders waits for the feed of catalog", "403", "scope_missing", "feed:catalog"]).await;
-    assert!(!said.contains("feed of users"), "{said}");
+    let said = says(&["replica orders <- catalog", "403", "scope_missing", "feed:catalog"]).await;
+    assert!(!said.contains("orders <- users"), "{said}");
     std::fs::write(&file, token("orders-1", "feed:users feed:catalog", None, 1)).expect("a file");
     let desk = token("desk", "users:write catalog:write orders:write", None, 1);
     let price = json!({ "amount_minor": 1_800, "currency": "USD" });

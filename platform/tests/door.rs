@@ -34,7 +34,7 @@ async fn with_authentication_everybody_shows_a_token_and_does_what_it_says() {
     let home = Home::sqlite();
     let platform = with_authentication(&home, &[]).await;
     let url = |path: &str| format!("{}{path}", platform.url);
-    for public in ["/livez", "/readyz", "/docs", "/openapi.json", "/orders/openapi.json"] {
+    for public in ["/livez", "/readyz?verbose", "/startupz", "/docs", "/openapi.json", "/orders/openapi.json"] {
         let answer = platform.http.get(url(public)).send().await.expect("an answer");
         assert_ne!(answer.status().as_u16(), 401, "{public}");
     }
@@ -108,6 +108,7 @@ async fn a_service_in_another_process_is_let_in_with_the_scope_of_services_and_n
         key: "key-1".to_owned(),
         any_version: false,
         correlation_id: Some("order-17".to_owned()),
+        causation_id: None,
         traceparent: None,
         principal: "checkout",
     };
@@ -198,4 +199,32 @@ async fn who_waits_for_a_token_is_answered_when_the_platform_ends() {
     assert_eq!(ended, Some(0));
     let (status, code, _) = answer.expect("no panic");
     assert_eq!((status, &*code), (503, "shutting_down"));
+}
+
+/// Whoever does not read and whoever does not finish hold up the end by the time that requests have, and no longer.
+#[tokio::test]
+async fn clients_that_hang_do_not_keep_the_platform_from_ending_in_time() {
+    let home = Home::sqlite();
+    let platform = Platform::up(&home).await;
+    let address = platform.url.trim_start_matches("http://").to_owned();
+    let connected = async |said: &[u8]| {
+        let mut client = TcpStream::connect(&address).await.expect("a connection");
+        client.write_all(said).await.expect("it is listened to");
+        client
+    };
+    let head =
+        "POST /users HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{";
+    let never_finishes = connected(head.as_bytes()).await;
+    let waits_for_news = connected(b"GET /users/feed?wait=30 HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    // answers of some 100 kB each, more than fits between two sockets, and nothing of them is read
+    let documents = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+    let never_reads = connected(documents.as_bytes()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let asked = Instant::now();
+    assert_eq!(platform.terminate().await, Some(0));
+    let took = asked.elapsed();
+    // 10 s for requests, and moments for the roles
+    assert!((Duration::from_secs(9)..Duration::from_secs(15)).contains(&took), "it took {took:?}");
+    drop((never_finishes, waits_for_news, never_reads));
 }

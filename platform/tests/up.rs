@@ -308,3 +308,46 @@ async fn a_request_is_found_by_its_correlation_id_in_the_log_lines_and_in_its_ev
     assert_eq!((&line["level"], &line["fields"]["code"]), (&json!("WARN"), &json!("consistency_timeout")), "{line}");
     assert_eq!((&line["span"]["method"], &line["span"]["path"]), (&json!("POST"), &json!("/orders")), "{line}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_of_a_command_says_its_conversation_and_which_event_has_caused_it() {
+    let arguments = ["--log-format=json", "--log=warn,write_side=debug"];
+    let home = Home::sqlite();
+    let platform = Platform::up_with(&home, &arguments, &[]).await.expect("up");
+    let user = json!({"id": CUSTOMER, "name": "Ada Lovelace", "email": "ada@example.com"});
+    let known = platform.command("/users", "u", "", user).await.token;
+    let price = json!({"amount_minor": 1_250, "currency": "EUR"});
+    let product = json!({"id": PRODUCT, "sku": "MAP-1", "name": "River map", "unit_price": price});
+    let product = platform.command("/products", "p", "", product).await.token;
+    let known = format!("{known},{product}");
+    let order = json!({"customer_id": CUSTOMER, "lines": [{"product_id": PRODUCT, "quantity": 1}]});
+    let headers = [("x-correlation-id", "desk-7/order"), ("consistency-token", &*known), ("consistency-wait", "20")];
+    let (status, placed) = say(&platform, "/orders", &order, &headers).await;
+    assert_eq!(status, 201, "{placed}");
+
+    // the checkout asks for pieces that are not there, and gives the order up
+    let answered = || {
+        let lines = platform.said().into_iter().filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        lines.filter(|line| line["fields"]["message"] == "answered").collect::<Vec<_>>()
+    };
+    let of_service =
+        |name: &str| answered().into_iter().filter(|line| line["fields"]["service"] == name).collect::<Vec<_>>();
+    platform.until("given up", || async { of_service("orders").len() == 2 }).await;
+    assert!(!of_service("inventory").is_empty(), "{:?}", answered());
+    let (_, story) = platform.get(&format!("/admin/streams/orders/{}", placed["id"].as_str().expect("an id"))).await;
+    let causes: Vec<&Value> = story["events"].as_array().expect("events").iter().map(|e| &e["metadata"]).collect();
+    for line in of_service("orders").iter().chain(&of_service("inventory")) {
+        assert_eq!(line["span"]["correlation_id"], "desk-7/order", "{line}");
+    }
+    let lines = of_service("orders");
+    assert_eq!(lines[0]["span"].get("causation_id"), None, "a person began it: {}", lines[0]);
+    assert_eq!(causes[0].get("causation_id"), None, "{story}");
+    let cause = &causes[1]["causation_id"];
+    assert!(cause.is_string() && lines[1]["span"]["causation_id"] == *cause, "{story} {}", lines[1]);
+    let cancelled = &lines[1];
+    let is_in = |name: &str| cancelled["spans"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == name));
+    assert!(
+        is_in("duty") && is_in("request"),
+        "what is done about an event, and the request that came of it: {cancelled}"
+    );
+}

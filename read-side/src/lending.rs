@@ -10,6 +10,7 @@ use std::{
 };
 
 use database::RESTED;
+use measures::{DatabaseUse, Entered};
 use sqlx::{Database, Pool, pool::PoolConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -32,6 +33,7 @@ pub(crate) struct Lender<DB: Database> {
     /// As many as are lent at once; the pool has more, so that whoever is let in need not wait for it, unless for one that was
     /// broken off and is still being tested.
     places: Semaphore,
+    figures: Arc<DatabaseUse>,
     kept: Mutex<Vec<Kept<DB>>>,
 }
 
@@ -48,7 +50,8 @@ impl<DB: Database> Lender<DB> {
     /// Lends `lent_max` at most; the others of the pool are for whoever asks it directly.
     pub fn new(pool: Pool<DB>, lent_max: usize) -> Self {
         let (places, login_version) = (Semaphore::new(lent_max), Box::new(|| 0));
-        Self { pool, login_version, login: Mutex::default(), places, kept: Mutex::default() }
+        let figures = Arc::new(DatabaseUse::of(None));
+        Self { pool, login_version, login: Mutex::default(), places, figures, kept: Mutex::default() }
     }
 
     /// With a login that may change.
@@ -73,6 +76,12 @@ impl<DB: Database> Lender<DB> {
         }
     }
 
+    /// With figures that others add to as well.
+    pub fn measured_by(mut self, figures: &Arc<DatabaseUse>) -> Self {
+        self.figures = Arc::clone(figures);
+        self
+    }
+
     /// For what is asked now and then.
     pub fn pool(&self) -> &Pool<DB> {
         &self.pool
@@ -80,6 +89,11 @@ impl<DB: Database> Lender<DB> {
 
     /// A connection, when one is free. Cancel-safe.
     pub async fn lend(&self) -> Result<Lent<'_, DB>, sqlx::Error> {
+        let ((kept, place), in_use) = self.noted(self.figures.connections.get(self.free()).await)?;
+        Ok(Lent { lender: self, kept, _place: place, _in_use: in_use })
+    }
+
+    async fn free(&self) -> Result<(Kept<DB>, SemaphorePermit<'_>), sqlx::Error> {
         let wait = self.pool.options().get_acquire_timeout();
         let place = tokio::time::timeout(wait, self.places.acquire()).await;
         let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
@@ -93,7 +107,19 @@ impl<DB: Database> Lender<DB> {
                 Kept { connection, since, resting_since: since, login_version }
             }
         };
-        Ok(Lent { lender: self, kept, _place: place })
+        Ok((kept, place))
+    }
+
+    /// What is asked over a connection that was lent.
+    pub async fn ask<T>(&self, asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        self.noted(self.figures.calls.of(asked).await)
+    }
+
+    fn noted<T>(&self, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        if let Err(error) = &done {
+            self.figures.failures.one_more(database::failure(error));
+        }
+        done
     }
 
     /// Lends no more, and closes every connection once its reader is done.
@@ -150,6 +176,7 @@ pub(crate) struct Lent<'a, DB: Database> {
     lender: &'a Lender<DB>,
     kept: Kept<DB>,
     _place: SemaphorePermit<'a>,
+    _in_use: Entered,
 }
 
 impl<DB: Database> Lent<'_, DB> {

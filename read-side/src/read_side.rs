@@ -14,6 +14,7 @@ use std::{
 };
 
 use events::{consistency::ConsistencyToken, ids::CustomerId, principal::Principal};
+use measures::DatabaseUse;
 use sqlx::{
     AssertSqlSafe, FromRow, PgPool, Postgres, Row, Sqlite, SqlitePool,
     postgres::{PgPoolOptions, PgRow},
@@ -59,6 +60,8 @@ struct Inner {
     pub(crate) database: Database,
     /// The connections of reads in PostgreSQL; on SQLite each generation has its own.
     lender: Option<Arc<Lender<Postgres>>>,
+    /// Of reads of rows.
+    figures: Arc<DatabaseUse>,
     /// The generation that was live at the last read, by read model.
     live: Mutex<HashMap<&'static str, Live>>,
     last_seen: LastSeen,
@@ -160,17 +163,19 @@ impl ReadSide {
 
     fn new(database: Database, wake: Wake) -> Self {
         let waiters = Semaphore::new(WAITERS_MAX);
-        let lender = match &database {
+        let (lender, figures) = match &database {
             Database::Postgres { pool, reached } => {
-                let login = reached.clone();
-                let lender = Lender::new(pool.clone(), lent_max(CONNECTIONS_MAX));
-                Some(lender.of_login(move || login.version()).looked_after())
+                let (login, lent_max) = (reached.clone(), lent_max(CONNECTIONS_MAX));
+                let figures = Arc::new(DatabaseUse::of(u32::try_from(lent_max).ok()));
+                let lender = Lender::new(pool.clone(), lent_max).of_login(move || login.version());
+                (Some(lender.measured_by(&figures).looked_after()), figures)
             }
-            Database::Sqlite { .. } => None,
+            Database::Sqlite { .. } => (None, Arc::new(DatabaseUse::of(None))),
         };
         let inner = Inner {
             database,
             lender,
+            figures,
             live: Mutex::default(),
             last_seen: LastSeen::default(),
             met: MetTokens::default(),
@@ -217,6 +222,11 @@ impl ReadSide {
     /// For figures that are nobody's own: staff and programs are told them.
     pub(crate) fn staff_only(&self, what: &'static str) -> Result<(), ReadError> {
         if self.only.is_some() { Err(ReadError::NotForCustomers { what }) } else { Ok(()) }
+    }
+
+    /// What is measured of the reads of rows over the connections of this handle.
+    pub fn figures(&self) -> &DatabaseUse {
+        &self.inner.figures
     }
 
     /// For a projector of the same process: its commits wake waiting readers at once, others are polled for.
@@ -441,7 +451,8 @@ impl ReadSide {
             .connect_lazy_with(query_database::sqlite_reader(&query_database::generation_file(
                 directory, read_model, generation,
             )));
-        let lender = Lender::new(pool, lent_max(SQLITE_CONNECTIONS_MAX)).looked_after();
+        let lender = Lender::new(pool, lent_max(SQLITE_CONNECTIONS_MAX));
+        let lender = lender.measured_by(&self.inner.figures).looked_after();
         open.push(((read_model.to_owned(), generation), Arc::clone(&lender)));
         if open.iter().filter(|((name, _), _)| name == read_model).count() > OPEN_GENERATIONS_MAX
             && let Some(oldest) = open.iter().position(|((name, _), _)| name == read_model)
@@ -481,7 +492,7 @@ macro_rules! snapshot_of {
                 query = query.bind(wanted);
             }
             let mut lent = lender.lend().await?;
-            let found = query.fetch_all(lent.connection()).await?;
+            let found = lender.ask(query.fetch_all(lent.connection())).await?;
             lent.give_back();
             let Some(first) = found.first() else { return Err(sqlx::Error::RowNotFound) };
             let vector: Option<String> = first.try_get("vector")?;

@@ -8,6 +8,7 @@
 //! - [`postgres`]: throw-away PostgreSQL servers, and a fresh database per test.
 //! - `small_disk`: a disk that such a server fills.
 //! - [`pgbouncer`]: PgBouncer before such a server.
+//! - [`promtool`]: what Prometheus says of a page of metrics.
 //! - [`proxy`]: a small TCP proxy that breaks connections where a test says.
 //! - [`jumping_clock`]: a clock that is put forward or back.
 //! - [`checkout_laws`]: what must hold of all services' events together, whatever has crashed.
@@ -23,5 +24,6 @@ pub mod log_contract;
 pub mod northwind;
 pub mod pgbouncer;
 pub mod postgres;
+pub mod promtool;
 pub mod proxy;
 mod small_disk;

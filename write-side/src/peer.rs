@@ -25,11 +25,12 @@ use futures::{Stream, StreamExt};
 use serde_json::Value;
 use thiserror::Error;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 use self::there::There;
 use crate::edge::{
     request::IDEMPOTENCY_KEY,
-    trace::{CORRELATION_ID, Conversation, TRACEPARENT},
+    trace::{CAUSATION_ID, CORRELATION_ID, Conversation, TRACEPARENT},
 };
 
 /// How long the answer to a question may take. Shorter than to a command: a service may have to ask another one before it
@@ -62,6 +63,8 @@ pub struct PeerCommand {
     /// `If-Match: *`, for commands that want to know a version: whichever it is.
     pub any_version: bool,
     pub correlation_id: Option<String>,
+    /// The event because of which it is given.
+    pub causation_id: Option<Uuid>,
     pub traceparent: Option<String>,
     /// The service that asks. Over the network it is the token that says who.
     pub principal: &'static str,
@@ -81,7 +84,7 @@ pub struct PeerQuestion {
 impl PeerQuestion {
     /// A question that `principal` asks on the way to answering somebody else's.
     pub fn within(conversation: &Conversation, principal: &'static str, path: String) -> Self {
-        let Conversation { correlation_id, traceparent } = conversation.clone();
+        let Conversation { correlation_id, traceparent, .. } = conversation.clone();
         Self { path, correlation_id: Some(correlation_id), traceparent: Some(traceparent), principal }
     }
 }
@@ -137,6 +140,8 @@ impl Peer {
     /// Gives a command. The answer may be a refusal, and a 409, 429 or 503 is worth the same again.
     pub async fn send(&self, command: &PeerCommand) -> Result<PeerAnswer, PeerError> {
         let mut headers = conversation(command.correlation_id.as_deref(), command.traceparent.as_deref());
+        let cause = command.causation_id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
+        headers.extend(cause.map(|id| (CAUSATION_ID, id)));
         headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
         let key = HeaderValue::from_str(&command.key).map_err(|_| PeerError::NotSendable { what: "the key" })?;
         headers.push((IDEMPOTENCY_KEY, key));

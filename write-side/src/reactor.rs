@@ -34,6 +34,7 @@ use events::{
     DecodeError, Published,
     envelope::{Metadata, Name, RecordedEvent},
 };
+use measures::{Counts, Kind};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -138,6 +139,43 @@ pub enum Acted {
     NotBefore(DateTime<Utc>),
 }
 
+/// How attempts end, in few words, to be counted.
+#[derive(Debug, Clone, Copy)]
+pub enum Attempt {
+    Done,
+    Failed,
+    Hindered,
+    PutOff,
+}
+
+impl From<&Acted> for Attempt {
+    fn from(acted: &Acted) -> Self {
+        match acted {
+            Acted::Done => Self::Done,
+            Acted::Failed(_) => Self::Failed,
+            Acted::Hindered(_) => Self::Hindered,
+            Acted::NotBefore(_) => Self::PutOff,
+        }
+    }
+}
+
+impl Kind for Attempt {
+    const ALL: &'static [Self] = &[Self::Done, Self::Failed, Self::Hindered, Self::PutOff];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Hindered => "hindered",
+            Self::PutOff => "put_off",
+        }
+    }
+}
+
 /// The key of what the reactor `name` does about an event.
 pub fn key_of(name: &str, event_id: Uuid) -> Uuid {
     Uuid::new_v5(&KEY_NAMESPACE, format!("{name}|{event_id}").as_bytes())
@@ -194,6 +232,7 @@ impl Default for ReactorOptions {
 pub struct Reactor {
     follower: FollowerHandle,
     duties: Arc<dyn Duties>,
+    attempts: Arc<Counts<Attempt>>,
     stop: CancellationToken,
     runner: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
@@ -220,6 +259,7 @@ impl Reactor {
         let stop = CancellationToken::new();
         let store = Arc::new(DutyStore::new(Arc::clone(&reaction), Arc::clone(&duties), options.clone()));
         let runner = Runner::new(reaction, Arc::clone(&store), feeds.clone(), options, stop.clone());
+        let attempts = runner.attempts();
         let sources: BTreeSet<Name> = feeds.iter().map(|feed| feed.source().clone()).collect();
         let follower = Follower::start(name, feeds, store, following);
         let runner = tokio::spawn(runner.run());
@@ -228,12 +268,17 @@ impl Reactor {
         if timeout(BEGIN_WAIT_MAX, begun).await.is_err() {
             tracing::warn!(reactor = name, "a feed does not answer: it is followed from its head at the time it does");
         }
-        Ok(Self { follower, duties, stop, runner: tokio::sync::Mutex::new(Some(runner)) })
+        Ok(Self { follower, duties, attempts, stop, runner: tokio::sync::Mutex::new(Some(runner)) })
     }
 
     /// Status, lag and halts, for who operates it.
     pub fn follower(&self) -> &FollowerHandle {
         &self.follower
+    }
+
+    /// What became of what it has tried.
+    pub fn attempts(&self) -> &Counts<Attempt> {
+        &self.attempts
     }
 
     /// At most `limit` duties that are not done, those that failed most often first.

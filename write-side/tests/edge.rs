@@ -241,7 +241,16 @@ async fn correlation_and_trace_travel_from_request_to_event_and_answer() {
     assert_eq!((answer.header("x-correlation-id"), answer.header("traceparent")), ("conversation-1", trace));
     let line: Value = serde_json::from_str(&shop.get("/users/feed").await.expect(200).text).unwrap();
     assert_eq!((&line["correlationid"], &line["traceparent"]), (&json!("conversation-1"), &json!(trace)));
-    assert_eq!(line["actor"], "anonymous");
+    assert_eq!((&line["actor"], &line["causationid"]), (&json!("anonymous"), &Value::Null));
+
+    // what caused it is an event or nothing
+    for (cause, kept, name) in [(NOBODY, json!(NOBODY), "Eva"), ("because", Value::Null, "Ada")] {
+        let body = json!({ "name": name, "email": format!("{name}@example.com") });
+        shop.post_with("/users", body, &[("x-causation-id", cause)]).await.expect(201);
+        let feed = shop.get("/users/feed").await.expect(200).text;
+        let line: Value = serde_json::from_str(feed.lines().last().unwrap()).unwrap();
+        assert_eq!(line["causationid"], kept, "{cause}");
+    }
 }
 
 #[tokio::test]

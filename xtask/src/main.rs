@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`run_tests`] is the second of the two commands that the README begins with; [`soak`] runs tests for
 //! much longer than anybody waits for; [`schemathesis`] is a part of either, [`clients`] of the first; both ask a [`platform`].
-//! [`postgres`] makes sure that there is a server, [`newer_postgres`] tests on others, [`debian`] and [`python`] get programs.
+//! [`postgres`], [`pgbouncer`] and [`promtool`] make sure that these are there, [`newer_postgres`] tests on other servers,
+//! [`debian`] and [`python`] get programs.
 
 mod clients;
 mod debian;
@@ -10,6 +11,7 @@ mod newer_postgres;
 mod pgbouncer;
 mod platform;
 mod postgres;
+mod promtool;
 mod python;
 mod run_tests;
 mod schemathesis;

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 
-use crate::{clients, pgbouncer, postgres, schemathesis};
+use crate::{clients, pgbouncer, postgres, promtool, schemathesis};
 
 /// The tests that kill the platform need a binary that can be told where to die. No release is built with it.
 pub const FEATURES: &str = "platform/failpoints,projections/failpoints";
@@ -16,6 +16,7 @@ const TARGETS: [&str; 3] = ["--lib", "--bins", "--tests"];
 pub fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     postgres::ensure_programs()?;
     pgbouncer::ensure_program()?;
+    promtool::ensure_program()?;
     // with a filter, somebody wants one test
     let everything = arguments.is_empty();
     if everything && !cargo_test(&["--doc"], &[])? {

@@ -7,6 +7,7 @@ use std::sync::{
 
 use chrono::{DateTime, Utc};
 use events::envelope::Name;
+use measures::{Spread, spread::SIZE_BOUNDS};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -76,6 +77,7 @@ impl Shared {
                 && status.halt().is_none_or(|before| before.code() != reason.code())
             {
                 tracing::warn!(follower = %self.name, %source, code = reason.code(), %reason, "source halted");
+                status.counters.halts += 1;
             }
             status.state = state;
         });
@@ -125,13 +127,17 @@ impl Shared {
     ) {
         self.status.send_modify(|status| {
             status.vector.set(source.clone(), checkpoint);
+            let parked_before = status.parked.len();
             if let Some(parked) = parked {
                 status.parked = parked;
             }
+            let parked = status.parked.len().saturating_sub(parked_before);
             if let Some(status) = status.sources.get_mut(source) {
                 status.checkpoint = checkpoint;
                 status.set_load(load);
                 status.counters.steps += 1;
+                status.counters.steps_by_size[Spread::place(&SIZE_BOUNDS, events as u64)] += 1;
+                status.counters.parked += parked as u64;
                 status.counters.events_applied += events as u64;
             }
         });
@@ -156,6 +162,7 @@ impl Shared {
                 tracing::warn!(follower = %self.name, cause, "follower store unavailable, trying again");
             }
             status.store_failure = Some(cause.to_owned());
+            status.store_failures += 1;
         });
     }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use events::envelope::Name;
+use measures::spread::SIZE_BOUNDS;
 use thiserror::Error;
 
 use super::{
@@ -26,6 +27,8 @@ pub struct Status {
     pub parked: Arc<[ParkedStream]>,
     /// Why the store does not answer now; the follower tries again with backoff.
     pub store_failure: Option<String>,
+    /// How often it did not, since the start of this process.
+    pub store_failures: u64,
     /// `None` while the follower runs.
     pub stopped: Option<StopReason>,
 }
@@ -77,10 +80,15 @@ pub struct SourceStatus {
 pub struct Counters {
     pub events_applied: u64,
     pub steps: u64,
+    /// The steps by the number of their events: up to each of [`SIZE_BOUNDS`], and beyond.
+    pub steps_by_size: [u64; SIZE_BOUNDS.len() + 1],
     /// Events that were delivered again and dropped.
     pub duplicates: u64,
     /// Pages that were read again because events were missing.
     pub rereads: u64,
+    /// How often the source came to a halt, and streams that had to be parked.
+    pub halts: u64,
+    pub parked: u64,
 }
 
 impl SourceStatus {

@@ -3,10 +3,13 @@
 
 use async_trait::async_trait;
 use events::envelope::StreamId;
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{PostgresLog, read::log_error};
+use super::{
+    PostgresLog,
+    read::{Lent, log_error},
+};
 use crate::{
     feed::Cursor,
     log::LogError,
@@ -44,7 +47,8 @@ const ERASE_KEYS: &str = "insert into subject_keys (subject, key) \
 impl SnapshotStore for PostgresLog {
     async fn snapshot(&self, stream: &StreamId, fold_version: u32) -> Result<Option<Snapshot>, LogError> {
         let query = sqlx::query(SNAPSHOT).bind(&*stream.aggregate_type).bind(&*stream.aggregate_id);
-        let row = query.bind(i64::from(fold_version)).fetch_optional(self.reader.pool()).await.map_err(log_error)?;
+        let mut connection = self.connection().await?;
+        let row = query.bind(i64::from(fold_version)).fetch_optional(&mut *connection).await.map_err(log_error)?;
         let Some(row) = row else { return Ok(None) };
         let sequence: i64 = row.try_get(0).map_err(log_error)?;
         Ok(Some(Snapshot {
@@ -67,7 +71,7 @@ impl SnapshotStore for PostgresLog {
             .bind(numbers(|snapshot| snapshot.sequence.cast_signed()))
             .bind(event_ids)
             .bind(texts(|snapshot| &snapshot.state))
-            .execute(self.reader.pool())
+            .execute(&mut *self.connection().await?)
             .await
             .map_err(log_error)?;
         Ok(())
@@ -77,32 +81,33 @@ impl SnapshotStore for PostgresLog {
 #[async_trait]
 impl SubjectKeys for PostgresLog {
     async fn make_keys(&self, subjects: &[Uuid]) -> Result<KeyRing, LogError> {
-        let pool = self.reader.pool();
-        let ring = read_keys(pool, subjects).await?;
+        let mut connection = self.connection().await?;
+        let ring = read_keys(&mut connection, subjects).await?;
         if subjects.iter().all(|subject| ring.contains_key(subject)) {
             return Ok(ring);
         }
         let (subjects, keys): (Vec<Uuid>, Vec<Vec<u8>>) =
             SubjectKey::make_all(subjects)?.into_iter().map(|(subject, key)| (subject, key.0.to_vec())).unzip();
         // committed when it returns, before anything is encrypted under these keys
-        sqlx::query(MAKE_KEYS).bind(&subjects).bind(keys).execute(pool).await.map_err(log_error)?;
-        read_keys(pool, &subjects).await
+        sqlx::query(MAKE_KEYS).bind(&subjects).bind(keys).execute(&mut *connection).await.map_err(log_error)?;
+        read_keys(&mut connection, &subjects).await
     }
 
     async fn keys(&self, subjects: &[Uuid]) -> Result<KeyRing, LogError> {
-        read_keys(self.reader.pool(), subjects).await
+        read_keys(&mut *self.connection().await?, subjects).await
     }
 
     /// No statement can read them any more. Their bytes are gone once the page was vacuumed and written again, and in
     /// the write-ahead log and in backups they live as long as those are kept.
     async fn erase_keys(&self, subjects: &[Uuid]) -> Result<(), LogError> {
-        sqlx::query(ERASE_KEYS).bind(subjects).execute(self.reader.pool()).await.map_err(log_error)?;
+        sqlx::query(ERASE_KEYS).bind(subjects).execute(&mut *self.connection().await?).await.map_err(log_error)?;
         Ok(())
     }
 
     async fn erased_up_to(&self) -> Result<Cursor, LogError> {
         let query = sqlx::query_as("select position, event_id from erasures");
-        let (position, event_id): (i64, Option<Uuid>) = query.fetch_one(self.reader.pool()).await.map_err(log_error)?;
+        let (position, event_id): (i64, Option<Uuid>) =
+            query.fetch_one(&mut *self.connection().await?).await.map_err(log_error)?;
         Ok(Cursor { position: position.unsigned_abs(), event_id })
     }
 
@@ -110,15 +115,22 @@ impl SubjectKeys for PostgresLog {
         sqlx::query("update erasures set position = $1, event_id = $2")
             .bind(place.position.cast_signed())
             .bind(place.event_id)
-            .execute(self.reader.pool())
+            .execute(&mut *self.connection().await?)
             .await
             .map_err(log_error)?;
         Ok(())
     }
 }
 
-async fn read_keys(pool: &PgPool, subjects: &[Uuid]) -> Result<KeyRing, LogError> {
-    let rows = sqlx::query(KEYS).bind(subjects).fetch_all(pool).await.map_err(log_error)?;
+impl PostgresLog {
+    /// One of those that read. What is written here is a single statement too.
+    async fn connection(&self) -> Result<Lent, LogError> {
+        self.reader.connection().await.map_err(log_error)
+    }
+}
+
+async fn read_keys(connection: &mut PgConnection, subjects: &[Uuid]) -> Result<KeyRing, LogError> {
+    let rows = sqlx::query(KEYS).bind(subjects).fetch_all(connection).await.map_err(log_error)?;
     let key = |row: &sqlx::postgres::PgRow| Ok((row.try_get(0)?, SubjectKey(row.try_get(1)?)));
     rows.iter().map(key).collect::<Result<_, sqlx::Error>>().map_err(log_error)
 }

@@ -1,17 +1,25 @@
 //! Reads: every one is a single statement, so it sees one snapshot and leaves no transaction behind.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use chrono::{DateTime, Utc};
 use events::envelope::{Name, RecordedEvent, StreamId};
 use futures::TryStreamExt;
-use sqlx::{PgPool, Row, postgres::PgRow};
+use measures::Entered;
+use sqlx::{PgConnection, PgPool, Postgres, Row, pool::PoolConnection, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{cause, commit::fingerprint_of};
 use crate::{
     batch_hash::{BatchRow, ChainCheck, ChainStep},
     feed::{Cursor, FeedError, FeedPage, PageLimit},
+    figures::LogFigures,
     log::{ChainVerdict, CommandKey, ForgetError, LogError, LogHead, StoredOutcome, Sweep, Swept},
 };
 
@@ -53,21 +61,43 @@ const BATCHES_PER_LOOK: i64 = 256;
 /// Room made before a page is read; most pages are smaller than they may be.
 const PREALLOCATED_EVENTS_MAX: usize = 512;
 
+/// A connection of the pool, while it is in use.
+pub(super) struct Lent {
+    connection: PoolConnection<Postgres>,
+    _in_use: Entered,
+}
+
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
+
 pub(super) struct Reader {
     pool: PgPool,
+    figures: Arc<LogFigures>,
     source: Name,
     /// Mean bytes of an event in the last page. The server is not asked for many more events than fit a page by bytes.
     event_bytes: AtomicU64,
 }
 
 impl Reader {
-    pub(super) fn new(pool: PgPool, source: Name) -> Self {
-        Self { pool, source, event_bytes: AtomicU64::new(0) }
+    pub(super) fn new(pool: PgPool, source: Name, figures: Arc<LogFigures>) -> Self {
+        Self { pool, figures, source, event_bytes: AtomicU64::new(0) }
     }
 
-    /// For single statements beside the log.
-    pub(super) fn pool(&self) -> &PgPool {
-        &self.pool
+    /// For single statements, beside the log as well. It goes back to the pool when it is dropped.
+    pub(super) async fn connection(&self) -> Result<Lent, sqlx::Error> {
+        let (connection, in_use) = self.figures.connections.get(self.pool.acquire()).await?;
+        Ok(Lent { connection, _in_use: in_use })
     }
 
     pub(super) async fn close(&self) {
@@ -97,7 +127,8 @@ impl Reader {
 
     /// Where the head is now.
     pub(super) async fn head_position(&self) -> Result<u64, sqlx::Error> {
-        let position: i64 = sqlx::query_scalar("select position from log_head").fetch_one(&self.pool).await?;
+        let position: i64 =
+            sqlx::query_scalar("select position from log_head").fetch_one(&mut *self.connection().await?).await?;
         decode_number(position)
     }
 
@@ -110,7 +141,8 @@ impl Reader {
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let query = sqlx::query(STREAM).bind(&*stream.aggregate_type).bind(&*stream.aggregate_id).bind(after);
-        let mut rows = query.bind(limit).fetch(&self.pool);
+        let mut connection = self.connection().await.map_err(log_error)?;
+        let mut rows = query.bind(limit).fetch(&mut *connection);
         let mut names = Names::default();
         let mut events = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(log_error)? {
@@ -125,7 +157,8 @@ impl Reader {
         let keys = i32::try_from(sweep.keys()).expect("a slice is bounded far below 2^31");
         // fetch_all returns at the end of the answer; a row alone would come before the commit
         let query = sqlx::query(FORGET_COMMANDS).bind(sweep.before).bind(scope).bind(key).bind(keys);
-        let rows = query.fetch_all(&self.pool).await.map_err(|error| match error.as_database_error() {
+        let mut connection = self.connection().await.map_err(log_error)?;
+        let rows = query.fetch_all(&mut *connection).await.map_err(|error| match error.as_database_error() {
             Some(refused) if refused.code().as_deref() == Some(REFUSED) => ForgetError::TooYoung,
             _ => ForgetError::Log(log_error(error)),
         })?;
@@ -135,16 +168,19 @@ impl Reader {
 
     pub(super) async fn stored_outcome(&self, scope: &str, key: &str) -> Result<Option<StoredOutcome>, LogError> {
         let query = sqlx::query(STORED_OUTCOME).bind(scope).bind(key);
-        let Some(row) = query.fetch_optional(&self.pool).await.map_err(log_error)? else { return Ok(None) };
+        let mut connection = self.connection().await.map_err(log_error)?;
+        let Some(row) = query.fetch_optional(&mut *connection).await.map_err(log_error)? else { return Ok(None) };
         stored(&row).map(Some).map_err(log_error)
     }
 
     pub(super) async fn follow_chain(&self, mut check: ChainCheck) -> Result<ChainStep, LogError> {
-        let (head, last): (i64, i64) = sqlx::query_as(ENDS).fetch_one(&self.pool).await.map_err(log_error)?;
+        let mut connection = self.connection().await.map_err(log_error)?;
+        let (head, last): (i64, i64) = sqlx::query_as(ENDS).fetch_one(&mut *connection).await.map_err(log_error)?;
         let (head, last) = (decode_number(head).map_err(log_error)?, decode_number(last).map_err(log_error)?);
         // what is committed from now on is for the next stretch
         let query = sqlx::query(BATCHES).bind(signed(check.position)).bind(signed(last)).bind(BATCHES_PER_LOOK);
-        let batches = query.fetch_all(&self.pool).await.map_err(log_error)?;
+        let batches = query.fetch_all(&mut *connection).await.map_err(log_error)?;
+        drop(connection);
         let mut verdict = batches.is_empty().then(|| check.finish(last, head));
         for batch in batches {
             let batch = batch_row(&batch).map_err(log_error)?;
@@ -166,7 +202,7 @@ impl Reader {
     async fn events_of(&self, batch: &BatchRow) -> Result<Vec<RecordedEvent>, sqlx::Error> {
         let query = sqlx::query(RANGE).bind(signed(batch.first)).bind(signed(batch.last));
         let mut names = Names::default();
-        query.fetch_all(&self.pool).await?.iter().map(|row| names.event(row)).collect()
+        query.fetch_all(&mut *self.connection().await?).await?.iter().map(|row| names.event(row)).collect()
     }
 
     async fn read_page(&self, after: Cursor, limit: PageLimit) -> Result<ReadPage, sqlx::Error> {
@@ -175,7 +211,7 @@ impl Reader {
             0 => events_max,
             mean => events_max.min(1 + 2 * limit.bytes_max / usize::try_from(mean).unwrap_or(usize::MAX)),
         };
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.connection().await?;
         let mut page = ReadPage { head: None, events: Vec::with_capacity(asked.min(PREALLOCATED_EVENTS_MAX)) };
         let mut names = Names::default();
         let mut bytes = 0;
@@ -204,7 +240,7 @@ impl Reader {
         }
         if is_full {
             // the rest may be large: it is not read to its end, as the pool would before it reuses the connection
-            connection.close_on_drop();
+            connection.connection.close_on_drop();
         }
         Ok(page)
     }

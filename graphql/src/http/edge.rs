@@ -67,8 +67,9 @@ pub(crate) fn router<E: Executor>(executor: E, options: GraphqlOptions) -> Route
     let playground = if options.playground { playground::router() } else { Router::new() };
     let body_limit = DefaultBodyLimit::max(options.limits.body_bytes_max);
     let documents = Documents::new(options.limits.clone(), options.listed.clone());
-    let running = Running::new(options.limits.requests_max, options.limits.requests_per_principal_max);
-    let seats = Seats::new(&options.live.limits);
+    let running = Running::new(options.limits.requests_max, options.limits.requests_per_principal_max)
+        .measured_by(&options.figures.requests);
+    let seats = Seats::new(&options.live.limits).measured_by(&options.figures);
     let edge = Arc::new(Edge { executor, options, documents, running, seats });
     let methods = get(by_get).post(by_post).fallback(by_another_method);
     // one layer of two: each costs a box and a copy of what is below it for every request

@@ -7,12 +7,14 @@ use std::{
 
 use async_graphql::ServerError;
 use events::principal::Principal;
+use measures::{Entered, Level};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::asker::Asker;
 use crate::{
     errors::{code, limit_exceeded, retryable},
     live::options::LiveLimits,
+    options::GraphqlFigures,
 };
 
 pub(super) struct Seats {
@@ -25,6 +27,7 @@ pub(super) struct Seats {
 struct Room {
     all: Arc<Semaphore>,
     of_one: Counts,
+    taken: Level,
 }
 
 /// Whose share something counts against.
@@ -37,6 +40,7 @@ type Counts = Arc<Mutex<HashMap<Counted, usize>>>;
 pub(super) struct Seat {
     _of_all: OwnedSemaphorePermit,
     of_one: Option<OfOne>,
+    _counted: Entered,
 }
 
 /// A place among somebody's own.
@@ -50,7 +54,7 @@ struct Full;
 
 impl Seats {
     pub(super) fn new(limits: &LiveLimits) -> Self {
-        let room = |max| Room { all: Arc::new(Semaphore::new(max)), of_one: Arc::default() };
+        let room = |max| Room { all: Arc::new(Semaphore::new(max)), of_one: Arc::default(), taken: Level::default() };
         Self {
             sockets: room(limits.sockets_max),
             subscriptions: room(limits.subscriptions_max),
@@ -58,12 +62,19 @@ impl Seats {
         }
     }
 
+    /// With figures that others look at.
+    pub(super) fn measured_by(mut self, figures: &GraphqlFigures) -> Self {
+        self.sockets.taken = figures.sockets.clone();
+        self.subscriptions.taken = figures.subscriptions.clone();
+        self
+    }
+
     pub(super) fn socket(&self, asker: &Asker) -> Result<Seat, ServerError> {
         let LiveLimits { sockets_max, sockets_per_asker_max, .. } = self.limits;
         let of_all = self.sockets.all.clone().try_acquire_owned();
         let of_all = of_all.map_err(|_| overloaded("sockets", sockets_max, "too many sockets are open"))?;
         let of_one = OfOne::of(&self.sockets, asker, sockets_per_asker_max).map_err(|Full| self.too_many_sockets())?;
-        Ok(Seat { _of_all: of_all, of_one })
+        Ok(Seat { _of_all: of_all, of_one, _counted: self.sockets.taken.enter() })
     }
 
     /// Counts a socket as that of who has shown a token with the first message.
@@ -91,7 +102,7 @@ impl Seats {
             let what = "you have too many subscriptions open";
             limit_exceeded("subscriptions_per_principal", subscriptions_per_principal_max, what, None)
         })?;
-        Ok(Seat { _of_all: of_all, of_one })
+        Ok(Seat { _of_all: of_all, of_one, _counted: self.subscriptions.taken.enter() })
     }
 }
 

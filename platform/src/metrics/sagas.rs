@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Family, whole};
+use super::Family;
 use crate::admin::ServicesAdmin;
 
 pub async fn seen(admin: &ServicesAdmin, now: DateTime<Utc>) -> [Family; 4] {
@@ -29,14 +29,14 @@ pub async fn seen(admin: &ServicesAdmin, now: DateTime<Utc>) -> [Family; 4] {
             }
         };
         for (phase, count) in &tally.phases {
-            phases.push(&[("saga", name), ("phase", phase)], whole(*count));
+            phases.push_whole(&[("saga", name), ("phase", phase)], *count);
         }
         // a clock that went back makes nothing younger than new
         let age =
             tally.oldest_started_at.map_or(0.0, |started| (now - started).to_std().unwrap_or_default().as_secs_f64());
         oldest.push(&[("saga", name)], age);
-        stuck.push(&[("saga", name)], whole(tally.stuck));
-        overdue.push(&[("saga", name)], whole(tally.overdue));
+        stuck.push_whole(&[("saga", name)], tally.stuck);
+        overdue.push_whole(&[("saga", name)], tally.overdue);
     }
     [phases, oldest, stuck, overdue]
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use axum::{Router, routing::get};
+use axum::Router;
 use graphql::{
     Closing, GraphqlOptions, LiveOptions,
     options::{Allowance, Authenticate, Authentication, NotAdmitted},
@@ -10,16 +10,22 @@ use graphql::{
 use read_side::ReadSide;
 use write_side::edge::Problem;
 
-use super::{Role, projector::readable, ready::answer};
+use super::{
+    Role,
+    projector::{readable, statuses},
+};
 use crate::{
-    admin::{Admin, Surroundings},
+    admin::{self, Admin, Check, Surroundings},
     door::Door,
     limits::Limits,
+    metrics::{self, Family},
 };
 
 /// The endpoint of this process.
 pub struct Asking {
     read: ReadSide,
+    /// The same over connections of its own, for whoever asks.
+    asked: ReadSide,
     options: GraphqlOptions,
     /// Of sockets and event streams.
     live: Closing,
@@ -27,7 +33,8 @@ pub struct Asking {
 
 impl Asking {
     pub fn new(read: ReadSide, options: GraphqlOptions) -> Self {
-        Self { read, options, live: Closing::default() }
+        let asked = read.apart("tributary graphql");
+        Self { read, asked, options, live: Closing::default() }
     }
 
     /// `/graphql` and what is below it.
@@ -37,7 +44,7 @@ impl Asking {
         let allowance = door.limits.clone().map(allowance);
         let live = LiveOptions { authenticate, allowance, allowed_origins, closing, ..LiveOptions::default() };
         let options = GraphqlOptions { live, ..self.options.clone() };
-        graphql::router(self.read.apart("tributary graphql"), options)
+        graphql::router(self.asked.clone(), options)
     }
 }
 
@@ -55,11 +62,22 @@ fn allowance(limits: Arc<Limits>) -> Allowance {
 #[async_trait::async_trait]
 impl Role for Asking {
     fn routes(&self, door: &Door) -> Router {
-        let read = self.read.clone();
-        let readyz = get(async move || answer(readable(&read).await));
         // the database is looked at by who writes it
         let admin = Admin { surroundings: Surroundings::of(None, door), ..Admin::default() };
-        self.router(door).merge(super::operated(admin)).route("/readyz", readyz)
+        self.router(door).merge(admin::router(admin))
+    }
+
+    async fn check(&self) -> Vec<Check> {
+        readable(&self.read).await
+    }
+
+    /// Whoever writes the query database makes it, and may be later than whoever reads it.
+    async fn awaits(&self) -> Option<String> {
+        statuses(&self.read).await.err().map(|why| format!("query database: {why}"))
+    }
+
+    async fn measured(&self) -> Vec<Family> {
+        metrics::of_graphql(&self.options.figures, self.asked.figures())
     }
 
     fn close(&self) {

@@ -25,15 +25,12 @@ use write_side::edge::{
 };
 
 use self::proxy::Proxy;
-use super::{
-    Role,
-    ready::{Waiting, answer},
-};
+use super::Role;
 use crate::{
-    admin::{self, Check, Surroundings},
+    admin::{Check, Surroundings, Verdict},
     composed, docs,
     door::Door,
-    metrics,
+    metrics::Family,
 };
 
 /// The gateway of this process.
@@ -65,13 +62,30 @@ impl Role for Gateway {
             Json([own, others].concat())
         });
         let openapi = get(async move |State(proxy): State<Proxy>| json(every_api(&proxy, own).await.to_string()));
-        passed_on.merge(composed).merge(docs::page()).merge(metrics::router(admin::Admin::default())).merge(
-            Router::new()
-                .route("/openapi.json", openapi)
-                .route("/admin/doctor", doctor)
-                .route("/readyz", get(async |State(proxy): State<Proxy>| answer(waiting(&proxy).await)))
-                .with_state(self.proxy.clone()),
+        passed_on.merge(composed).merge(docs::page()).merge(
+            Router::new().route("/openapi.json", openapi).route("/admin/doctor", doctor).with_state(self.proxy.clone()),
         )
+    }
+
+    /// Ready as long as anybody behind it answers: what is away is away for itself.
+    async fn check(&self) -> Vec<Check> {
+        let asked = self.proxy.everybody().into_iter().map(async |(place, who)| {
+            let name = format!("{who} at {place}");
+            match self.proxy.has_started(&place).await {
+                true => Check::good(name, "answers"),
+                false => Check::doubtful(name, "away"),
+            }
+        });
+        let mut checks = join_all(asked).await;
+        if checks.iter().all(|check| check.verdict != Verdict::Good) {
+            checks.push(Check::bad("gateway", "nothing that it stands before answers"));
+        }
+        checks
+    }
+
+    /// Its requests are all that it has.
+    async fn measured(&self) -> Vec<Family> {
+        Vec::new()
     }
 
     fn close(&self) {
@@ -99,18 +113,6 @@ async fn findings(proxy: &Proxy, headers: &HeaderMap) -> Vec<Check> {
         }
     });
     join_all(asked).await.into_iter().flatten().collect()
-}
-
-/// Ready as long as anybody behind it answers: what is away is away for itself.
-async fn waiting(proxy: &Proxy) -> Waiting {
-    let asked = proxy.everybody().into_iter().map(async |(place, who)| {
-        let alive = proxy.is_alive(&place).await;
-        (alive, format!("{who} at {place}"))
-    });
-    let (alive, away): (Vec<_>, Vec<_>) = join_all(asked).await.into_iter().partition(|(alive, _)| *alive);
-    let aside = away.into_iter().map(|(_, who)| format!("away: {who}")).collect();
-    let holds_up = if alive.is_empty() { vec!["nothing that it stands before answers".to_owned()] } else { vec![] };
-    Waiting { holds_up, aside }
 }
 
 #[cfg(test)]

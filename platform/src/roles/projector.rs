@@ -3,19 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use axum::{Router, routing::get};
+use axum::Router;
 use event_store::feed::Feed;
 use projections::{Projector, ProjectorHandle};
-use read_side::{ReadSide, status::READ_MODELS};
+use read_side::{ProjectionStatus, ReadSide, status::READ_MODELS};
 
-use super::{
-    Role,
-    ready::{Waiting, answer},
-};
+use super::{Role, ready::ANSWER_WAIT_MAX};
 use crate::{
-    admin::{Admin, ProjectorAdmin, ServicesAdmin, Surroundings},
+    admin::{self, Admin, Check, ProjectorAdmin, ServicesAdmin, Surroundings},
     config::Storage,
     door::Door,
+    metrics::{self, Family},
     projecting::ProjectingArgs,
     stores,
 };
@@ -52,8 +50,21 @@ impl Role for Projecting {
     fn routes(&self, door: &Door) -> Router {
         let projector = self.admin();
         let surroundings = Surroundings::of(Some(&self.storage), door);
-        let admin = Admin { services: ServicesAdmin::default(), projector: Some(projector.clone()), surroundings };
-        super::operated(admin).route("/readyz", get(async move || answer(waiting(&projector).await)))
+        let admin = Admin { services: ServicesAdmin::default(), projector: Some(projector), surroundings };
+        admin::router(admin)
+    }
+
+    /// Feeds that stand still are told, and hold up nobody.
+    async fn check(&self) -> Vec<Check> {
+        let (mut checks, followed) = tokio::join!(readable(&self.read), followed(&self.projector));
+        checks.extend(followed);
+        checks
+    }
+
+    async fn measured(&self) -> Vec<Family> {
+        let admin = self.admin();
+        let (projector, storage) = tokio::join!(metrics::of_projector(&admin), metrics::of_storage(&self.storage));
+        [projector, storage].concat()
     }
 
     fn close(&self) {}
@@ -63,22 +74,35 @@ impl Role for Projecting {
     }
 }
 
-/// Ready once every read model can be read. Feeds that stand still are told.
-pub async fn waiting(admin: &ProjectorAdmin) -> Waiting {
-    let halts = admin.halts().await;
-    let aside = halts.iter().map(|((projection, source), why)| format!("{projection} <- {source}: {why}")).collect();
-    Waiting { aside, ..readable(&admin.read).await }
+/// Each feed of each projection.
+async fn followed(projector: &ProjectorHandle) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for report in projector.status().await {
+        if let Some((_, status)) = &report.live {
+            checks.extend(super::followed("projection", report.projection, status));
+        }
+    }
+    checks
 }
 
-/// Ready once every read model can be read.
-pub async fn readable(read: &ReadSide) -> Waiting {
-    let holds_up = match read.projections_uncounted().await {
-        Ok(statuses) => {
-            let is_live = |name: &str| statuses.iter().any(|status| status.name == name);
-            let missing: Vec<_> = READ_MODELS.iter().map(|of| of.name).filter(|name| !is_live(name)).collect();
-            if missing.is_empty() { vec![] } else { vec![format!("not live yet: {}", missing.join(", "))] }
-        }
-        Err(error) => vec![error.to_string()],
+/// What the query database says of itself, or why it says nothing: sooner than whoever asks for health gives up.
+pub async fn statuses(read: &ReadSide) -> Result<Vec<ProjectionStatus>, String> {
+    match tokio::time::timeout(ANSWER_WAIT_MAX, read.projections_uncounted()).await {
+        Ok(told) => told.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", ANSWER_WAIT_MAX.as_secs())),
+    }
+}
+
+/// Whether each read model can be read.
+pub async fn readable(read: &ReadSide) -> Vec<Check> {
+    let statuses = match statuses(read).await {
+        Ok(statuses) => statuses,
+        Err(why) => return vec![Check::bad("query database", why)],
     };
-    Waiting { holds_up, aside: Vec::new() }
+    let is_live = |name: &str| statuses.iter().any(|status| status.name == name);
+    let check = |name: &str| match is_live(name) {
+        true => Check::good(format!("read model {name}"), "live"),
+        false => Check::bad(format!("read model {name}"), "not live yet"),
+    };
+    READ_MODELS.iter().map(|of| check(of.name)).collect()
 }

@@ -3,30 +3,23 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Result;
-use axum::{Router, routing::get};
+use axum::Router;
 use event_store::{
     feed::{Cursor, Feed, PageLimit},
-    follower::Status,
     log::EventLog,
 };
 use futures::future::join_all;
 use write_side::{Entry, Given, Service, edge::Api, peer::Peer};
 
-use super::{
-    Role,
-    elsewhere::Elsewhere,
-    ready::{Waiting, answer},
-};
+use super::{Role, elsewhere::Elsewhere, followed, ready::ANSWER_WAIT_MAX};
 use crate::{
-    admin::{Admin, RunningSaga, ServicesAdmin, Surroundings},
+    admin::{self, Admin, Check, RunningSaga, ServicesAdmin, Surroundings},
     config::{ServicesArgs, Storage},
     docs,
     door::Door,
+    metrics::{self, Family},
     stores,
 };
-
-/// How long a log may take to tell its head before its service is not ready.
-const HEAD_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Those that run in this process.
 pub struct Services {
@@ -110,9 +103,27 @@ impl Role for Services {
     fn routes(&self, door: &Door) -> Router {
         let services = self.admin();
         let surroundings = Surroundings::of(Some(&self.storage), door);
-        let admin = Admin { services: services.clone(), projector: None, surroundings };
-        let readyz = get(async move || answer(waiting(&services).await));
-        self.router().merge(docs::router(&self.apis())).merge(super::operated(admin)).route("/readyz", readyz)
+        let admin = Admin { services, projector: None, surroundings };
+        self.router().merge(docs::router(&self.apis())).merge(admin::router(admin))
+    }
+
+    /// Whether every log answers. A feed of others that cannot be read is told, and waited for by nobody: services do their
+    /// work without each other.
+    async fn check(&self) -> Vec<Check> {
+        let mut checks = join_all(self.running.iter().map(answers)).await;
+        for service in &self.running {
+            let replica = service.replica.iter().map(|replica| ("replica", replica.follower()));
+            let reactor = service.reactor.iter().map(|reactor| ("reactor", reactor.follower()));
+            let following = replica.chain(reactor).flat_map(|(kind, of)| followed(kind, service.name, &of.status()));
+            checks.extend(following);
+        }
+        checks
+    }
+
+    async fn measured(&self) -> Vec<Family> {
+        let admin = self.admin();
+        let (services, storage) = tokio::join!(metrics::of_services(&admin), metrics::of_storage(&self.storage));
+        [services, storage].concat()
     }
 
     fn close(&self) {
@@ -127,34 +138,15 @@ impl Role for Services {
     }
 }
 
-/// Ready while every log answers. A feed of others that cannot be read is told, and waited for by nobody: services do
-/// their work without each other.
-async fn waiting(admin: &ServicesAdmin) -> Waiting {
-    let mut waiting = Waiting::default();
-    let heads = admin.logs.iter().map(async |(service, (log, _))| {
-        let page = log.page(Cursor::START, PageLimit::events(1), Duration::ZERO);
-        let failed = match tokio::time::timeout(HEAD_WAIT_MAX, page).await {
-            Ok(Ok(_)) => return None,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", HEAD_WAIT_MAX.as_secs()),
-        };
-        Some(format!("the log of {service}: {failed}"))
-    });
-    waiting.holds_up.extend(join_all(heads).await.into_iter().flatten());
-    let copies = admin.replicas.iter().map(|(service, replica)| (*service, replica.follower().status()));
-    let acting = admin.reactors.iter().map(|(service, reactor)| (*service, reactor.follower().status()));
-    for (service, status) in copies.chain(acting) {
-        waiting.aside.extend(standstills(service, &status));
+/// Whether a log tells its head.
+async fn answers(service: &Service) -> Check {
+    let name = format!("log {}", service.name);
+    let page = service.log.page(Cursor::START, PageLimit::events(1), Duration::ZERO);
+    match tokio::time::timeout(ANSWER_WAIT_MAX, page).await {
+        Ok(Ok(_)) => Check::good(name, "answers"),
+        Ok(Err(error)) => Check::bad(name, error.to_string()),
+        Err(_) => Check::bad(name, format!("no answer within {} s", ANSWER_WAIT_MAX.as_secs())),
     }
-    waiting
-}
-
-fn standstills(service: &str, status: &Status) -> Vec<String> {
-    if let Some(reason) = &status.stopped {
-        return vec![format!("{service} follows nobody: {reason}")];
-    }
-    let halted = status.sources.iter().filter_map(|(source, of_source)| Some((source, of_source.halt()?)));
-    halted.map(|(source, reason)| format!("{service} waits for the feed of {source}: {reason}")).collect()
 }
 
 fn running_saga(service: &Service) -> Option<RunningSaga> {

@@ -25,6 +25,12 @@ async fn it_runs_from_the_first_command_to_a_rebuild_and_its_readers_only_read()
     let place = Place::migrated().await;
     let platform = Platform::up(&place.home()).await;
     seed(&platform).await;
+    let page = platform.http.get(format!("{}/metrics", platform.url)).send().await.unwrap().text().await.unwrap();
+    for database in ["users", "checkout", "query"] {
+        let line = format!("tributary_database_lock_waiters{{database=\"{database}\"}} ");
+        assert!(page.contains(&line), "a role that owns nothing may look at locks: {line}");
+    }
+    assert!(page.contains(r#"reason="forbidden"} 0"#) && !page.contains(r#"reason="forbidden"} 1"#), "{page}");
     platform.until("seen", || async { orders(&platform).await > 0 }).await;
     let before = orders(&platform).await;
 

@@ -10,6 +10,7 @@ use event_store::{
 };
 use events::envelope::Name;
 use futures::future::join_all;
+use measures::DatabaseUse;
 use read_side::Wake;
 use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -150,6 +151,11 @@ impl Projector {
 }
 
 impl ProjectorHandle {
+    /// What is measured of the query database, as it is written.
+    pub fn figures(&self) -> &DatabaseUse {
+        self.database.figures()
+    }
+
     /// Every projection, as it is now. Never waits for a rebuild.
     pub async fn status(&self) -> Vec<Report> {
         let report = |(name, entry): (&&'static str, &Entry)| Report {

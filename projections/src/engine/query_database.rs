@@ -19,6 +19,7 @@ use std::{
 };
 
 use database::Database;
+use measures::DatabaseUse;
 use read_side::{
     Wake,
     query_database::{self as place, SQLITE_BUSY_TIMEOUT, sqlite_version_is_safe},
@@ -78,6 +79,7 @@ const WAL_KEPT_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct QueryDatabase {
     place: Arc<Place>,
+    figures: Arc<DatabaseUse>,
 }
 
 enum Place {
@@ -98,7 +100,9 @@ impl QueryDatabase {
         }
         SQLITE_POINTERS.run(&pool).await.doing("migrate query.db")?;
         migrate_live(&directory, &pool).await?;
-        Ok(Self { place: Arc::new(Place::Sqlite { directory, pointers: looked_after(pool) }) })
+        let figures = Arc::new(DatabaseUse::of(None));
+        let pointers = looked_after(pool, &figures);
+        Ok(Self { place: Arc::new(Place::Sqlite { directory, pointers }), figures })
     }
 
     /// Opens the query database at `url`, and makes its tables if they are not there.
@@ -122,7 +126,13 @@ impl QueryDatabase {
             schema::migrate(&mut connection).await?;
         }
         drop(connection);
-        Ok(Self { place: Arc::new(Place::Postgres { pool, database: database.clone() }) })
+        let figures = Arc::new(DatabaseUse::of(Some(POSTGRES_CONNECTIONS_MAX)));
+        Ok(Self { place: Arc::new(Place::Postgres { pool, database: database.clone() }), figures })
+    }
+
+    /// What is measured of its transactions.
+    pub fn figures(&self) -> &DatabaseUse {
+        &self.figures
     }
 
     /// How to connect besides the pool, and which login that is; `None` on SQLite, where there is one process.
@@ -162,7 +172,7 @@ impl QueryDatabase {
     pub(super) fn pointers(&self) -> Pool {
         match &*self.place {
             Place::Sqlite { pointers, .. } => pointers.clone(),
-            Place::Postgres { pool, .. } => Pool::postgres(pool.clone()),
+            Place::Postgres { pool, .. } => Pool::postgres(pool.clone(), &self.figures),
         }
     }
 
@@ -177,9 +187,9 @@ impl QueryDatabase {
                 let pool = sqlite_pool(&place::generation_file(directory, template.name, generation)).await;
                 let pool = pool.doing("open a generation's file")?;
                 SQLITE_GENERATION.run(&pool).await.doing("migrate a generation's file")?;
-                Ok(looked_after(pool))
+                Ok(looked_after(pool, &self.figures))
             }
-            Place::Postgres { pool, .. } => Ok(Pool::postgres(pool.clone())),
+            Place::Postgres { pool, .. } => Ok(Pool::postgres(pool.clone(), &self.figures)),
         }
     }
 }
@@ -222,9 +232,9 @@ async fn sqlite_pool(file: &Path) -> Result<SqlitePool, sqlx::Error> {
 }
 
 /// A pool whose WAL is looked after, for as long as somebody has the pool.
-fn looked_after(pool: SqlitePool) -> Pool {
+fn looked_after(pool: SqlitePool, figures: &Arc<DatabaseUse>) -> Pool {
     let task = tokio::spawn(cut_off_wal_every_so_often(pool.clone()));
-    Pool::sqlite(pool).kept_by(&task)
+    Pool::sqlite(pool, figures).kept_by(&task)
 }
 
 fn sqlite_writer(file: &Path) -> SqliteConnectOptions {

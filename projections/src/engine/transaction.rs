@@ -1,11 +1,15 @@
 //! One way to talk to either database: texts in, texts out, and how often.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use measures::{DatabaseUse, Entered};
 use sqlx::{
     AssertSqlSafe, Executor, PgConnection, PgPool, Postgres, Row, Sqlite, SqlitePool,
     postgres::{PgCopyIn, PgDatabaseError, PgSeverity},
@@ -18,6 +22,7 @@ pub(crate) struct Pool {
     kind: Kind,
     /// Statements sent so far, commits included: round trips on PostgreSQL, thread hops on SQLite.
     sent: Arc<AtomicU64>,
+    figures: Arc<DatabaseUse>,
     /// What looks after it, as long as somebody has it.
     _kept: Option<Arc<Kept>>,
 }
@@ -54,6 +59,9 @@ pub(crate) type Texts = Vec<Option<String>>;
 pub(crate) struct Transaction {
     kind: Begun,
     sent: Arc<AtomicU64>,
+    figures: Arc<DatabaseUse>,
+    began: Instant,
+    _in_use: Entered,
 }
 
 enum Begun {
@@ -82,17 +90,21 @@ pub(super) async fn cut_off_wal(pool: &SqlitePool) {
 }
 
 impl Pool {
-    pub fn sqlite(pool: SqlitePool) -> Self {
-        Self { kind: Kind::Sqlite(pool), sent: Arc::default(), _kept: None }
+    pub fn sqlite(pool: SqlitePool, figures: &Arc<DatabaseUse>) -> Self {
+        Self::new(Kind::Sqlite(pool), figures)
+    }
+
+    pub fn postgres(pool: PgPool, figures: &Arc<DatabaseUse>) -> Self {
+        Self::new(Kind::Postgres(pool), figures)
+    }
+
+    fn new(kind: Kind, figures: &Arc<DatabaseUse>) -> Self {
+        Self { kind, sent: Arc::default(), figures: Arc::clone(figures), _kept: None }
     }
 
     /// With `task` beside it, until the last one that has this pool drops it.
     pub fn kept_by(self, task: &JoinHandle<()>) -> Self {
         Self { _kept: Some(Arc::new(Kept(task.abort_handle()))), ..self }
-    }
-
-    pub fn postgres(pool: PgPool) -> Self {
-        Self { kind: Kind::Postgres(pool), sent: Arc::default(), _kept: None }
     }
 
     pub fn is_postgres(&self) -> bool {
@@ -110,13 +122,14 @@ impl Pool {
     }
 
     async fn begin_here(&self) -> Result<Transaction, sqlx::Error> {
-        self.sent.fetch_add(1, Ordering::Relaxed);
-        let kind = match &self.kind {
-            // the lock now, not when the first row is written: an upgrade fails instead of waiting
-            Kind::Sqlite(pool) => Begun::Sqlite(pool.begin_with("begin immediate").await?),
-            Kind::Postgres(pool) => Begun::Postgres(pool.begin().await?),
-        };
-        Ok(Transaction { kind, sent: self.sent.clone() })
+        self.begun(async {
+            Ok(match &self.kind {
+                // the lock now, not when the first row is written: an upgrade fails instead of waiting
+                Kind::Sqlite(pool) => Begun::Sqlite(pool.begin_with("begin immediate").await?),
+                Kind::Postgres(pool) => Begun::Postgres(pool.begin().await?),
+            })
+        })
+        .await
     }
 
     /// Begins to read: everything in it sees the same moment. Cancel-safe.
@@ -126,14 +139,24 @@ impl Pool {
     }
 
     async fn begin_snapshot_here(&self) -> Result<Transaction, sqlx::Error> {
+        self.begun(async {
+            Ok(match &self.kind {
+                Kind::Sqlite(pool) => Begun::Sqlite(pool.begin().await?),
+                Kind::Postgres(pool) => {
+                    Begun::Postgres(pool.begin_with("begin isolation level repeatable read read only").await?)
+                }
+            })
+        })
+        .await
+    }
+
+    /// What has begun is a connection in use; beginning is waiting for one, and for the lock of a file.
+    async fn begun(&self, begin: impl Future<Output = Result<Begun, sqlx::Error>>) -> Result<Transaction, sqlx::Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        let kind = match &self.kind {
-            Kind::Sqlite(pool) => Begun::Sqlite(pool.begin().await?),
-            Kind::Postgres(pool) => {
-                Begun::Postgres(pool.begin_with("begin isolation level repeatable read read only").await?)
-            }
-        };
-        Ok(Transaction { kind, sent: self.sent.clone() })
+        let begun = self.figures.connections.get(begin).await;
+        let (kind, in_use) = noted(&self.figures, begun)?;
+        let (sent, figures) = (Arc::clone(&self.sent), Arc::clone(&self.figures));
+        Ok(Transaction { kind, sent, figures, began: Instant::now(), _in_use: in_use })
     }
 
     /// SQLite, a file that nobody else has open: pages go to their place at once, each written once, instead of to a WAL
@@ -185,6 +208,14 @@ impl Pool {
     }
 }
 
+/// An error is counted by what it says of the database.
+fn noted<T>(figures: &DatabaseUse, done: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+    if let Err(error) = &done {
+        figures.failures.one_more(database::failure(error));
+    }
+    done
+}
+
 /// A begin that is dropped half-way leaves a connection in the pool that acknowledges writes and loses them: so it goes on
 /// in a task of its own, and who waits no more drops a transaction that has begun.
 async fn to_its_end(
@@ -226,18 +257,27 @@ impl Transaction {
     /// Rows changed.
     pub async fn execute(&mut self, statement: &Arc<str>, values: &[Value<'_>]) -> Result<u64, sqlx::Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        match &mut self.kind {
-            Begun::Sqlite(begun) => Ok(bound!(statement, values).execute(&mut **begun).await?.rows_affected()),
-            Begun::Postgres(begun) => Ok(bound!(statement, values).execute(&mut **begun).await?.rows_affected()),
-        }
+        let changed = match &mut self.kind {
+            Begun::Sqlite(begun) => {
+                bound!(statement, values).execute(&mut **begun).await.map(|done| done.rows_affected())
+            }
+            Begun::Postgres(begun) => {
+                bound!(statement, values).execute(&mut **begun).await.map(|done| done.rows_affected())
+            }
+        };
+        noted(&self.figures, changed)
     }
 
     /// Rows of text columns.
     pub async fn fetch(&mut self, statement: &Arc<str>, values: &[Value<'_>]) -> Result<Vec<Texts>, sqlx::Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
         match &mut self.kind {
-            Begun::Sqlite(begun) => texts!(bound!(statement, values).fetch_all(&mut **begun).await?),
-            Begun::Postgres(begun) => texts!(bound!(statement, values).fetch_all(&mut **begun).await?),
+            Begun::Sqlite(begun) => {
+                texts!(noted(&self.figures, bound!(statement, values).fetch_all(&mut **begun).await)?)
+            }
+            Begun::Postgres(begun) => {
+                texts!(noted(&self.figures, bound!(statement, values).fetch_all(&mut **begun).await)?)
+            }
         }
     }
 
@@ -285,10 +325,13 @@ impl Transaction {
 
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         self.sent.fetch_add(1, Ordering::Relaxed);
-        match self.kind {
+        let committed = match self.kind {
             Begun::Sqlite(begun) => begun.commit().await,
             Begun::Postgres(begun) => begun.commit().await,
-        }
+        };
+        noted(&self.figures, committed)?;
+        self.figures.calls.add_since(self.began);
+        Ok(())
     }
 
     /// Ends it without effect. Dropping does the same, later.

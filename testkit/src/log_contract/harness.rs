@@ -14,6 +14,7 @@ use event_store::{
     backup::Contents,
     batch_hash::{ChainCheck, ChainStep},
     feed::{Cursor, Feed, FeedError, FeedPage, PageLimit},
+    figures::LogFigures,
     limits::Limits,
     log::{
         AppendItem, AppendOutcome, Batch, Claim, ClaimAction, CommandRecord, CommitError, Decision, EventLog,
@@ -86,6 +87,10 @@ impl CutOnce {
 impl EventLog for CutOnce {
     fn identity(&self) -> &LogIdentity {
         self.log.identity()
+    }
+
+    fn figures(&self) -> &LogFigures {
+        self.log.figures()
     }
 
     fn is_sealed(&self) -> bool {

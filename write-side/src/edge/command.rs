@@ -8,7 +8,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use event_store::{
-    bus::{CommandBus, CommandError, CommandRequest, Domain, Executed, Loaded},
+    bus::{CommandBus, CommandError, CommandRequest, Domain, Executed, Loaded, Outcome},
     feed::{Cursor, FeedError, PageLimit},
     log::LogError,
 };
@@ -18,6 +18,7 @@ use events::{
     ids::CustomerId,
     principal::Principal,
 };
+use measures::Kind;
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -101,7 +102,9 @@ impl<A: Domain> Edge<A> {
             metadata: Metadata { occurred_at, ..incoming.metadata() },
         };
         // the bus owns the work: a caller that goes away leaves it to be done
-        let answer = match self.bus.execute(request).await {
+        let answer = self.bus.execute(request).await;
+        tracing::debug!(service = self.service(), aggregate_id = %id, outcome = Outcome::of(&answer).name(), "answered");
+        let answer = match answer {
             Ok(done) => self.done(id, &done, creates),
             Err(error) => self.failed(error).into_response(),
         };

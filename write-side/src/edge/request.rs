@@ -140,7 +140,11 @@ impl Incoming {
 
     /// What goes onto every event of this command.
     pub fn metadata(&self) -> Metadata {
-        Metadata { actor: Some(self.principal.name().to_string()), ..self.conversation.metadata() }
+        Metadata {
+            actor: Some(self.principal.name().to_string()),
+            causation_id: self.conversation.causation_id.map(|id| id.to_string()),
+            ..self.conversation.metadata()
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use super::{fields::WITHHELD, problem::Problem};
 
 pub const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The event because of which a service commands another.
+pub const CAUSATION_ID: HeaderName = HeaderName::from_static("x-causation-id");
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The longest that any request may take: a feed's long poll (30 s) and then some.
@@ -30,6 +32,8 @@ const CORRELATION_CHARS_MAX: usize = 128;
 pub struct Conversation {
     pub correlation_id: String,
     pub traceparent: String,
+    /// What caused it; `None` where a person or a program of somebody else begins.
+    pub causation_id: Option<Uuid>,
 }
 
 impl Conversation {
@@ -38,14 +42,16 @@ impl Conversation {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::trim);
         let usable = |id: &&str| !id.is_empty() && id.len() <= CORRELATION_CHARS_MAX;
         let correlation_id = text(CORRELATION_ID).filter(usable).or_else(|| text(REQUEST_ID).filter(usable));
+        let causation_id = text(CAUSATION_ID).and_then(|id| Uuid::parse_str(id).ok());
         let traceparent = text(TRACEPARENT).filter(|text| is_traceparent(text));
         Self {
             correlation_id: correlation_id.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
             traceparent: traceparent.map_or_else(new_traceparent, str::to_owned),
+            causation_id,
         }
     }
 
-    /// What goes onto every event of the request's command.
+    /// What goes onto every event of the request, whoever is said to have caused it.
     pub fn metadata(&self) -> Metadata {
         Metadata {
             correlation_id: Some(self.correlation_id.clone()),
@@ -68,9 +74,10 @@ pub async fn around(mut request: Request, next: Next) -> Response {
     }
     let method = request.method().clone();
     let path = logged(request.uri().path()).to_owned();
-    let Conversation { correlation_id, traceparent } = &conversation;
+    let Conversation { correlation_id, traceparent, causation_id } = &conversation;
+    let causation_id = causation_id.map(tracing::field::display);
     // at the highest level, so that no filter takes the ids from the lines that it lets through
-    let span = tracing::error_span!("request", %method, path, correlation_id, traceparent);
+    let span = tracing::error_span!("request", %method, path, correlation_id, causation_id, traceparent);
     request.extensions_mut().insert(conversation.clone());
     let answer = AssertUnwindSafe(tokio::time::timeout(REQUEST_WAIT_MAX, next.run(request))).catch_unwind();
     let response = match answer.instrument(span.clone()).await {

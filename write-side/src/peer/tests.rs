@@ -50,6 +50,7 @@ fn command(path: &str, body: Value, key: &str) -> PeerCommand {
         key: key.to_owned(),
         any_version: false,
         correlation_id: Some("order-17".to_owned()),
+        causation_id: None,
         traceparent: Some(TRACEPARENT_GIVEN.to_owned()),
         principal: "checkout",
     }

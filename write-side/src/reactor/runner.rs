@@ -9,15 +9,17 @@ use std::{
 };
 
 use event_store::{feed::Feed, follower::ApplyError};
+use measures::Counts;
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use super::{
-    Acted, Due, Reaction, ReactorOptions,
+    Acted, Attempt, Due, Reaction, ReactorOptions,
     duty::{DueNow, Duty, Settled},
     event_of, key_of_part,
     store::DutyStore,
@@ -34,6 +36,7 @@ pub struct Runner {
     stop: CancellationToken,
     /// The fence that this process took last.
     held: watch::Receiver<Option<u64>>,
+    attempts: Arc<Counts<Attempt>>,
 }
 
 /// Duties under way: the set and, by task, what each is about.
@@ -87,7 +90,12 @@ impl Runner {
         stop: CancellationToken,
     ) -> Self {
         let held = store.fence.subscribe();
-        Self { reaction, store, feeds, options, stop, held }
+        Self { reaction, store, feeds, options, stop, held, attempts: Arc::default() }
+    }
+
+    /// What became of what was tried; it goes on counting.
+    pub fn attempts(&self) -> Arc<Counts<Attempt>> {
+        Arc::clone(&self.attempts)
     }
 
     /// Acts whenever this process holds the fence, until it is to stop.
@@ -212,6 +220,7 @@ impl Runner {
     }
 
     fn became(&self, duty: Duty, acted: Acted, settled: &mut Settled) {
+        self.attempts.one_more(Attempt::from(&acted));
         let later = |wait: Duration| self.options.clock.now() + wait;
         settled.put_off.push(match acted {
             Acted::Done => return settled.done.push(duty.id),
@@ -247,22 +256,26 @@ async fn act(reaction: &dyn Reaction, feed: Option<Arc<dyn Feed>>, duty: &Duty, 
     let (part, attempt) = (duty.id.part, duty.attempts.saturating_add(1));
     let key = key_of_part(reaction.name(), event.event_id, part);
     let due = Due { source: feed.source().clone(), event, part, key, attempt, now: options.clock.now() };
-    let acted = reaction.act(&due).await;
-    log(reaction.name(), &due, &acted);
+    let span = span(reaction.name(), &due);
+    let acted = reaction.act(&due).instrument(span.clone()).await;
+    span.in_scope(|| log(&due, &acted));
     acted
 }
 
-/// In the conversation that the event belongs to.
-fn log(reactor: &'static str, due: &Due, acted: &Acted) {
+/// Every line of an attempt is in the conversation that the event belongs to, and says which event that is.
+fn span(reactor: &'static str, due: &Due) -> Span {
+    let metadata = due.event.metadata().unwrap_or_default();
+    let (correlation_id, causation_id) = (metadata.correlation_id, due.event.event_id);
+    // at the highest level, so that no filter takes the ids from the lines that it lets through
+    tracing::error_span!("duty", reactor, correlation_id, %causation_id)
+}
+
+fn log(due: &Due, acted: &Acted) {
     let Due { source, event, part, attempt, .. } = due;
-    let (position, metadata) = (event.position, event.metadata().unwrap_or_default());
-    let correlation_id = metadata.correlation_id.unwrap_or_default();
-    let place = format!("{source} at {position}, part {part}");
+    let place = format!("{source} at {}, part {part}", event.position);
     match acted {
         Acted::Done | Acted::NotBefore(_) => {}
-        Acted::Hindered(reason) => tracing::debug!(reactor, place, correlation_id, reason, "a duty is hindered"),
-        Acted::Failed(reason) => {
-            tracing::warn!(reactor, place, correlation_id, attempt, reason, "a duty failed and is tried again");
-        }
+        Acted::Hindered(reason) => tracing::debug!(place, reason, "a duty is hindered"),
+        Acted::Failed(reason) => tracing::warn!(place, attempt, reason, "a duty failed and is tried again"),
     }
 }

@@ -166,6 +166,7 @@ impl<D: Definition> Dispatcher<D> {
             key: due.key.to_string(),
             any_version,
             correlation_id: metadata.correlation_id,
+            causation_id: Some(due.event.event_id),
             traceparent: metadata.traceparent,
             principal: D::NAME,
         };

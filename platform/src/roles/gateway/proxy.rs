@@ -220,8 +220,9 @@ impl Proxy {
         self.question(place, path, authorization, DOCTOR_WAIT_MAX).await
     }
 
-    pub async fn is_alive(&self, place: &Authority) -> bool {
-        let asked = tokio::time::timeout(QUESTION_WAIT_MAX, self.get(place, "/livez", None)).await;
+    /// Whether a server answers, and for whom it is there.
+    pub async fn has_started(&self, place: &Authority) -> bool {
+        let asked = tokio::time::timeout(QUESTION_WAIT_MAX, self.get(place, "/startupz", None)).await;
         asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status() == StatusCode::OK))
     }
 

@@ -37,12 +37,13 @@ impl QueryDatabase {
     /// Waits for who writes `generation` to end the transaction they are in, and keeps the next one waiting.
     pub(crate) async fn freeze(&self, template: &'static Template, generation: i64) -> Result<Frozen, EngineError> {
         let pool = match &*self.place {
-            Place::Postgres { pool, .. } => Pool::postgres(pool.clone()),
+            Place::Postgres { pool, .. } => Pool::postgres(pool.clone(), &self.figures),
             // not the writer's: there is one connection in it
             Place::Sqlite { directory, .. } => {
                 let file = place::generation_file(directory, template.name, generation);
                 let pool = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
-                Pool::sqlite(pool.connect_with(sqlite_writer(&file)).await.doing("open a generation's file")?)
+                let pool = pool.connect_with(sqlite_writer(&file)).await.doing("open a generation's file")?;
+                Pool::sqlite(pool, &self.figures)
             }
         };
         // on SQLite beginning to write is enough; on PostgreSQL every writer reads the fence to share it
@@ -90,12 +91,13 @@ impl QueryDatabase {
     /// A look at `generation` as it is now, which lasts while others write on.
     pub(crate) async fn snapshot(&self, template: &'static Template, generation: i64) -> Result<Snapshot, EngineError> {
         let pool = match &*self.place {
-            Place::Postgres { pool, .. } => Pool::postgres(pool.clone()),
+            Place::Postgres { pool, .. } => Pool::postgres(pool.clone(), &self.figures),
             Place::Sqlite { directory, .. } => {
                 let file = place::generation_file(directory, template.name, generation);
                 let options = place::sqlite_reader(&file);
                 let pool = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
-                Pool::sqlite(pool.connect_with(options).await.doing("open a generation's file")?)
+                let pool = pool.connect_with(options).await.doing("open a generation's file")?;
+                Pool::sqlite(pool, &self.figures)
             }
         };
         let mut transaction = pool.begin_snapshot().await.doing("begin")?;

@@ -195,7 +195,7 @@ impl QueryDatabase {
             }
             Place::Postgres { pool, .. } => {
                 let statements = self.statements(projection, generation);
-                let mut transaction = Pool::postgres(pool.clone()).begin().await.doing("begin")?;
+                let mut transaction = Pool::postgres(pool.clone(), &self.figures).begin().await.doing("begin")?;
                 for statement in &statements.drop {
                     transaction.execute(statement, &[]).await.doing("drop a generation's tables")?;
                 }
