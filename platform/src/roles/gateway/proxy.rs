@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,6 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::StreamExt;
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, Error, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -39,7 +41,9 @@ use write_side::{
 };
 
 use super::{
-    headers, tunnel,
+    headers,
+    place::{Place, UNANSWERED_MAX},
+    tunnel,
     upstreams::{Upstream, Upstreams},
 };
 
@@ -49,6 +53,14 @@ const CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
 /// For the head of an answer. Longer than whatever a role waits for (30 s for a feed or a token, 55 s for a GraphQL
 /// operation), shorter than what any request may take.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(58);
+
+/// An answer that takes longer is late: then it is asked whether the server lives. Only what waits for something takes as
+/// long (a feed, a token), so that is not often.
+const LATE: Duration = Duration::from_secs(5);
+
+/// For a server to say that it lives, and how long it is left alone if it does not.
+const HEALTH_WAIT_MAX: Duration = Duration::from_secs(1);
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// For what the gateway asks for itself.
 const QUESTION_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -78,7 +90,8 @@ struct Shared {
     /// What services said of themselves when they were last asked.
     documents: Mutex<BTreeMap<&'static str, Value>>,
     closing: CancellationToken,
-    sockets: TaskTracker,
+    /// Sockets, and looks at servers that are late.
+    tasks: TaskTracker,
 }
 
 /// The handler of everything that is somebody else's.
@@ -102,7 +115,7 @@ impl Proxy {
             name: format!("tributary-{}", Uuid::new_v4().simple()),
             documents: Mutex::default(),
             closing: CancellationToken::new(),
-            sockets: TaskTracker::new(),
+            tasks: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -113,8 +126,8 @@ impl Proxy {
     }
 
     pub async fn shutdown(&self) {
-        self.shared.sockets.close();
-        self.shared.sockets.wait().await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 
     async fn pass_on(&self, mut request: Request) -> Result<Response, Problem> {
@@ -141,7 +154,7 @@ impl Proxy {
         let answered = tokio::time::timeout(ANSWER_WAIT_MAX, self.send(upstream, &head, body)).await;
         let mut answer = answered.map_err(|_| timed_out(upstream))??;
         let is_socket = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        tunnel::join(caller, &mut answer, &self.shared.sockets, &self.shared.closing);
+        tunnel::join(caller, &mut answer, &self.shared.tasks, &self.shared.closing);
         headers::strip(answer.headers_mut());
         if is_socket {
             headers::upgrade(answer.headers_mut());
@@ -150,12 +163,12 @@ impl Proxy {
     }
 
     /// Sends a request to the replica whose turn it is, or to the next one if this one did nothing with it, or nothing that
-    /// sending it again could double: commands have their key.
+    /// sending it again could double: commands have their key. One that has enough to do is passed over.
     async fn send(&self, upstream: &Upstream, head: &Parts, body: Bytes) -> Result<Response, Problem> {
         let mut failed = None;
         for place in upstream.turn() {
-            let request = aimed(head, place, body.clone());
-            match self.shared.client.request(request).await {
+            let Some(_room) = place.room() else { continue };
+            match self.answer(place, aimed(head, &place.authority, body.clone())).await {
                 Ok(answer) => return Ok(answer.map(Body::new)),
                 Err(error) => {
                     let is_repeatable = head.method.is_safe() || head.headers.contains_key(IDEMPOTENCY_KEY);
@@ -167,10 +180,40 @@ impl Proxy {
                 }
             }
         }
-        Err(failed.map_or_else(
-            || Problem::internal("an upstream without a place"),
-            |(place, error)| away(upstream, place, &error),
-        ))
+        Err(failed.map_or_else(|| busy(upstream), |(place, error)| away(upstream, place, &error)))
+    }
+
+    /// What a server answers, however late.
+    async fn answer(&self, place: &Arc<Place>, request: Request) -> Result<Response<Incoming>, Error> {
+        let mut answer = pin!(self.shared.client.request(request));
+        match tokio::time::timeout(LATE, answer.as_mut()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.watch(place);
+                answer.await
+            }
+        }
+    }
+
+    /// Asks a server whether it lives until it says so. A frozen one takes requests like any other, and would be sent its
+    /// share for ever.
+    fn watch(&self, place: &Arc<Place>) {
+        if !place.begin_watch() {
+            return;
+        }
+        let (proxy, place) = (self.clone(), Arc::clone(place));
+        self.shared.tasks.spawn(async move {
+            let answers = async {
+                while tokio::time::timeout(HEALTH_WAIT_MAX, proxy.get(&place, "/livez", None)).await.is_err() {
+                    place.falls_silent();
+                    tokio::time::sleep(WATCH_EVERY).await;
+                }
+            };
+            tokio::select! {
+                () = answers => place.end_watch(),
+                () = proxy.shared.closing.cancelled() => {}
+            }
+        });
     }
 
     /// An event stream has no end of its own: it ends with us, and whoever reads it comes back.
@@ -189,7 +232,7 @@ impl Proxy {
     }
 
     /// Every server behind us, and who it is.
-    pub fn everybody(&self) -> Vec<(Authority, String)> {
+    pub fn everybody(&self) -> Vec<(Arc<Place>, String)> {
         self.shared.upstreams.places()
     }
 
@@ -213,21 +256,21 @@ impl Proxy {
     /// What a server answers to the operator who asks us.
     pub async fn ask<T: DeserializeOwned>(
         &self,
-        place: &Authority,
+        place: &Place,
         path: &str,
         authorization: Option<&HeaderValue>,
     ) -> Result<T, String> {
         self.question(place, path, authorization, DOCTOR_WAIT_MAX).await
     }
 
-    pub async fn is_alive(&self, place: &Authority) -> bool {
+    pub async fn is_alive(&self, place: &Place) -> bool {
         let asked = tokio::time::timeout(QUESTION_WAIT_MAX, self.get(place, "/livez", None)).await;
         asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status() == StatusCode::OK))
     }
 
     async fn question<T: DeserializeOwned>(
         &self,
-        place: &Authority,
+        place: &Place,
         path: &str,
         authorization: Option<&HeaderValue>,
         wait: Duration,
@@ -243,17 +286,12 @@ impl Proxy {
         tokio::time::timeout(wait, asked).await.map_err(|_| format!("no answer within {} s", wait.as_secs()))?
     }
 
-    async fn get(
-        &self,
-        place: &Authority,
-        path: &str,
-        authorization: Option<&HeaderValue>,
-    ) -> Result<Response, String> {
+    async fn get(&self, place: &Place, path: &str, authorization: Option<&HeaderValue>) -> Result<Response, String> {
         let mut request = Request::get(path).body(()).map_err(|error| error.to_string())?.into_parts().0;
         if let Some(authorization) = authorization {
             request.headers.insert(AUTHORIZATION, authorization.clone());
         }
-        let answer = self.shared.client.request(aimed(&request, place, Bytes::new())).await;
+        let answer = self.shared.client.request(aimed(&request, &place.authority, Bytes::new())).await;
         answer.map(|answer| answer.map(Body::new)).map_err(|error| story(&error))
     }
 }
@@ -276,7 +314,7 @@ fn aimed(head: &Parts, place: &Authority, body: Bytes) -> Request {
 }
 
 /// Nothing came back. Whether anything was done is certain only if nothing was sent.
-fn away(upstream: &Upstream, place: &Authority, error: &Error) -> Problem {
+fn away(upstream: &Upstream, place: &Place, error: &Error) -> Problem {
     let cause = format!("{} at {place}: {}", upstream.name, story(error));
     if error.is_connect() {
         let detail = format!("{} is not there now, and nothing was done; try again", upstream.name);
@@ -289,6 +327,12 @@ fn away(upstream: &Upstream, place: &Authority, error: &Error) -> Problem {
         upstream.name
     );
     Problem::new(StatusCode::BAD_GATEWAY, "upstream_failed", detail).caused_by(cause).retry_after(1)
+}
+
+/// Nobody of it has room.
+fn busy(upstream: &Upstream) -> Problem {
+    let detail = format!("{} has not answered {UNANSWERED_MAX} requests yet; nothing was done, try again", upstream.name);
+    Problem::overloaded(detail)
 }
 
 fn timed_out(upstream: &Upstream) -> Problem {

@@ -1,8 +1,11 @@
 //! The gateway before real servers on loopback, good ones and bad ones.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -12,7 +15,10 @@ use axum::{
     response::{IntoResponse, Response, Sse, sse::Event},
     routing::post,
 };
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, FuturesUnordered},
+};
 use serde_json::json;
 use tokio::{
     io::AsyncReadExt,
@@ -60,6 +66,16 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 hang_up(stream).await;
             }
+        });
+        Self { place, task }
+    }
+
+    /// Takes connections, and nothing more, as a process that is stopped.
+    async fn that_is_frozen() -> Self {
+        let (listener, place) = Self::listen().await;
+        let task = tokio::spawn(async move {
+            let _listener = listener;
+            std::future::pending().await
         });
         Self { place, task }
     }
@@ -130,6 +146,47 @@ async fn what_was_sent_is_sent_again_only_if_that_cannot_double_it() {
     assert_eq!(body(ask(&fresh().1, command(Some("k"))).await).await, "done");
     assert_eq!(body(ask(&fresh().1, question("/orders")).await).await, "seen");
     assert_eq!(heard.load(Ordering::Relaxed), 3, "each was sent there first");
+}
+
+#[tokio::test]
+async fn who_is_frozen_takes_its_own_room_and_no_other() {
+    let frozen = Server::that_is_frozen().await;
+    let good = Server::of(Router::new().route("/users", get(async || "seen"))).await;
+    let (_gateway, router) = gateway(&[("orders", &[&frozen.place]), ("users", &[&good.place])]);
+    let waiting: FuturesUnordered<_> = (0..place::UNANSWERED_MAX).map(|_| ask(&router, question("/orders"))).collect();
+    let mut waiting = waiting.map(|answer| panic!("nobody answers, and yet {answer:?}"));
+    let others = async {
+        // those that wait come first
+        tokio::task::yield_now().await;
+        assert_eq!(code(ask(&router, question("/orders")).await).await, (503, "overloaded".to_owned()));
+        assert_eq!(body(ask(&router, question("/users")).await).await, "seen");
+    };
+    tokio::select! {
+        biased;
+        Some(()) = waiting.next() => {}
+        () = others => {}
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_replica_is_passed_over_once_somebody_has_waited_for_it() {
+    let frozen = Server::that_is_frozen().await;
+    let good = Server::of(Router::new().route("/orders", get(async || "seen"))).await;
+    let (gateway, router) = gateway(&[("orders", &[&frozen.place, &good.place])]);
+    let (frozen, _) = gateway.proxy.everybody().into_iter().find(|(place, _)| place.authority == frozen.place).unwrap();
+    let silent = async {
+        while !frozen.is_silent() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        answer = ask(&router, question("/orders")) => panic!("the first turn is the frozen one's, and yet {answer:?}"),
+        () = silent => {}
+    }
+    for _ in 0..4 {
+        let answer = tokio::time::timeout(Duration::from_secs(4), ask(&router, question("/orders"))).await;
+        assert_eq!(body(answer.expect("at once")).await, "seen");
+    }
 }
 
 #[tokio::test]
