@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,7 +13,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::{
         HeaderMap, HeaderValue, StatusCode, Version,
         header::{AUTHORIZATION, CONTENT_TYPE, HOST},
@@ -21,6 +22,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use events::asker::Asker;
 use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -34,7 +36,7 @@ use uuid::Uuid;
 use write_side::{
     REGISTER,
     edge::{
-        self, Problem,
+        self, Problem, access,
         request::{IDEMPOTENCY_KEY, whole_body},
         trace::{CORRELATION_ID, Conversation, TRACEPARENT},
     },
@@ -43,7 +45,8 @@ use write_side::{
 use super::{
     headers,
     place::{Place, UNANSWERED_MAX},
-    tunnel,
+    seats::Seats,
+    tunnel::{self, Caller},
     upstreams::{Upstream, Upstreams},
 };
 
@@ -89,6 +92,7 @@ struct Shared {
     name: String,
     /// What services said of themselves when they were last asked.
     documents: Mutex<BTreeMap<&'static str, Value>>,
+    seats: Seats,
     closing: CancellationToken,
     /// Sockets, and looks at servers that are late.
     tasks: TaskTracker,
@@ -114,6 +118,7 @@ impl Proxy {
             upstreams: Upstreams::new(places),
             name: format!("tributary-{}", Uuid::new_v4().simple()),
             documents: Mutex::default(),
+            seats: Seats::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -134,8 +139,7 @@ impl Proxy {
         let Some(upstream) = self.shared.upstreams.of(request.uri().path()) else {
             return Err(edge::not_found().await);
         };
-        let asks_for_socket = headers::asks_for_socket(request.headers());
-        let caller = if asks_for_socket { tunnel::caller(&mut request) } else { None };
+        let caller = self.caller(&mut request)?;
         let (mut head, body) = request.into_parts();
         let body = whole_body(Request::from_parts(head.clone(), body)).await?;
         headers::strip_request(&mut head.headers);
@@ -160,6 +164,18 @@ impl Proxy {
             headers::upgrade(answer.headers_mut());
         }
         Ok(self.until_closing(answer))
+    }
+
+    /// Who wants a socket, if this request asks for one and there is room.
+    fn caller(&self, request: &mut Request) -> Result<Option<Caller>, Problem> {
+        if !headers::asks_for_socket(request.headers()) {
+            return Ok(None);
+        }
+        let Some(connection) = tunnel::connection(request) else { return Ok(None) };
+        let principal = access::principal(request.extensions());
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        let seat = self.shared.seats.take(&principal, Asker::of(&principal, address))?;
+        Ok(Some(Caller { connection, seat }))
     }
 
     /// Sends a request to the replica whose turn it is, or to the next one if this one did nothing with it, or nothing that

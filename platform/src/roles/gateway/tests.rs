@@ -21,7 +21,7 @@ use futures::{
 };
 use serde_json::json;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -76,6 +76,18 @@ impl Server {
         let task = tokio::spawn(async move {
             let _listener = listener;
             std::future::pending().await
+        });
+        Self { place, task }
+    }
+
+    /// Makes a socket of the first request, and ends its side of it.
+    async fn that_ends_sockets() -> Self {
+        let (listener, place) = Self::listen().await;
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let _ = stream.read(&mut [0; 4_096]).await.expect("a request");
+            let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbye";
+            stream.write_all(agreed.as_bytes()).await.expect("it is heard");
         });
         Self { place, task }
     }
@@ -216,6 +228,24 @@ async fn the_callers_headers_go_on_but_for_those_between_neighbours() {
     assert_eq!((&seen["host"], &seen["authorization"]), (&json!("shop.example"), &json!("Bearer x")));
     assert!(seen["via"].as_str().is_some_and(|via| via.starts_with("1.1 tributary-")), "{seen}");
     assert!(seen["x-hop"].is_null() && seen["te"].is_null(), "{seen}");
+}
+
+#[tokio::test]
+async fn a_socket_ends_soon_after_its_first_end() {
+    let upstream = Server::that_ends_sockets().await;
+    let (gateway, router) = gateway(&[("graphql", &[&upstream.place])]);
+    let served = Server::of(router).await;
+    let mut client = TcpStream::connect(served.place.as_str()).await.expect("a connection");
+    let asked = "GET /graphql HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    client.write_all(asked.as_bytes()).await.expect("it is listened to");
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await.expect("an answer and an end");
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(heard.starts_with("HTTP/1.1 101 ") && heard.ends_with("bye"), "{heard}");
+    // the client's side is still open
+    let ended = tokio::time::timeout(Duration::from_secs(20), gateway.shutdown()).await;
+    assert!(ended.is_ok(), "nothing waits for a client that has nothing to say");
+    drop(client);
 }
 
 #[tokio::test]
