@@ -24,14 +24,19 @@ const REQUESTS_MAX: usize = 1_024;
 
 static ROOM: Semaphore = Semaphore::const_new(REQUESTS_MAX);
 
+/// Where a process says that it lives. There is always room for that: who has much to do is not dead.
+const LIVENESS: &str = "/livez";
+
 /// Sheds what would not fit, before anything of it is read.
 pub async fn bounded(request: Request, next: Next) -> Response {
-    match ROOM.try_acquire() {
-        Ok(_room) => next.run(request).await,
-        Err(_) => {
-            Problem::overloaded(format!("more than {REQUESTS_MAX} requests are under way; try again")).into_response()
-        }
+    let room = ROOM.try_acquire();
+    if room.is_err() && request.uri().path() != LIVENESS {
+        return Problem::overloaded(format!("more than {REQUESTS_MAX} requests are under way; try again"))
+            .into_response();
     }
+    let response = next.run(request).await;
+    drop(room);
+    response
 }
 
 /// How long requests go on once the end was asked for. What is under way then is waiting for something: for a token, or
@@ -86,7 +91,24 @@ fn is_local(authority: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, body::Body, middleware::from_fn, routing::get};
+    use tower::ServiceExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_full_process_still_says_that_it_lives() {
+        let router =
+            Router::new().route("/livez", get(async || "ok")).route("/work", get(async || "ok")).layer(from_fn(bounded));
+        let status = async |path: &str| {
+            let asked = Request::get(path).body(Body::empty()).expect("a request");
+            router.clone().oneshot(asked).await.map(|answer| answer.status().as_u16())
+        };
+        let full = ROOM.acquire_many(REQUESTS_MAX as u32).await.expect("it is never closed");
+        assert_eq!((status("/livez").await, status("/work").await), (Ok(200), Ok(503)));
+        drop(full);
+        assert_eq!(status("/work").await, Ok(200));
+    }
 
     #[test]
     fn names_of_this_machine_are_local_and_no_others() {

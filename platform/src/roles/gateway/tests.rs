@@ -231,6 +231,17 @@ async fn the_callers_headers_go_on_but_for_those_between_neighbours() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_the_body_of_a_question() {
+    let server = Server::of(Router::new().route("/orders/openapi.json", get(async |body: String| body))).await;
+    let (_gateway, router) = gateway(&[("orders", &[&server.place])]);
+    let withheld = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+    let request = Request::get("/orders/openapi.json").header("content-length", "7").body(withheld);
+    let asked = ask(&router, request.expect("a request"));
+    let answer = tokio::time::timeout(Duration::from_secs(10), asked).await.expect("at once");
+    assert_eq!((answer.status(), body(answer).await), (StatusCode::OK, Bytes::new()));
+}
+
+#[tokio::test]
 async fn a_socket_ends_soon_after_its_first_end() {
     let upstream = Server::that_ends_sockets().await;
     let (gateway, router) = gateway(&[("graphql", &[&upstream.place])]);
