@@ -22,7 +22,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use events::asker::Asker;
+use events::{asker::Asker, principal::Principal};
 use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -49,6 +49,7 @@ use super::{
     tunnel::{self, Caller},
     upstreams::{Upstream, Upstreams},
 };
+use crate::guard::TOKENS_ASKED_FOR;
 
 /// For a connection to come about.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -153,6 +154,9 @@ impl Proxy {
         }
         if caller.is_some() {
             headers::upgrade(&mut head.headers);
+        }
+        if access::principal(&head.extensions) != Principal::anonymous() {
+            head.headers.insert(TOKENS_ASKED_FOR, HeaderValue::from_static("1"));
         }
         if let Some(conversation) = head.extensions.get::<Conversation>() {
             let ids = [(CORRELATION_ID, &conversation.correlation_id), (TRACEPARENT, &conversation.traceparent)];
