@@ -62,7 +62,8 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(58);
 /// long (a feed, a token), so that is not often.
 const LATE: Duration = Duration::from_secs(5);
 
-/// For a server to say that it lives, and how long it is left alone if it does not.
+/// For a server to say that it lives, and how long it is left alone if it does not. Less than whoever asks for our own health
+/// waits (two seconds, in our image).
 const HEALTH_WAIT_MAX: Duration = Duration::from_secs(1);
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -287,9 +288,14 @@ impl Proxy {
         self.question(place, path, authorization, DOCTOR_WAIT_MAX).await
     }
 
+    /// Whether a server is there. Everybody may ask for that and nobody is limited, so all are answered by one question a
+    /// second, and within one.
     pub async fn is_alive(&self, place: &Place) -> bool {
-        let asked = tokio::time::timeout(QUESTION_WAIT_MAX, self.get(place, "/livez", None)).await;
-        asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status() == StatusCode::OK))
+        let asked = async {
+            let asked = tokio::time::timeout(HEALTH_WAIT_MAX, self.get(place, "/livez", None)).await;
+            asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status() == StatusCode::OK))
+        };
+        place.is_well(asked).await
     }
 
     async fn question<T: DeserializeOwned>(

@@ -231,6 +231,24 @@ async fn the_callers_headers_go_on_but_for_those_between_neighbours() {
 }
 
 #[tokio::test]
+async fn a_frozen_server_delays_nobody_who_asks_whether_the_gateway_is_ready() {
+    let frozen = Server::that_is_frozen().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let livez = get(async move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let good = Server::of(Router::new().route("/livez", livez)).await;
+    let (_gateway, router) = gateway(&[("orders", &[&frozen.place]), ("users", &[&good.place])]);
+    let many = join_all((0..50).map(|_| ask(&router, question("/readyz"))));
+    for answer in tokio::time::timeout(Duration::from_secs(2), many).await.expect("as soon as its health check needs it") {
+        let said = format!("ready\naway: orders at {}\n", frozen.place);
+        assert_eq!((answer.status(), body(answer).await), (StatusCode::OK, Bytes::from(said)));
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "one question serves all");
+}
+
+#[tokio::test]
 async fn nobody_waits_for_the_body_of_a_question() {
     let server = Server::of(Router::new().route("/orders/openapi.json", get(async |body: String| body))).await;
     let (_gateway, router) = gateway(&[("orders", &[&server.place])]);
