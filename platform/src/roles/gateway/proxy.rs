@@ -161,8 +161,12 @@ impl Proxy {
         }
         if let Some(conversation) = head.extensions.get::<Conversation>() {
             let ids = [(CORRELATION_ID, &conversation.correlation_id), (TRACEPARENT, &conversation.traceparent)];
-            let ids = ids.map(|(name, id)| HeaderValue::from_str(id).map(|value| (name, value)));
-            head.headers.extend(ids.into_iter().flatten());
+            for (name, id) in ids {
+                if let Ok(id) = HeaderValue::from_str(id) {
+                    // instead of what the caller sent, which may be of no use
+                    head.headers.insert(name, id);
+                }
+            }
         }
         let answered = tokio::time::timeout(ANSWER_WAIT_MAX, self.send(upstream, &head, body)).await;
         let mut answer = answered.map_err(|_| timed_out(upstream))??;
@@ -361,7 +365,8 @@ fn away(upstream: &Upstream, place: &Place, error: &Error) -> Problem {
 
 /// Nobody of it has room.
 fn busy(upstream: &Upstream) -> Problem {
-    let detail = format!("{} has not answered {UNANSWERED_MAX} requests yet; nothing was done, try again", upstream.name);
+    let detail =
+        format!("{} has not answered {UNANSWERED_MAX} requests yet; nothing was done, try again", upstream.name);
     Problem::overloaded(detail)
 }
 

@@ -12,6 +12,7 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     extract::Request,
     http::{HeaderMap, StatusCode},
+    middleware::from_fn,
     response::{IntoResponse, Response, Sse, sse::Event},
     routing::post,
 };
@@ -26,6 +27,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tower::ServiceExt;
+use write_side::edge;
 
 use super::*;
 
@@ -214,19 +216,26 @@ async fn a_gateway_that_is_given_its_own_address_says_so() {
 #[tokio::test]
 async fn the_callers_headers_go_on_but_for_those_between_neighbours() {
     let echo = async |headers: HeaderMap| {
-        let seen: BTreeMap<_, _> =
-            headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+        let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (name, value) in &headers {
+            seen.entry(name.to_string()).or_default().push(value.to_str().unwrap().to_owned());
+        }
         ([("keep-alive", "timeout=5"), ("x-own", "1")], Json(seen))
     };
     let server = Server::of(Router::new().route("/orders/{id}", get(echo))).await;
     let (_gateway, router) = gateway(&[("orders", &[&server.place])]);
+    let router = router.layer(from_fn(edge::trace::around));
     let request = Request::get("/orders/7?a=b").header("host", "shop.example").header("authorization", "Bearer x");
+    let request = request.header("x-correlation-id", "conversation-7").header("traceparent", "nonsense");
     let request = request.header("connection", "x-hop").header("x-hop", "1").header("te", "trailers");
     let answer = ask(&router, request.body(Body::empty()).expect("a request")).await;
     assert!(answer.headers().contains_key("x-own") && !answer.headers().contains_key("keep-alive"));
     let seen: Value = serde_json::from_slice(&body(answer).await).expect("JSON");
-    assert_eq!((&seen["host"], &seen["authorization"]), (&json!("shop.example"), &json!("Bearer x")));
-    assert!(seen["via"].as_str().is_some_and(|via| via.starts_with("1.1 tributary-")), "{seen}");
+    assert_eq!((&seen["host"], &seen["authorization"]), (&json!(["shop.example"]), &json!(["Bearer x"])));
+    assert_eq!(seen["x-correlation-id"], json!(["conversation-7"]), "once");
+    let trace = seen["traceparent"].as_array().expect("it is there");
+    assert!(trace.len() == 1 && trace[0] != "nonsense", "{trace:?}");
+    assert!(seen["via"][0].as_str().is_some_and(|via| via.starts_with("1.1 tributary-")), "{seen}");
     assert!(seen["x-hop"].is_null() && seen["te"].is_null(), "{seen}");
 }
 
@@ -241,7 +250,9 @@ async fn a_frozen_server_delays_nobody_who_asks_whether_the_gateway_is_ready() {
     let good = Server::of(Router::new().route("/livez", livez)).await;
     let (_gateway, router) = gateway(&[("orders", &[&frozen.place]), ("users", &[&good.place])]);
     let many = join_all((0..50).map(|_| ask(&router, question("/readyz"))));
-    for answer in tokio::time::timeout(Duration::from_secs(2), many).await.expect("as soon as its health check needs it") {
+    for answer in
+        tokio::time::timeout(Duration::from_secs(2), many).await.expect("as soon as its health check needs it")
+    {
         let said = format!("ready\naway: orders at {}\n", frozen.place);
         assert_eq!((answer.status(), body(answer).await), (StatusCode::OK, Bytes::from(said)));
     }
