@@ -54,7 +54,8 @@ pub async fn graphql(args: GraphqlArgs) -> Result<ExitCode> {
     check_address(args.listen, &args.auth)?;
     let read = stores::open_read_side(&args.database.storage()?)?;
     let door = process::door(&args.auth, None, args.origins.graphql_allowed_origins).await?;
-    let asking = Asking::new(read, args.asking.options().await?);
+    let limits = args.limits.limits(door.authenticator.is_some());
+    let asking = Asking::new(read, args.asking.options().await?).behind_gateway(limits);
     let (listener, url) = process::listen(args.listen).await?;
     until_end(Starting::serve(listener, door), asking, "GraphQL", &url).await;
     Ok(ExitCode::SUCCESS)

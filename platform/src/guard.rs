@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -36,15 +36,19 @@ impl Default for Requests {
     }
 }
 
+/// Where a process says that it lives. There is always room for that: who has much to do is not dead.
+const LIVENESS: &str = "/livez";
+
 /// Sheds what would not fit, before anything of it is read.
 pub async fn bounded(State(requests): State<Arc<Requests>>, request: Request, next: Next) -> Response {
     let _under_way = requests.under_way.enter();
-    let response = match requests.room.try_acquire() {
-        Ok(_room) => next.run(request).await,
-        Err(_) => {
-            Problem::overloaded(format!("more than {REQUESTS_MAX} requests are under way; try again")).into_response()
-        }
+    let room = requests.room.try_acquire();
+    let response = if room.is_ok() || request.uri().path() == LIVENESS {
+        next.run(request).await
+    } else {
+        Problem::overloaded(format!("more than {REQUESTS_MAX} requests are under way; try again")).into_response()
     };
+    drop(room);
     requests.answered.one_more(Class::of(response.status()));
     response
 }
@@ -109,11 +113,22 @@ pub async fn until_closing(State(closing): State<CancellationToken>, request: Re
     }
 }
 
+/// Set by a gateway that asks for tokens on what it passes on. It says nothing of who asks, and gives nobody a right.
+pub const TOKENS_ASKED_FOR: HeaderName = HeaderName::from_static("tributary-asks-for-tokens");
+
 /// Refuses requests that were not meant for this machine by someone on it. With authentication nobody needs the guard: a
 /// page of another site has no token, and none is sent by itself.
+///
+/// `Host` is what the caller says it is. So who checks no token does not answer whoever comes by way of a gateway that does,
+/// or shows a token: both take it for a process that would look at it.
 pub async fn local_only(State(door): State<Door>, request: Request, next: Next) -> Response {
     if door.authenticator.is_some() {
         return next.run(request).await;
+    }
+    if [TOKENS_ASKED_FOR, header::AUTHORIZATION].iter().any(|name| request.headers().contains_key(name)) {
+        let detail = "this process checks no tokens, so it answers nobody who shows one or comes from a gateway that asks \
+                      for them: start it with the --auth flags of the others, or send no token";
+        return Problem::new(StatusCode::FORBIDDEN, "tokens_not_checked", detail).into_response();
     }
     match refusal(request.headers()) {
         Some(detail) => Problem::new(StatusCode::FORBIDDEN, "not_local", detail).into_response(),
@@ -142,7 +157,32 @@ fn is_local(authority: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::{
+        Router,
+        body::Body,
+        middleware::from_fn_with_state,
+        routing::get,
+    };
+    use tower::ServiceExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_full_process_still_says_that_it_lives() {
+        let requests = Arc::new(Requests::default());
+        let router = Router::new()
+            .route("/livez", get(async || "ok"))
+            .route("/work", get(async || "ok"))
+            .layer(from_fn_with_state(Arc::clone(&requests), bounded));
+        let status = async |path: &str| {
+            let asked = Request::get(path).body(Body::empty()).expect("a request");
+            router.clone().oneshot(asked).await.map(|answer| answer.status().as_u16())
+        };
+        let full = requests.room.acquire_many(REQUESTS_MAX as u32).await.expect("it is never closed");
+        assert_eq!((status("/livez").await, status("/work").await), (Ok(200), Ok(503)));
+        drop(full);
+        assert_eq!(status("/work").await, Ok(200));
+    }
 
     #[test]
     fn names_of_this_machine_are_local_and_no_others() {
@@ -153,6 +193,19 @@ mod tests {
         {
             assert!(!is_local(foreign), "{foreign}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_checks_no_tokens_answers_nobody_who_relies_on_that() {
+        let router =
+            Router::new().route("/", get(async || "ok")).layer(from_fn_with_state(Door::default(), local_only));
+        let status = async |name: HeaderName, value: &str| {
+            let asked = Request::get("/").header(header::HOST, "localhost").header(name, value).body(Body::empty());
+            router.clone().oneshot(asked.expect("a request")).await.map(|answer| answer.status().as_u16())
+        };
+        assert_eq!(status(header::ACCEPT, "text/plain").await, Ok(200));
+        assert_eq!(status(header::AUTHORIZATION, "Bearer x").await, Ok(403));
+        assert_eq!(status(TOKENS_ASKED_FOR, "1").await, Ok(403));
     }
 
     #[test]

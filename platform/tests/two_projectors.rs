@@ -18,12 +18,6 @@ const NAME: &str = "order_details";
 /// Frozen for so long at most does the read model stand still: the lease, and what a transaction in progress may hold.
 const TAKEN_OVER_MAX: Duration = Duration::from_secs(30);
 
-async fn signal(platform: &Platform, signal: &str) {
-    let pid = platform.pid().to_string();
-    let sent = tokio::process::Command::new("kill").args([signal, &pid]).status().await;
-    assert!(sent.expect("kill is there").success());
-}
-
 async fn register(platform: &Platform, n: u64) -> String {
     let id = Uuid::from_u128(0xfeed_0000 + u128::from(n));
     let user = json!({ "id": id, "name": format!("Ada {n}"), "email": format!("{n}@example.com") });
@@ -71,11 +65,11 @@ async fn a_process_that_is_frozen_past_its_lease_is_taken_over_from_and_writes_n
     };
     let story = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        signal(&first, "-STOP").await;
+        first.signal("-STOP").await;
         let token = register(&second, 1_000_000).await;
         until_reached(&second, &token).await;
         assert_ne!(holder(&second).await, Some(by_first.clone()), "another process follows it now");
-        signal(&first, "-CONT").await;
+        first.signal("-CONT").await;
         let is_told = || async {
             // whichever comes first on waking: a batch, which the fence refuses, or the renewal of the lease
             let said = first.said().join("\n");

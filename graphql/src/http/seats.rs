@@ -73,7 +73,11 @@ impl Seats {
         let LiveLimits { sockets_max, sockets_per_asker_max, .. } = self.limits;
         let of_all = self.sockets.all.clone().try_acquire_owned();
         let of_all = of_all.map_err(|_| overloaded("sockets", sockets_max, "too many sockets are open"))?;
-        let of_one = OfOne::of(&self.sockets, asker, sockets_per_asker_max).map_err(|Full| self.too_many_sockets())?;
+        let of_one = match self.limits.counts_by_address || asker.principal != Principal::nobody() {
+            true => OfOne::of(&self.sockets, asker, sockets_per_asker_max),
+            false => Ok(None),
+        };
+        let of_one = of_one.map_err(|Full| self.too_many_sockets())?;
         Ok(Seat { _of_all: of_all, of_one, _counted: self.sockets.taken.enter() })
     }
 
@@ -182,6 +186,16 @@ mod tests {
         seats.move_socket(&mut second, &named("ana")).expect("it is counted once");
         drop((first, second, third));
         assert!(seats.sockets.of_one.lock().unwrap().is_empty(), "nobody is remembered");
+    }
+
+    #[test]
+    fn behind_a_gateway_who_has_shown_no_token_yet_counts_there_and_everybody_else_here() {
+        let limits = LiveLimits { sockets_per_asker_max: 1, counts_by_address: false, ..LiveLimits::default() };
+        let seats = Seats::new(&limits);
+        let open = || seats.socket(&asker(Principal::nobody())).ok().expect("a seat");
+        let (mut first, mut second) = (open(), open());
+        seats.move_socket(&mut first, &named("ana")).unwrap();
+        assert!(seats.move_socket(&mut second, &named("ana")).is_err());
     }
 
     #[test]

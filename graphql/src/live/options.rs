@@ -34,6 +34,9 @@ pub struct LiveLimits {
     /// Of those, how many may be one principal's, or one address's that has shown no token yet; nobody counts where nobody
     /// is known.
     pub sockets_per_asker_max: usize,
+    /// Whether addresses are those of who asks. Behind a gateway they are its own, so who has shown no token yet counts there,
+    /// and here among all only.
+    pub counts_by_address: bool,
     /// Subscriptions at once, over all connections.
     pub subscriptions_max: usize,
     /// Of those, how many may be one principal's; nobody counts where nobody is known.
@@ -69,6 +72,7 @@ impl Default for LiveLimits {
         Self {
             sockets_max: 4_096,
             sockets_per_asker_max: 512,
+            counts_by_address: true,
             subscriptions_max: 16_384,
             subscriptions_per_principal_max: 256,
             operations_per_socket_max: 128,

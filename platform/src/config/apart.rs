@@ -85,6 +85,10 @@ pub struct GraphqlArgs {
     #[command(flatten)]
     pub asking: AskingArgs,
 
+    /// The gateway counts requests
+    #[command(flatten, next_help_heading = "Limits of what is asked over sockets, where an operation is a request")]
+    pub limits: LimitArgs,
+
     #[command(flatten, next_help_heading = "Authentication")]
     pub auth: AuthArgs,
 }

@@ -29,20 +29,30 @@ pub struct Asking {
     options: GraphqlOptions,
     /// Of sockets and event streams.
     live: Closing,
+    /// Of what is asked over sockets, where requests have none.
+    limits: Option<Arc<Limits>>,
 }
 
 impl Asking {
     pub fn new(read: ReadSide, options: GraphqlOptions) -> Self {
         let asked = read.apart("tributary graphql");
-        Self { read, asked, options, live: Closing::default() }
+        Self { read, asked, options, live: Closing::default(), limits: None }
+    }
+
+    /// Behind a gateway. It counts requests and sockets; of what is asked over these it knows nothing, so that has `limits`
+    /// here. All of them come from its own address, which is nobody's.
+    pub fn behind_gateway(mut self, limits: Option<Limits>) -> Self {
+        self.options.live.limits.counts_by_address = false;
+        Self { limits: limits.map(Arc::new), ..self }
     }
 
     /// `/graphql` and what is below it.
     pub fn router(&self, door: &Door) -> Router {
         let authenticate = door.authenticator.clone().map(|known| Authentication(known as Arc<dyn Authenticate>));
         let (allowed_origins, closing) = (door.allowed_origins.clone(), self.live.clone());
-        let allowance = door.limits.clone().map(allowance);
-        let live = LiveOptions { authenticate, allowance, allowed_origins, closing, ..LiveOptions::default() };
+        let allowance = door.limits.clone().or_else(|| self.limits.clone()).map(allowance);
+        let limits = self.options.live.limits.clone();
+        let live = LiveOptions { authenticate, allowance, allowed_origins, closing, limits };
         let options = GraphqlOptions { live, ..self.options.clone() };
         graphql::router(self.asked.clone(), options)
     }

@@ -1,11 +1,13 @@
 //! The gateway: one public port before the roles that run apart. It asks for tokens and counts requests, and passes on what
-//! is let in: [`upstreams`] says to whom, [`proxy`] how, [`headers`] which headers go no further, [`tunnel`] what becomes of
-//! sockets. It has no database, and a role that is away leaves a hole of its own size.
+//! is let in: [`upstreams`] says to whom, [`place`] whether they answer, [`proxy`] how, [`headers`] which headers go no further,
+//! [`tunnel`] what becomes of sockets, [`seats`] how many there may be. It has no database, and a role that is away leaves a hole of its own size.
 //!
 //! What it answers by itself: the composed order, one document of all APIs with its page, and a look at everybody's health.
 
 mod headers;
+mod place;
 mod proxy;
+mod seats;
 mod tunnel;
 mod upstreams;
 

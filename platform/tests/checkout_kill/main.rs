@@ -157,11 +157,6 @@ async fn walks(home: impl AsyncFn() -> Home) {
     }
 }
 
-async fn signal(platform: &Platform, signal: &str) {
-    let status = tokio::process::Command::new("kill").args([signal, &platform.pid().to_string()]).status().await;
-    assert!(status.expect("kill is there").success());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_anywhere_every_checkout_ends_whole_or_undone_on_sqlite() {
     storm(Home::sqlite()).await;
@@ -229,11 +224,11 @@ async fn two_dispatchers_replace_each_other_and_double_nothing_on_postgresql() {
         let first = Platform::up(&home).await;
         crew.turn_to(&[&first.url]);
         crew.some_more_ended().await;
-        signal(&first, "-STOP").await;
+        first.signal("-STOP").await;
         crew.turn_to(&[&second.url]);
         crew.some_more_ended().await;
         let times = times_stood_by(&first);
-        signal(&first, "-CONT").await;
+        first.signal("-CONT").await;
         // commands are taken by both
         crew.turn_to(&[&second.url, &first.url]);
         let stands_by = async {

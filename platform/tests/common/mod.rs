@@ -219,10 +219,15 @@ impl Platform {
         self.child.kill().await.expect("a process can be killed");
     }
 
+    /// A signal as `kill` takes it: `-STOP`.
+    pub async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.pid().to_string()]).status().await;
+        assert!(sent.expect("kill is there").success(), "{name}");
+    }
+
     /// SIGTERM, and the exit code.
     pub async fn terminate(mut self) -> Option<i32> {
-        let pid = self.child.id().expect("it runs").to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill is there");
+        self.signal("-TERM").await;
         self.child.wait().await.expect("it ends").code()
     }
 

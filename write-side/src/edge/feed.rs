@@ -1,19 +1,20 @@
 //! `GET /{service}/feed`: the log for its followers. What a page looks like is [`event_store::feed_http`]'s.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Extension,
-    body::Body,
+    body::{Body, Bytes},
     extract::{RawQuery, State},
     handler::Handler,
-    http::{HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode, header::CONTENT_LENGTH},
     response::{IntoResponse, Response},
 };
 use event_store::{feed::Feed, feed_http};
 use events::principal::feed_scope;
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     CompressionLevel,
@@ -30,7 +31,7 @@ use super::{
     trace::Conversation,
 };
 
-/// Pages under way at once: a service has few followers, and a page may take 8 MiB.
+/// Pages under way at once, until they are sent: a service has few followers, and a page may take 8 MiB.
 pub const FEED_READERS_MAX: usize = 64;
 
 /// Shorter pages fit into one packet anyway.
@@ -105,9 +106,8 @@ async fn page(
     RawQuery(query): RawQuery,
     Extension(conversation): Extension<Conversation>,
 ) -> Result<Response, Problem> {
-    let _reading = served
-        .readers
-        .try_acquire()
+    let reading = Arc::clone(&served.readers)
+        .try_acquire_owned()
         .map_err(|_| Problem::overloaded(format!("{FEED_READERS_MAX} readers of this feed are under way")))?;
     let answer = tokio::select! {
         answer = feed_http::serve(Arc::clone(&served.feed), query.as_deref(), &conversation.correlation_id) => answer,
@@ -116,11 +116,41 @@ async fn page(
         }
     };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, Body::from(answer.body)).into_response();
+    let mut response = (status, held(answer.body, reading)).into_response();
     for (name, value) in answer.headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
         }
     }
     Ok(response)
+}
+
+/// A page that counts as being read until it is sent: the next piece is asked for when there is room behind the first.
+fn held(page: Vec<u8>, reading: OwnedSemaphorePermit) -> Response {
+    let length = page.len();
+    let pieces = stream::unfold((Some(page), reading), async |(page, reading)| {
+        page.map(|page| (Ok::<_, Infallible>(Bytes::from(page)), (None, reading)))
+    });
+    // what compresses asks again after the end
+    ([(CONTENT_LENGTH, length)], Body::from_stream(pieces.fuse())).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_page_counts_until_it_is_sent() {
+        let readers = Arc::new(Semaphore::new(1));
+        let reading = || Arc::clone(&readers).try_acquire_owned().expect("room");
+        let page = held(b"page".to_vec(), reading());
+        assert_eq!(page.headers()[CONTENT_LENGTH], "4");
+        let mut pieces = page.into_body().into_data_stream();
+        assert_eq!(pieces.next().await.expect("a piece").expect("whole"), "page");
+        assert_eq!(readers.available_permits(), 0, "it may not be sent yet");
+        assert!(pieces.next().await.is_none() && pieces.next().await.is_none());
+        assert_eq!(readers.available_permits(), 1);
+        drop(held(b"page".to_vec(), reading()));
+        assert_eq!(readers.available_permits(), 1, "whoever hangs up gives it back");
+    }
 }

@@ -82,7 +82,7 @@ pub async fn around(mut request: Request, next: Next) -> Response {
     let answer = AssertUnwindSafe(tokio::time::timeout(REQUEST_WAIT_MAX, next.run(request))).catch_unwind();
     let response = match answer.instrument(span.clone()).await {
         Ok(Ok(response)) => response,
-        Ok(Err(_)) => request_timeout().into_response(),
+        Ok(Err(_)) => unended().into_response(),
         Err(_) => Problem::internal("a handler panicked").into_response(),
     };
     let _entered = span.enter();
@@ -94,9 +94,16 @@ fn logged(path: &str) -> &str {
     if holds_card_number(path) { WITHHELD } else { path }
 }
 
-/// The request was not finished in time.
+/// The body of a request did not come, so nothing was done.
 pub(super) fn request_timeout() -> Problem {
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the request did not arrive or end in time; try again")
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the request did not arrive in time; try again")
+}
+
+/// What was begun for a request goes on without it, or is given up: nobody knows.
+fn unended() -> Problem {
+    let detail =
+        "the request did not end in time; whether a command took effect is not known: send it again with its key";
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
 }
 
 fn finish(mut response: Response, conversation: &Conversation) -> Response {

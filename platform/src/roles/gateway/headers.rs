@@ -3,8 +3,8 @@
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE, VIA,
     },
 };
 
@@ -23,9 +23,11 @@ const BETWEEN_NEIGHBOURS: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// Takes away what is between two neighbours, and what `Connection` says is.
+/// Takes away what is between two neighbours, and what `Connection` says is. `Host` never is: without it a request would be
+/// one to the address that we know of a server.
 pub fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = listed(headers, &CONNECTION).filter_map(|name| name.parse().ok()).collect();
+    let named = listed(headers, &CONNECTION).filter_map(|name| name.parse().ok());
+    let named: Vec<HeaderName> = named.filter(|name| *name != HOST).collect();
     for name in BETWEEN_NEIGHBOURS.iter().chain(&named) {
         headers.remove(name);
     }
@@ -82,7 +84,8 @@ mod tests {
     #[test]
     fn what_is_between_neighbours_goes_no_further() {
         let mut request = headers(&[
-            ("connection", "keep-alive, X-Secret"),
+            ("connection", "keep-alive, X-Secret, Host"),
+            ("host", "shop.example"),
             ("x-secret", "1"),
             ("transfer-encoding", "chunked"),
             ("content-length", "7"),
@@ -93,7 +96,7 @@ mod tests {
         strip_request(&mut request);
         let mut left: Vec<_> = request.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["authorization", "idempotency-key"]);
+        assert_eq!(left, ["authorization", "host", "idempotency-key"]);
     }
 
     #[test]

@@ -5,22 +5,26 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use axum::{
     body::{Body, Bytes, to_bytes},
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::{
-        HeaderMap, HeaderValue, StatusCode, Version,
+        HeaderMap, HeaderValue, Method, StatusCode, Version,
         header::{AUTHORIZATION, CONTENT_TYPE, HOST},
         request::Parts,
         uri::{Authority, PathAndQuery, Scheme, Uri},
     },
     response::{IntoResponse, Response},
 };
+use events::{asker::Asker, principal::Principal};
 use futures::StreamExt;
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, Error, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -32,16 +36,20 @@ use uuid::Uuid;
 use write_side::{
     REGISTER,
     edge::{
-        self, Problem,
+        self, Problem, access,
         request::{IDEMPOTENCY_KEY, whole_body},
         trace::{CORRELATION_ID, Conversation, TRACEPARENT},
     },
 };
 
 use super::{
-    headers, tunnel,
+    headers,
+    place::{Place, UNANSWERED_MAX},
+    seats::Seats,
+    tunnel::{self, Caller},
     upstreams::{Upstream, Upstreams},
 };
+use crate::guard::TOKENS_ASKED_FOR;
 
 /// For a connection to come about.
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -49,6 +57,15 @@ const CONNECT_WAIT_MAX: Duration = Duration::from_secs(3);
 /// For the head of an answer. Longer than whatever a role waits for (30 s for a feed or a token, 55 s for a GraphQL
 /// operation), shorter than what any request may take.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(58);
+
+/// An answer that takes longer is late: then it is asked whether the server lives. Only what waits for something takes as
+/// long (a feed, a token), so that is not often.
+const LATE: Duration = Duration::from_secs(5);
+
+/// For a server to say that it lives, and how long it is left alone if it does not. Less than whoever asks for our own health
+/// waits (two seconds, in our image).
+const HEALTH_WAIT_MAX: Duration = Duration::from_secs(1);
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// For what the gateway asks for itself.
 const QUESTION_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -77,8 +94,10 @@ struct Shared {
     name: String,
     /// What services said of themselves when they were last asked.
     documents: Mutex<BTreeMap<&'static str, Value>>,
+    seats: Seats,
     closing: CancellationToken,
-    sockets: TaskTracker,
+    /// Sockets, and looks at servers that are late.
+    tasks: TaskTracker,
 }
 
 /// The handler of everything that is somebody else's.
@@ -101,8 +120,9 @@ impl Proxy {
             upstreams: Upstreams::new(places),
             name: format!("tributary-{}", Uuid::new_v4().simple()),
             documents: Mutex::default(),
+            seats: Seats::default(),
             closing: CancellationToken::new(),
-            sockets: TaskTracker::new(),
+            tasks: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -113,18 +133,21 @@ impl Proxy {
     }
 
     pub async fn shutdown(&self) {
-        self.shared.sockets.close();
-        self.shared.sockets.wait().await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 
     async fn pass_on(&self, mut request: Request) -> Result<Response, Problem> {
         let Some(upstream) = self.shared.upstreams.of(request.uri().path()) else {
             return Err(edge::not_found().await);
         };
-        let asks_for_socket = headers::asks_for_socket(request.headers());
-        let caller = if asks_for_socket { tunnel::caller(&mut request) } else { None };
+        let caller = self.caller(&mut request)?;
         let (mut head, body) = request.into_parts();
-        let body = whole_body(Request::from_parts(head.clone(), body)).await?;
+        // nobody reads the body of what only reads, and whoever has no token may ask for some of that
+        let body = match head.method {
+            Method::GET | Method::HEAD => Bytes::new(),
+            _ => whole_body(Request::from_parts(head.clone(), body)).await?,
+        };
         headers::strip_request(&mut head.headers);
         if !headers::note(&mut head.headers, &self.shared.name) {
             let detail = format!("the address of {} that the gateway was given leads back to it", upstream.name);
@@ -133,15 +156,22 @@ impl Proxy {
         if caller.is_some() {
             headers::upgrade(&mut head.headers);
         }
+        if access::principal(&head.extensions) != Principal::anonymous() {
+            head.headers.insert(TOKENS_ASKED_FOR, HeaderValue::from_static("1"));
+        }
         if let Some(conversation) = head.extensions.get::<Conversation>() {
             let ids = [(CORRELATION_ID, &conversation.correlation_id), (TRACEPARENT, &conversation.traceparent)];
-            let ids = ids.map(|(name, id)| HeaderValue::from_str(id).map(|value| (name, value)));
-            head.headers.extend(ids.into_iter().flatten());
+            for (name, id) in ids {
+                if let Ok(id) = HeaderValue::from_str(id) {
+                    // instead of what the caller sent, which may be of no use
+                    head.headers.insert(name, id);
+                }
+            }
         }
         let answered = tokio::time::timeout(ANSWER_WAIT_MAX, self.send(upstream, &head, body)).await;
         let mut answer = answered.map_err(|_| timed_out(upstream))??;
         let is_socket = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        tunnel::join(caller, &mut answer, &self.shared.sockets, &self.shared.closing);
+        tunnel::join(caller, &mut answer, &self.shared.tasks, &self.shared.closing);
         headers::strip(answer.headers_mut());
         if is_socket {
             headers::upgrade(answer.headers_mut());
@@ -149,13 +179,25 @@ impl Proxy {
         Ok(self.until_closing(answer))
     }
 
+    /// Who wants a socket, if this request asks for one and there is room.
+    fn caller(&self, request: &mut Request) -> Result<Option<Caller>, Problem> {
+        if !headers::asks_for_socket(request.headers()) {
+            return Ok(None);
+        }
+        let Some(connection) = tunnel::connection(request) else { return Ok(None) };
+        let principal = access::principal(request.extensions());
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        let seat = self.shared.seats.take(&principal, Asker::of(&principal, address))?;
+        Ok(Some(Caller { connection, seat }))
+    }
+
     /// Sends a request to the replica whose turn it is, or to the next one if this one did nothing with it, or nothing that
-    /// sending it again could double: commands have their key.
+    /// sending it again could double: commands have their key. One that has enough to do is passed over.
     async fn send(&self, upstream: &Upstream, head: &Parts, body: Bytes) -> Result<Response, Problem> {
         let mut failed = None;
         for place in upstream.turn() {
-            let request = aimed(head, place, body.clone());
-            match self.shared.client.request(request).await {
+            let Some(_room) = place.room() else { continue };
+            match self.answer(place, aimed(head, &place.authority, body.clone())).await {
                 Ok(answer) => return Ok(answer.map(Body::new)),
                 Err(error) => {
                     let is_repeatable = head.method.is_safe() || head.headers.contains_key(IDEMPOTENCY_KEY);
@@ -167,10 +209,40 @@ impl Proxy {
                 }
             }
         }
-        Err(failed.map_or_else(
-            || Problem::internal("an upstream without a place"),
-            |(place, error)| away(upstream, place, &error),
-        ))
+        Err(failed.map_or_else(|| busy(upstream), |(place, error)| away(upstream, place, &error)))
+    }
+
+    /// What a server answers, however late.
+    async fn answer(&self, place: &Arc<Place>, request: Request) -> Result<Response<Incoming>, Error> {
+        let mut answer = pin!(self.shared.client.request(request));
+        match tokio::time::timeout(LATE, answer.as_mut()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.watch(place);
+                answer.await
+            }
+        }
+    }
+
+    /// Asks a server whether it lives until it says so. A frozen one takes requests like any other, and would be sent its
+    /// share for ever.
+    fn watch(&self, place: &Arc<Place>) {
+        if !place.begin_watch() {
+            return;
+        }
+        let (proxy, place) = (self.clone(), Arc::clone(place));
+        self.shared.tasks.spawn(async move {
+            let answers = async {
+                while tokio::time::timeout(HEALTH_WAIT_MAX, proxy.get(&place, "/livez", None)).await.is_err() {
+                    place.falls_silent();
+                    tokio::time::sleep(WATCH_EVERY).await;
+                }
+            };
+            tokio::select! {
+                () = answers => place.end_watch(),
+                () = proxy.shared.closing.cancelled() => {}
+            }
+        });
     }
 
     /// An event stream has no end of its own: it ends with us, and whoever reads it comes back.
@@ -189,7 +261,7 @@ impl Proxy {
     }
 
     /// Every server behind us, and who it is.
-    pub fn everybody(&self) -> Vec<(Authority, String)> {
+    pub fn everybody(&self) -> Vec<(Arc<Place>, String)> {
         self.shared.upstreams.places()
     }
 
@@ -213,22 +285,26 @@ impl Proxy {
     /// What a server answers to the operator who asks us.
     pub async fn ask<T: DeserializeOwned>(
         &self,
-        place: &Authority,
+        place: &Place,
         path: &str,
         authorization: Option<&HeaderValue>,
     ) -> Result<T, String> {
         self.question(place, path, authorization, DOCTOR_WAIT_MAX).await
     }
 
-    /// Whether a server answers, and for whom it is there.
-    pub async fn has_started(&self, place: &Authority) -> bool {
-        let asked = tokio::time::timeout(QUESTION_WAIT_MAX, self.get(place, "/startupz", None)).await;
-        asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status() == StatusCode::OK))
+    /// Whether a server answers, and is there for whom it is there. Everybody may ask for that and nobody is limited, so all
+    /// are answered by one question a second, and within one.
+    pub async fn has_started(&self, place: &Place) -> bool {
+        let asked = async {
+            let asked = tokio::time::timeout(HEALTH_WAIT_MAX, self.get(place, "/startupz", None)).await;
+            asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status() == StatusCode::OK))
+        };
+        place.is_well(asked).await
     }
 
     async fn question<T: DeserializeOwned>(
         &self,
-        place: &Authority,
+        place: &Place,
         path: &str,
         authorization: Option<&HeaderValue>,
         wait: Duration,
@@ -244,17 +320,12 @@ impl Proxy {
         tokio::time::timeout(wait, asked).await.map_err(|_| format!("no answer within {} s", wait.as_secs()))?
     }
 
-    async fn get(
-        &self,
-        place: &Authority,
-        path: &str,
-        authorization: Option<&HeaderValue>,
-    ) -> Result<Response, String> {
+    async fn get(&self, place: &Place, path: &str, authorization: Option<&HeaderValue>) -> Result<Response, String> {
         let mut request = Request::get(path).body(()).map_err(|error| error.to_string())?.into_parts().0;
         if let Some(authorization) = authorization {
             request.headers.insert(AUTHORIZATION, authorization.clone());
         }
-        let answer = self.shared.client.request(aimed(&request, place, Bytes::new())).await;
+        let answer = self.shared.client.request(aimed(&request, &place.authority, Bytes::new())).await;
         answer.map(|answer| answer.map(Body::new)).map_err(|error| story(&error))
     }
 }
@@ -277,7 +348,7 @@ fn aimed(head: &Parts, place: &Authority, body: Bytes) -> Request {
 }
 
 /// Nothing came back. Whether anything was done is certain only if nothing was sent.
-fn away(upstream: &Upstream, place: &Authority, error: &Error) -> Problem {
+fn away(upstream: &Upstream, place: &Place, error: &Error) -> Problem {
     let cause = format!("{} at {place}: {}", upstream.name, story(error));
     if error.is_connect() {
         let detail = format!("{} is not there now, and nothing was done; try again", upstream.name);
@@ -290,6 +361,13 @@ fn away(upstream: &Upstream, place: &Authority, error: &Error) -> Problem {
         upstream.name
     );
     Problem::new(StatusCode::BAD_GATEWAY, "upstream_failed", detail).caused_by(cause).retry_after(1)
+}
+
+/// Nobody of it has room.
+fn busy(upstream: &Upstream) -> Problem {
+    let detail =
+        format!("{} has not answered {UNANSWERED_MAX} requests yet; nothing was done, try again", upstream.name);
+    Problem::overloaded(detail)
 }
 
 fn timed_out(upstream: &Upstream) -> Problem {

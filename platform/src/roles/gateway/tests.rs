@@ -1,25 +1,33 @@
 //! The gateway before real servers on loopback, good ones and bad ones.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::Request,
     http::{HeaderMap, StatusCode},
+    middleware::from_fn,
     response::{IntoResponse, Response, Sse, sse::Event},
     routing::post,
 };
-use futures::{Stream, StreamExt, stream};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, FuturesUnordered},
+};
 use serde_json::json;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 use tower::ServiceExt;
+use write_side::edge;
 
 use super::*;
 
@@ -60,6 +68,28 @@ impl Server {
             while let Ok((stream, _)) = listener.accept().await {
                 hang_up(stream).await;
             }
+        });
+        Self { place, task }
+    }
+
+    /// Takes connections, and nothing more, as a process that is stopped.
+    async fn that_is_frozen() -> Self {
+        let (listener, place) = Self::listen().await;
+        let task = tokio::spawn(async move {
+            let _listener = listener;
+            std::future::pending().await
+        });
+        Self { place, task }
+    }
+
+    /// Makes a socket of the first request, and ends its side of it.
+    async fn that_ends_sockets() -> Self {
+        let (listener, place) = Self::listen().await;
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let _ = stream.read(&mut [0; 4_096]).await.expect("a request");
+            let agreed = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbye";
+            stream.write_all(agreed.as_bytes()).await.expect("it is heard");
         });
         Self { place, task }
     }
@@ -133,6 +163,47 @@ async fn what_was_sent_is_sent_again_only_if_that_cannot_double_it() {
 }
 
 #[tokio::test]
+async fn who_is_frozen_takes_its_own_room_and_no_other() {
+    let frozen = Server::that_is_frozen().await;
+    let good = Server::of(Router::new().route("/users", get(async || "seen"))).await;
+    let (_gateway, router) = gateway(&[("orders", &[&frozen.place]), ("users", &[&good.place])]);
+    let waiting: FuturesUnordered<_> = (0..place::UNANSWERED_MAX).map(|_| ask(&router, question("/orders"))).collect();
+    let mut waiting = waiting.map(|answer| panic!("nobody answers, and yet {answer:?}"));
+    let others = async {
+        // those that wait come first
+        tokio::task::yield_now().await;
+        assert_eq!(code(ask(&router, question("/orders")).await).await, (503, "overloaded".to_owned()));
+        assert_eq!(body(ask(&router, question("/users")).await).await, "seen");
+    };
+    tokio::select! {
+        biased;
+        Some(()) = waiting.next() => {}
+        () = others => {}
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_replica_is_passed_over_once_somebody_has_waited_for_it() {
+    let frozen = Server::that_is_frozen().await;
+    let good = Server::of(Router::new().route("/orders", get(async || "seen"))).await;
+    let (gateway, router) = gateway(&[("orders", &[&frozen.place, &good.place])]);
+    let (frozen, _) = gateway.proxy.everybody().into_iter().find(|(place, _)| place.authority == frozen.place).unwrap();
+    let silent = async {
+        while !frozen.is_silent() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        answer = ask(&router, question("/orders")) => panic!("the first turn is the frozen one's, and yet {answer:?}"),
+        () = silent => {}
+    }
+    for _ in 0..4 {
+        let answer = tokio::time::timeout(Duration::from_secs(4), ask(&router, question("/orders"))).await;
+        assert_eq!(body(answer.expect("at once")).await, "seen");
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_that_is_given_its_own_address_says_so() {
     let (listener, own) = Server::listen().await;
     let (_gateway, router) = gateway(&[("orders", &[&own])]);
@@ -145,20 +216,76 @@ async fn a_gateway_that_is_given_its_own_address_says_so() {
 #[tokio::test]
 async fn the_callers_headers_go_on_but_for_those_between_neighbours() {
     let echo = async |headers: HeaderMap| {
-        let seen: BTreeMap<_, _> =
-            headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+        let mut seen: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (name, value) in &headers {
+            seen.entry(name.to_string()).or_default().push(value.to_str().unwrap().to_owned());
+        }
         ([("keep-alive", "timeout=5"), ("x-own", "1")], Json(seen))
     };
     let server = Server::of(Router::new().route("/orders/{id}", get(echo))).await;
     let (_gateway, router) = gateway(&[("orders", &[&server.place])]);
+    let router = router.layer(from_fn(edge::trace::around));
     let request = Request::get("/orders/7?a=b").header("host", "shop.example").header("authorization", "Bearer x");
+    let request = request.header("x-correlation-id", "conversation-7").header("traceparent", "nonsense");
     let request = request.header("connection", "x-hop").header("x-hop", "1").header("te", "trailers");
     let answer = ask(&router, request.body(Body::empty()).expect("a request")).await;
     assert!(answer.headers().contains_key("x-own") && !answer.headers().contains_key("keep-alive"));
     let seen: Value = serde_json::from_slice(&body(answer).await).expect("JSON");
-    assert_eq!((&seen["host"], &seen["authorization"]), (&json!("shop.example"), &json!("Bearer x")));
-    assert!(seen["via"].as_str().is_some_and(|via| via.starts_with("1.1 tributary-")), "{seen}");
+    assert_eq!((&seen["host"], &seen["authorization"]), (&json!(["shop.example"]), &json!(["Bearer x"])));
+    assert_eq!(seen["x-correlation-id"], json!(["conversation-7"]), "once");
+    let trace = seen["traceparent"].as_array().expect("it is there");
+    assert!(trace.len() == 1 && trace[0] != "nonsense", "{trace:?}");
+    assert!(seen["via"][0].as_str().is_some_and(|via| via.starts_with("1.1 tributary-")), "{seen}");
     assert!(seen["x-hop"].is_null() && seen["te"].is_null(), "{seen}");
+}
+
+#[tokio::test]
+async fn a_frozen_server_delays_nobody_who_asks_whether_the_gateway_is_ready() {
+    let frozen = Server::that_is_frozen().await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let livez = get(async move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let good = Server::of(Router::new().route("/livez", livez)).await;
+    let (_gateway, router) = gateway(&[("orders", &[&frozen.place]), ("users", &[&good.place])]);
+    let many = join_all((0..50).map(|_| ask(&router, question("/readyz"))));
+    for answer in
+        tokio::time::timeout(Duration::from_secs(2), many).await.expect("as soon as its health check needs it")
+    {
+        let said = format!("ready\naway: orders at {}\n", frozen.place);
+        assert_eq!((answer.status(), body(answer).await), (StatusCode::OK, Bytes::from(said)));
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 1, "one question serves all");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_body_of_a_question() {
+    let server = Server::of(Router::new().route("/orders/openapi.json", get(async |body: String| body))).await;
+    let (_gateway, router) = gateway(&[("orders", &[&server.place])]);
+    let withheld = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+    let request = Request::get("/orders/openapi.json").header("content-length", "7").body(withheld);
+    let asked = ask(&router, request.expect("a request"));
+    let answer = tokio::time::timeout(Duration::from_secs(10), asked).await.expect("at once");
+    assert_eq!((answer.status(), body(answer).await), (StatusCode::OK, Bytes::new()));
+}
+
+#[tokio::test]
+async fn a_socket_ends_soon_after_its_first_end() {
+    let upstream = Server::that_ends_sockets().await;
+    let (gateway, router) = gateway(&[("graphql", &[&upstream.place])]);
+    let served = Server::of(router).await;
+    let mut client = TcpStream::connect(served.place.as_str()).await.expect("a connection");
+    let asked = "GET /graphql HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    client.write_all(asked.as_bytes()).await.expect("it is listened to");
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await.expect("an answer and an end");
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(heard.starts_with("HTTP/1.1 101 ") && heard.ends_with("bye"), "{heard}");
+    // the client's side is still open
+    let ended = tokio::time::timeout(Duration::from_secs(20), gateway.shutdown()).await;
+    assert!(ended.is_ok(), "nothing waits for a client that has nothing to say");
+    drop(client);
 }
 
 #[tokio::test]

@@ -2,26 +2,32 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::http::uri::Authority;
 use write_side::REGISTER;
 
+use super::place::Place;
 use crate::config::urls::{GRAPHQL, PROJECT};
 
 /// One role, or one service, with its replicas.
 pub struct Upstream {
     pub name: &'static str,
-    places: Vec<Authority>,
+    places: Vec<Arc<Place>>,
     next: AtomicUsize,
 }
 
 impl Upstream {
-    /// Each of its places once, beginning with the one whose turn it is.
-    pub fn turn(&self) -> impl Iterator<Item = &Authority> {
+    /// Each of its places once, beginning with the one whose turn it is; last of all those that do not answer.
+    pub fn turn(&self) -> impl Iterator<Item = &Arc<Place>> {
         let first = self.next.fetch_add(1, Ordering::Relaxed) % self.places.len();
-        self.places[first..].iter().chain(&self.places[..first])
+        let turn = self.places[first..].iter().chain(&self.places[..first]);
+        let (silent, answering): (Vec<_>, Vec<_>) = turn.partition(|place| place.is_silent());
+        answering.into_iter().chain(silent)
     }
 }
 
@@ -32,8 +38,15 @@ pub struct Upstreams {
 
 impl Upstreams {
     pub fn new(places: BTreeMap<&'static str, Vec<Authority>>) -> Self {
+        // a server of several is one server
+        let mut servers: BTreeMap<String, Arc<Place>> = BTreeMap::new();
+        let mut server = |authority: Authority| {
+            let place = servers.entry(authority.to_string()).or_insert_with(|| Arc::new(Place::new(authority)));
+            Arc::clone(place)
+        };
         let upstream = |(name, places): (&'static str, Vec<Authority>)| {
             assert!(!places.is_empty(), "{name} has a place");
+            let places = places.into_iter().map(&mut server).collect();
             (name, Upstream { name, places, next: AtomicUsize::new(0) })
         };
         Self { known: places.into_iter().map(upstream).collect() }
@@ -49,14 +62,14 @@ impl Upstreams {
     }
 
     /// Every server once, with the names of those that it is.
-    pub fn places(&self) -> Vec<(Authority, String)> {
-        let mut found: BTreeMap<&str, (&Authority, Vec<&str>)> = BTreeMap::new();
+    pub fn places(&self) -> Vec<(Arc<Place>, String)> {
+        let mut found: BTreeMap<&str, (&Arc<Place>, Vec<&str>)> = BTreeMap::new();
         for upstream in self.known.values() {
             for place in &upstream.places {
-                found.entry(place.as_str()).or_insert((place, vec![])).1.push(upstream.name);
+                found.entry(place.authority.as_str()).or_insert((place, vec![])).1.push(upstream.name);
             }
         }
-        found.into_values().map(|(place, names)| (place.clone(), names.join(", "))).collect()
+        found.into_values().map(|(place, names)| (Arc::clone(place), names.join(", "))).collect()
     }
 }
 
@@ -112,10 +125,14 @@ mod tests {
         let places = [("orders", vec![place("a:1"), place("b:2")]), ("users", vec![place("a:1")])];
         let upstreams = Upstreams::new(places.into_iter().collect());
         let orders = upstreams.of("/orders").expect("known");
-        let turn = || orders.turn().map(Authority::as_str).collect::<Vec<_>>();
+        let turn = || orders.turn().map(|place| place.authority.as_str()).collect::<Vec<_>>();
         assert_eq!((turn(), turn(), turn()), (vec!["a:1", "b:2"], vec!["b:2", "a:1"], vec!["a:1", "b:2"]));
         let all = upstreams.places();
         assert_eq!(all.len(), 2);
-        assert_eq!(all[0], (place("a:1"), "orders, users".to_owned()));
+        assert_eq!((&all[0].0.authority, &*all[0].1), (&place("a:1"), "orders, users"));
+        all[0].0.falls_silent();
+        assert_eq!((turn(), turn()), (vec!["b:2", "a:1"], vec!["b:2", "a:1"]), "it is the last resort");
+        all[0].0.end_watch();
+        assert_eq!((turn(), turn()), (vec!["b:2", "a:1"], vec!["a:1", "b:2"]));
     }
 }

@@ -17,7 +17,7 @@ use crate::edge::{
 /// Problems that any request may be answered with, by status.
 const ANY: &[(u16, &[&str])] = &[
     (401, &["unauthenticated", "invalid_token"]),
-    (403, &["not_local", "not_for_customers", "scope_missing"]),
+    (403, &["not_local", "not_for_customers", "scope_missing", "tokens_not_checked"]),
     (408, &["request_timeout"]),
     (429, &["rate_limited"]),
     (500, &["internal"]),
