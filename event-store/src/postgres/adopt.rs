@@ -105,8 +105,7 @@ async fn adopt(connection: &mut PgConnection, source: &str, is_dry: bool) -> Res
     check_table(connection).await?;
     if !is_dry {
         // writers under way end first, and whoever comes waits; but not for ever behind one that stands open
-        let lock =
-            "set local lock_timeout = '10s'; lock table events in access exclusive mode; set local lock_timeout = 0";
+        let lock = "set local lock_timeout = '10s'; lock table events in access exclusive mode";
         raw_sql(lock).execute(&mut *connection).await.map_err(at("wait for those who write"))?;
     }
     let (events, streams): (i64, i64) =

@@ -11,6 +11,7 @@ mod previous;
 mod restricted;
 mod rotation;
 mod tls;
+mod waiting;
 
 use common::{databases, text};
 use place::Place;
