@@ -35,7 +35,11 @@ async fn a_table_that_somebody_holds_ends_the_run_and_the_next_one_goes_on() {
     let started = Instant::now();
     let refused = tokio::time::timeout(6 * LONG, place.migrate(&["users"])).await.expect("it ends by itself");
     assert!(!refused.status.success() && started.elapsed() > LONG - Duration::from_secs(2), "{}", text(&refused));
-    assert!(text(&refused).contains("0007_append_only") && text(&refused).contains("lock timeout"), "{}", text(&refused));
+    assert!(
+        text(&refused).contains("0007_append_only") && text(&refused).contains("lock timeout"),
+        "{}",
+        text(&refused)
+    );
     holder.close().await.unwrap();
     let made = place.migrate(&["users"]).await;
     assert!(made.status.success() && text(&made).contains("run migration 0007"), "{}", text(&made));
