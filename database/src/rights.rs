@@ -15,7 +15,7 @@ pub const PUBLIC: &str = "public";
 /// One thing that one role may do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Right {
-    /// `select`, `execute`, `usage`, ...
+    /// `select`, `execute`, `usage`, ..., and `update ("payload")` where only a column was given.
     pub privilege: String,
     /// As it stands in a grant: `table "public"."events"`.
     pub on: String,
@@ -99,23 +99,32 @@ impl Names<'_> {
 
 // an object without an explicit list has that of its kind's defaults
 const FOUND: &str = "\
-select lower(a.privilege_type), o.on_what, case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee)::text end \
+select lower(a.privilege_type) || o.of_column, o.on_what, \
+    case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee)::text end \
 from ( \
     select format('database %s', '\"' || d.datname || '\"') as on_what, d.datdba as owner, \
-        coalesce(d.datacl, acldefault('d', d.datdba)) as acl \
+        coalesce(d.datacl, acldefault('d', d.datdba)) as acl, '' as of_column \
     from pg_database d where d.datname = current_database() \
     union all \
-    select format('schema %s', '\"' || n.nspname || '\"'), n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner)) \
+    select format('schema %s', '\"' || n.nspname || '\"'), n.nspowner, \
+        coalesce(n.nspacl, acldefault('n', n.nspowner)), '' \
     from pg_namespace n where n.nspname = any($1) \
     union all \
-    select format('table \"%s\".\"%s\"', n.nspname, c.relname), c.relowner, coalesce(c.relacl, acldefault('r', c.relowner)) \
+    select format('table \"%s\".\"%s\"', n.nspname, c.relname), c.relowner, \
+        coalesce(c.relacl, acldefault('r', c.relowner)), '' \
     from pg_class c join pg_namespace n on n.oid = c.relnamespace \
     where n.nspname = any($1) and c.relkind in ('r', 'p') \
         and pg_get_userbyid(c.relowner) = any($2) \
     union all \
-    select format('function \"%s\".\"%s\"', n.nspname, p.proname), p.proowner, coalesce(p.proacl, acldefault('f', p.proowner)) \
+    select format('function \"%s\".\"%s\"', n.nspname, p.proname), p.proowner, \
+        coalesce(p.proacl, acldefault('f', p.proowner)), '' \
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace \
     where n.nspname = any($1) and pg_get_userbyid(p.proowner) = any($2) \
+    union all \
+    select format('table \"%s\".\"%s\"', n.nspname, c.relname), c.relowner, t.attacl, format(' (\"%s\")', t.attname) \
+    from pg_attribute t join pg_class c on c.oid = t.attrelid join pg_namespace n on n.oid = c.relnamespace \
+    where n.nspname = any($1) and c.relkind in ('r', 'p') and not t.attisdropped and t.attacl is not null \
+        and pg_get_userbyid(c.relowner) = any($2) \
 ) as o cross join lateral aclexplode(o.acl) as a \
 where a.grantee <> o.owner and (a.grantee = 0 or pg_get_userbyid(a.grantee) = any($3))";
 

@@ -14,8 +14,10 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Role {
     pub name: String,
-    /// `None`: nobody logs in with it.
+    /// `None`: no process of ours logs in with it.
     pub login: Option<Login>,
+    /// Nobody may log in with it. A group may still have the login of a release from before there were groups.
+    pub is_nobody: bool,
 }
 
 /// With whom a process logs in.
@@ -48,6 +50,16 @@ select r.rolcanlogin, \
     exists (select from pg_auth_members m where m.member = r.oid and pg_get_userbyid(m.roleid) = $2) \
 from pg_roles r where r.rolname = $1";
 
+/// How a role is taken out of every group but its own, and the right to bring others into that one. Since PostgreSQL 16 a
+/// membership is taken back by who gave it. Whoever asks is let alone: an administrator is a member of the owners.
+const STRAY: &str = "\
+select format('revoke %s%I from %I', case when g.rolname = $2 then 'admin option for ' else '' end, g.rolname, r.rolname) \
+    || case when current_setting('server_version_num')::int4 >= 160000 \
+        then format(' granted by %I', pg_get_userbyid(m.grantor)) else '' end \
+from pg_auth_members m join pg_roles r on r.oid = m.member join pg_roles g on g.oid = m.roleid \
+where r.rolname = $1 and r.rolname <> current_user and (g.rolname <> $2 or m.admin_option) \
+order by 1";
+
 /// Why a role cannot be made as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum RoleError {
@@ -72,12 +84,18 @@ pub async fn compare(
     let name = quoted(&role.name);
     let group = role.login.as_ref().map_or("", |login| login.member_of.as_str());
     let found = find(connection, &role.name, group).await?;
-    let mut changes = Vec::new();
+    let stray = sqlx::query_scalar(STRAY).bind(&role.name).bind(group);
+    let stray: Vec<String> = stray.fetch_all(&mut *connection).await.map_err(at("look at who is a member of what"))?;
+    let mut changes: Vec<Change> = stray.into_iter().map(Change::new).collect();
     let Some(login) = &role.login else {
-        match found {
-            None => changes.push(Change::new(format!("create role {name} nologin"))),
-            Some(found) if found.is_mighty => changes.push(Change::new(format!("alter role {name} {HARMLESS}"))),
-            Some(_) => {}
+        let Some(found) = found else {
+            return Ok(vec![Change::new(format!("create role {name} nologin"))]);
+        };
+        if found.is_mighty {
+            changes.push(Change::new(format!("alter role {name} {HARMLESS}")));
+        }
+        if found.can_login && role.is_nobody {
+            changes.push(Change::new(format!("alter role {name} nologin")));
         }
         return Ok(changes);
     };

@@ -37,6 +37,10 @@ impl Default for Limits {
 /// The envelope's own share of an event besides its names: CloudEvents' fields, id, numbers and times, generously.
 pub const ENVELOPE_BYTES: usize = 1_024;
 
+/// Payload and metadata of an event that somebody else has written, in bytes: with its envelope, and with what JSON escapes, it
+/// stays a line that a follower takes over HTTP. `adopt_event.sql` says the same number.
+pub const ADOPTED_BYTES_MAX: usize = 3 * 1024 * 1024;
+
 /// A bound was passed. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LimitError {

@@ -154,6 +154,11 @@ async fn adopted_twice_is_adopted_once_and_both_ways_of_writing_go_on() {
         let refused = insert(&mut theirs, "a-0", sequence).await.unwrap_err();
         assert!(refused.as_database_error().unwrap().is_unique_violation(), "{refused}");
     }
+    let sized = |bytes: usize| format!(r#"{{"n":"{}"}}"#, "n".repeat(bytes));
+    let mut too_much = sqlx::query(INSERT).bind("account").bind("a-0").bind(5_i64).bind("Deposited").bind("1.0");
+    too_much = too_much.bind(sized(3 * 1024 * 1024)).bind("{}");
+    let refused = too_much.execute(&mut theirs).await.unwrap_err().to_string();
+    assert!(refused.contains("more than a feed carries"), "{refused}");
     for change in ["update events set payload = '{}'", "delete from events", "truncate events"] {
         assert!(raw_sql(change).execute(&mut theirs).await.is_err(), "{change}");
     }
@@ -165,6 +170,29 @@ async fn adopted_twice_is_adopted_once_and_both_ways_of_writing_go_on() {
     assert_eq!(read_all(&*log).await.len(), 9);
     is_in_order(&read_all(&*log).await);
     assert!(matches!(log.verify_chain().await.unwrap(), ChainVerdict::Intact { events: 9, .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_release_adds_comes_with_the_next_adoption() {
+    let (url, mut owner) = database(1).await;
+    PostgresLog::adopt(&url, "accounts", false).await.unwrap();
+    let as_before = "drop table erasures; delete from log_migrations where version = 13";
+    raw_sql(as_before).execute(&mut owner).await.unwrap();
+    let options = || PostgresOptions { migrate: false, ..PostgresOptions::default() };
+    assert!(PostgresLog::connect(&url, "accounts", options()).await.is_err());
+    assert!(PostgresLog::adopt(&url, "accounts", true).await.unwrap().was_adopted, "only a look");
+    assert!(PostgresLog::connect(&url, "accounts", options()).await.is_err());
+    assert!(PostgresLog::adopt(&url, "accounts", false).await.unwrap().was_adopted);
+    insert(&mut owner, "a-0", 4).await.unwrap();
+    assert_eq!(read_all(&*log(&url).await).await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_name_that_no_token_can_say_is_refused_before_anything_is_looked_at() {
+    for name in ["bank_accounts", "", "a:b", &"a".repeat(65)] {
+        let refused = PostgresLog::adopt("postgres://nobody@127.0.0.1:1/nothing", name, true).await.unwrap_err();
+        assert!(matches!(refused, AdoptError::Name { .. }), "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,6 +228,9 @@ async fn what_cannot_be_adopted_is_named_and_stays_as_it_is() {
     assert!(refused.contains("payload is jsonb, not json"), "{refused}");
     let refused = adopted("create table commands (a int)").await;
     assert!(matches!(&refused, AdoptError::Taken { tables } if tables == "commands"), "{refused}");
+    let refused =
+        adopted("update events set payload = json_build_object('n', repeat('n', 3145728)) where sequence = 2").await;
+    assert!(matches!(&refused, AdoptError::Oversized { sequence: 2, .. }), "{refused}");
     let refused = adopted("drop table events").await;
     assert!(matches!(refused, AdoptError::NoTable), "{refused}");
 

@@ -225,6 +225,73 @@ async fn a_restored_database_is_append_only_again_and_one_that_is_in_use_is_not_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_export_has_left_goes_with_the_next_one_but_not_what_is_being_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = Place::file();
+    let log = from.open().await;
+    fill(&*log).await;
+    let left = dir.path().join(".accounts.keys.ndjson.part");
+    std::fs::write(&left, "keys of persons").unwrap();
+    let writing = std::fs::File::open(&left).unwrap();
+    writing.lock().unwrap();
+    let paths = BackupPaths::in_dir(dir.path(), "accounts");
+    let refused = files::write(log.contents(), &paths, |_| {}).await.unwrap_err().to_string();
+    assert!(refused.contains("somebody else writes it"), "{refused}");
+    drop(writing);
+    back_up(&*log, dir.path()).await;
+    let mut there: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    there.sort();
+    assert_eq!(there, ["accounts.keys.ndjson", "accounts.ndjson"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_not_replaced_and_the_way_out_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = Place::file();
+    let log = from.open().await;
+    fill(&*log).await;
+    let (paths, _) = back_up(&*log, dir.path()).await;
+    let to = Place::file();
+    let Place::File(folder) = &to else { unreachable!("it is a file") };
+    let file = folder.path().join("accounts.db");
+    std::fs::write(&file, "no database ".repeat(1_000)).unwrap();
+    let refused = to.restore(&paths, true).await.unwrap_err().to_string();
+    assert!(refused.contains("move it away"), "{refused}");
+    std::fs::rename(&file, folder.path().join("damaged")).unwrap();
+    to.restore(&paths, true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_comes_while_a_restore_waits_for_the_tables_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = Place::file();
+    let log = from.open().await;
+    fill(&*log).await;
+    let (paths, _) = back_up(&*log, dir.path()).await;
+    let url = fresh_database("backup").await;
+    let to = Place::Database(url.clone());
+    to.restore(&paths, false).await.unwrap();
+    // somebody who is no service of ours reads, so that the restore finds nobody and then waits
+    let mut reader = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("begin; lock table events in access share mode").execute(&mut reader).await.unwrap();
+    let come = async {
+        let waits = "select exists (select from pg_locks where not granted and relation = 'events'::regclass)";
+        while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut reader).await.unwrap() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let service: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+        let service = PgConnection::connect_with(&service.application_name("tributary accounts")).await.unwrap();
+        reader.close().await.unwrap();
+        service
+    };
+    let (restored, service) = tokio::join!(to.restore(&paths, true), come);
+    let refused = restored.unwrap_err().to_string();
+    assert!(refused.contains("stop its service"), "{refused}");
+    service.close().await.unwrap();
+    to.restore(&paths, true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_shows_nothing_personal_without_its_keys_and_needs_them_to_become_a_log() {
     let dir = tempfile::tempdir().unwrap();
     let place = Place::file();

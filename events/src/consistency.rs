@@ -24,6 +24,15 @@ pub const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The most logs that one token may name.
 pub const TOKEN_SOURCES_MAX: usize = 32;
 
+/// The longest name of a log, in characters.
+pub const SOURCE_CHARS_MAX: usize = 64;
+
+/// Whether a log may be called so: a token names it, between colons and commas.
+pub fn may_be_source(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=SOURCE_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
 /// A point of one log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Point {
@@ -150,8 +159,7 @@ impl FromStr for ConsistencyToken {
             else {
                 return Err(TokenError);
             };
-            if source.is_empty() || source.len() > 64 || !source.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            {
+            if !may_be_source(source) {
                 return Err(TokenError);
             }
             let position: u64 = position.parse().map_err(|_| TokenError)?;

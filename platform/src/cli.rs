@@ -451,10 +451,13 @@ pub enum AdoptVerb {
     /// The table `events` of postgres-es 0.5: number what is there, while those who write wait, and what is inserted from
     /// then on as it comes. The service needs no change. Done twice is done once
     PostgresEs {
-        /// postgres://user:password@host:port/database, as the owner of the table
-        #[arg(value_name = "URL")]
-        url: String,
-        /// What the log is to be called: the source of its feed
+        /// postgres://user:password@host:port/database, as the owner of the table. Whoever lists processes reads it
+        #[arg(value_name = "URL", required_unless_present = "url_file")]
+        url: Option<String>,
+        /// A file with that URL
+        #[arg(long, value_name = "FILE", conflicts_with = "url")]
+        url_file: Option<std::path::PathBuf>,
+        /// What the log is to be called, for good: the source of its feed, 1 to 64 of A-Z, a-z, 0-9 and -
         #[arg(long)]
         service: String,
         /// Only look whether it can be done

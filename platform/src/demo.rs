@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use events::consistency::{ConsistencyToken, TOKEN_HEADER, WAIT_HEADER};
+use reqwest::{StatusCode, header::RETRY_AFTER};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -24,8 +25,12 @@ use crate::{
 
 /// The namespace of all demo ids (v5).
 const NAMESPACE: Uuid = Uuid::from_u128(0x7472_6962_7574_6172_792d_6465_6d6f_0001);
-/// How often one command is sent while the platform asks for patience.
+/// How often one request is sent while the platform asks for patience.
 const SENDS_MAX: u32 = 8;
+/// After an error of the platform's it is sent again after so long, then after twice that, ...
+const SEND_AGAIN: Duration = Duration::from_millis(100);
+/// The longest that is waited because a limit of rate says so; a second where it does not say.
+const RATE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 const ORDERS: u32 = 120;
 
@@ -216,7 +221,7 @@ impl Entry {
     /// Receives pieces of a product unless there are some: receipts add up once their key is forgotten.
     async fn stock(&self, n: usize) -> Result<ConsistencyToken> {
         let path = format!("/stock/{}", product(n));
-        let item = self.http.get(format!("{}{path}", self.url)).send().await.with_context(|| format!("read {path}"))?;
+        let item = self.read(&path).await?;
         if item.status().is_success() {
             return token_of(&item);
         }
@@ -266,33 +271,53 @@ impl Entry {
     /// As it says itself; it begins a moment after its order is placed, and until then there is none.
     async fn checkout_of(&self, order: Uuid) -> Result<Value> {
         let path = format!("/checkouts/{order}");
-        let answer = self.http.get(format!("{}{path}", self.url)).send().await;
-        answer.with_context(|| format!("read {path}"))?.json().await.with_context(|| format!("read {path}"))
+        self.read(&path).await?.json().await.with_context(|| format!("read {path}"))
     }
 
     /// What a reader must wait for to see how far an order has come.
     async fn settled(&self, n: u32) -> Result<ConsistencyToken> {
-        let path = format!("/orders/{}", order(n));
-        let seen = self.http.get(format!("{}{path}", self.url)).send().await;
-        token_of(&seen.with_context(|| format!("read {path}"))?)
+        token_of(&self.read(&format!("/orders/{}", order(n))).await?)
+    }
+
+    async fn read(&self, path: &str) -> Result<reqwest::Response> {
+        let ask = || self.http.get(format!("{}{path}", self.url)).send();
+        patiently(ask).await.with_context(|| format!("read {path}"))
     }
 
     async fn one(&self, key: String, path: String, body: Value, known: String) -> Result<ConsistencyToken> {
-        for send in 1..=SENDS_MAX {
+        let ask = || {
             let request = self.http.post(format!("{}{path}", self.url)).header("idempotency-key", &key);
-            let request = request.header(TOKEN_HEADER, &known).header(WAIT_HEADER, "10s").json(&body);
-            let answer = request.send().await.with_context(|| format!("send {key}"))?;
-            let status = answer.status();
-            if status.is_success() {
-                return token_of(&answer);
-            }
-            if !status.is_server_error() || send == SENDS_MAX {
-                bail!("{key} was answered {status}: {}", answer.text().await.unwrap_or_default());
-            }
-            tokio::time::sleep(Duration::from_millis(100 * u64::from(send))).await;
+            request.header(TOKEN_HEADER, &known).header(WAIT_HEADER, "10s").json(&body).send()
+        };
+        let answer = patiently(ask).await.with_context(|| format!("send {key}"))?;
+        let status = answer.status();
+        if !status.is_success() {
+            bail!("{key} was answered {status}: {}", answer.text().await.unwrap_or_default());
         }
-        unreachable!("the last sending returns")
+        token_of(&answer)
     }
+}
+
+/// Asks again for as long as the answer is that it is too early, or an error of the platform's; then takes that for the answer.
+async fn patiently<A>(ask: impl Fn() -> A) -> Result<reqwest::Response, reqwest::Error>
+where
+    A: Future<Output = Result<reqwest::Response, reqwest::Error>>,
+{
+    for send in 1..SENDS_MAX {
+        let answer = ask().await?;
+        let wait = match answer.status() {
+            StatusCode::TOO_MANY_REQUESTS => retry_after(&answer).min(RATE_WAIT_MAX),
+            status if status.is_server_error() => SEND_AGAIN * send,
+            _ => return Ok(answer),
+        };
+        tokio::time::sleep(wait).await;
+    }
+    ask().await
+}
+
+fn retry_after(answer: &reqwest::Response) -> Duration {
+    let said = answer.headers().get(RETRY_AFTER).and_then(|said| said.to_str().ok()?.parse().ok());
+    Duration::from_secs(said.unwrap_or(1))
 }
 
 fn token_of(answer: &reqwest::Response) -> Result<ConsistencyToken> {

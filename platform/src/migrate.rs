@@ -31,7 +31,8 @@ const LOCK: i64 = 0x7472_6962_7574_616c;
 /// As after a verification that found differences.
 const THERE_IS_SOMETHING_TO_DO: u8 = 3;
 
-/// The longest that a statement waits for a service to let go of a table; behind it everybody else would wait.
+/// The longest that a statement waits for a service to let go of a table; behind it everybody else would wait. Another run is
+/// waited for as long as it takes.
 const LOCK_WAIT_MAX: &str = "10s";
 
 pub async fn run(args: MigrateArgs, output: Output) -> Result<ExitCode> {
@@ -45,7 +46,7 @@ pub async fn run(args: MigrateArgs, output: Output) -> Result<ExitCode> {
     let admin = admin(&args)?;
     let mut steps = Steps::new(args.check, output);
     let mut server = connect(&admin).await.context("connect as administrator")?;
-    sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut server).await.context("wait for another run")?;
+    alone(&mut server).await.context("wait for another run")?;
     for name in wanted {
         let layout = Layout::of(name, &args.prefix);
         one(&mut steps, &mut server, &admin, &layout, &args).await.with_context(|| format!("migrate {name}"))?;
@@ -71,6 +72,14 @@ fn admin(args: &MigrateArgs) -> Result<PgConnectOptions> {
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let options = options.clone().application_name("tributary migrate").disable_statement_logging();
     options.options([("lock_timeout", LOCK_WAIT_MAX), ("search_path", "public, pg_temp")]).connect().await
+}
+
+/// Waits for whoever else migrates.
+async fn alone(server: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("set lock_timeout = 0").execute(&mut *server).await?;
+    sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut *server).await?;
+    let wait = sqlx::query("select set_config('lock_timeout', $1, false)").bind(LOCK_WAIT_MAX);
+    wait.execute(server).await.map(drop)
 }
 
 async fn one(

@@ -105,8 +105,7 @@ fn with_file(mut arguments: Vec<OsString>) -> Result<(Vec<OsString>, BTreeSet<St
             continue;
         };
         let wrong = || FileError::Value { file: file.display().to_string(), name: name.clone() };
-        let is_said = matches.value_source(setting.get_id().as_str());
-        if matches!(is_said, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+        if is_said(matches, setting.get_id().as_str()) {
             continue;
         }
         flags.extend(flag(setting, name, value).ok_or_else(wrong)?);
@@ -116,6 +115,17 @@ fn with_file(mut arguments: Vec<OsString>) -> Result<(Vec<OsString>, BTreeSet<St
     let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
     arguments.splice(end..end, flags.into_iter().map(OsString::from));
     Ok((arguments, of_file))
+}
+
+/// Whether a flag or a variable says it. An empty variable is one that is not set.
+fn is_said(matches: &ArgMatches, id: &str) -> bool {
+    match matches.value_source(id) {
+        Some(ValueSource::CommandLine) => true,
+        Some(ValueSource::EnvVariable) => {
+            matches.get_raw(id).is_some_and(|mut values| values.any(|value| !value.is_empty()))
+        }
+        _ => false,
+    }
 }
 
 fn read(file: &Path) -> Result<Map<String, Value>, FileError> {

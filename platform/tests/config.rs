@@ -40,6 +40,11 @@ async fn every_setting_is_shown_with_who_says_it() {
     assert_eq!(named(&settings, "lease-seconds").1, "default");
     assert_eq!(named(&settings, "users-database-url"), ("-", "default"));
 
+    // a variable that is there and empty, as an env file has it, hides nothing
+    let issuer = write(dir.path(), r#"{"auth-issuer": "https://issuer.example", "auth-audience": "tributary"}"#);
+    let (_, settings) = shown(&["--config", &issuer], ("TRIBUTARY_AUTH_ISSUER", "")).await;
+    assert_eq!(named(&settings, "auth-issuer"), ("https://issuer.example", "file"));
+
     // what does not go together is shown, and refused as `up` refuses it
     let secret = ("TRIBUTARY_USERS_DATABASE_URL", "postgres://ana:secret@localhost/users");
     let (code, settings) = shown(&[], secret).await;

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 #[tokio::test]
 async fn orders_are_placed_paid_sent_and_delivered() {
-    let platform = Platform::up(&Home::sqlite()).await;
+    let limits = ["--rate-limit-per-second", "100", "--rate-limit-burst", "50"];
+    let platform =
+        Platform::up_with(&Home::sqlite(), &limits, &[]).await.expect("with the limits of a platform with tokens");
     let load = ["-o", "json", "demo", "traffic", "--rate", "10", "--for", "3s", "--url", &platform.url];
     let done = tributary(&load).await;
     assert_eq!(done.status.code(), Some(0), "{}", text(&done));
@@ -19,6 +21,8 @@ async fn orders_are_placed_paid_sent_and_delivered() {
     assert_eq!(count("delivered"), count("sent"), "{told}");
     let quantile = |name: &str| told["placing"][name].as_u64().expect(name);
     assert!(quantile("p50_us") > 0 && quantile("p50_us") <= quantile("p99_us"), "{told}");
+
+    assert_eq!(count("failed"), 0, "whoever is told to slow down does: {told}");
 
     let wrong = tributary(&["demo", "traffic", "--for", "1d"]).await;
     assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong));

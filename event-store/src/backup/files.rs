@@ -2,14 +2,13 @@
 //! and nobody else may read them.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{BufRead, BufReader, BufWriter, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::{
     BackupError, CHUNK_ITEMS, CHUNKS_MAX, Contents, Item,
@@ -65,9 +64,13 @@ const BUFFER_BYTES: usize = 256 * 1024;
 impl AtomicFile {
     pub fn create(path: &Path) -> Result<Self, BackupError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.{}", Uuid::new_v4().simple()));
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
-        let out = BufWriter::with_capacity(BUFFER_BYTES, made.map_err(|error| io(path, error))?);
+        let temporary = path.with_file_name(format!(".{name}.part"));
+        let made = remove_abandoned(&temporary).and_then(|()| {
+            let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            lock(&made)?;
+            Ok(made)
+        });
+        let out = BufWriter::with_capacity(BUFFER_BYTES, made.map_err(|error| io(&temporary, error))?);
         Ok(Self { path: path.to_owned(), temporary, out, is_kept: false })
     }
 
@@ -82,6 +85,25 @@ impl AtomicFile {
         self.is_kept = true;
         Ok(())
     }
+}
+
+/// What one who was killed has left, keys of persons perhaps, does not stay. Who still writes holds a lock on it.
+fn remove_abandoned(temporary: &Path) -> std::io::Result<()> {
+    match File::open(temporary) {
+        Ok(left) => {
+            lock(&left)?;
+            fs::remove_file(temporary)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn lock(file: &File) -> std::io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => std::io::Error::other("somebody else writes it"),
+        TryLockError::Error(error) => error,
+    })
 }
 
 impl Write for AtomicFile {

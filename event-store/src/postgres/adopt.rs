@@ -7,9 +7,12 @@ use sqlx::{Connection, PgConnection, raw_sql};
 use thiserror::Error;
 
 use super::{OpenError, PostgresLog, PostgresOptions, check_server, migrate, named, open};
+use crate::limits::ADOPTED_BYTES_MAX;
+use events::consistency::{SOURCE_CHARS_MAX, may_be_source};
 
 const COLUMNS: &str = include_str!("../../../migrations/event-store/postgres-es/columns.sql");
 const ADOPT_EVENT: &str = include_str!("../../../migrations/event-store/postgres-es/adopt_event.sql");
+const CHAIN: &str = include_str!("../../../migrations/event-store/postgres-es/chain.sql");
 
 /// What postgres-es 0.5 makes (`db/init.sql`), in the names of the catalogue.
 const TABLE: [(&str, &str); 7] = [
@@ -44,6 +47,10 @@ const HOLE: &str = "select aggregate_type, aggregate_id from events group by agg
 const METADATA: &str = "select aggregate_type, aggregate_id, sequence from events \
                         where json_typeof(metadata) <> 'object' limit 1";
 
+const OVERSIZED: &str = "select aggregate_type, aggregate_id, sequence, \
+                         octet_length(payload::text) + octet_length(metadata::text) from events \
+                         where octet_length(payload::text) + octet_length(metadata::text) > $1 limit 1";
+
 /// A table of snapshots has another form with postgres-es. Ours is not needed while it writes, so theirs stays.
 const SNAPSHOTS_VERSION: i32 = 11;
 
@@ -52,13 +59,17 @@ const SNAPSHOTS_VERSION: i32 = 11;
 pub struct Adoption {
     pub events: u64,
     pub streams: u64,
-    /// It was adopted before, and nothing was done.
+    /// It was adopted before; only what a newer release adds was done.
     pub was_adopted: bool,
 }
 
 /// Why a database was not adopted. Nothing has changed in it.
 #[derive(Debug, Error)]
 pub enum AdoptError {
+    #[error(
+        "{name:?} cannot be the name of a log, which tokens name: it is to be 1 to {SOURCE_CHARS_MAX} of A-Z, a-z, 0-9 and -"
+    )]
+    Name { name: String },
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("there is no table public.events: this is not a database of postgres-es, or its tables have other names")]
@@ -71,6 +82,10 @@ pub enum AdoptError {
     Hole { aggregate_type: String, aggregate_id: String },
     #[error("the metadata of event {sequence} of {aggregate_type} {aggregate_id} is not a JSON object")]
     Metadata { aggregate_type: String, aggregate_id: String, sequence: i64 },
+    #[error(
+        "event {sequence} of {aggregate_type} {aggregate_id} has {bytes} bytes; no feed carries more than {ADOPTED_BYTES_MAX}"
+    )]
+    Oversized { aggregate_type: String, aggregate_id: String, sequence: i64, bytes: i32 },
     #[error("{step}: {error}; nothing has changed, so it can be tried again, best with the service stopped")]
     Sql { step: &'static str, error: sqlx::Error },
 }
@@ -83,6 +98,10 @@ impl PostgresLog {
     /// Makes the events that postgres-es has written to the database at `admin_url` the log of `source`, with the rights of
     /// the table's owner. With `is_dry` only looks whether that can be done. The service's own role keeps what it may.
     pub async fn adopt(admin_url: &str, source: &str, is_dry: bool) -> Result<Adoption, AdoptError> {
+        // it is for good, so it is looked at first
+        if !may_be_source(source) {
+            return Err(AdoptError::Name { name: source.to_owned() });
+        }
         let admin: Database = admin_url.parse().map_err(OpenError::Login)?;
         let mut connection = open(&named(admin.options()), &PostgresOptions::default()).await?;
         check_server(&mut connection).await?;
@@ -105,8 +124,7 @@ async fn adopt(connection: &mut PgConnection, source: &str, is_dry: bool) -> Res
     check_table(connection).await?;
     if !is_dry {
         // writers under way end first, and whoever comes waits; but not for ever behind one that stands open
-        let lock =
-            "set local lock_timeout = '10s'; lock table events in access exclusive mode; set local lock_timeout = 0";
+        let lock = "set local lock_timeout = '10s'; lock table events in access exclusive mode";
         raw_sql(lock).execute(&mut *connection).await.map_err(at("wait for those who write"))?;
     }
     let (events, streams): (i64, i64) =
@@ -117,6 +135,10 @@ async fn adopt(connection: &mut PgConnection, source: &str, is_dry: bool) -> Res
     if was_adopted {
         let identity = super::read_identity(connection).await.map_err(OpenError::Identity)?;
         super::identity_is_of(source, &identity)?;
+        if !is_dry {
+            migrate::make(connection, source, &[]).await.map_err(OpenError::Migrate)?;
+            raw_sql(ADOPT_EVENT).execute(&mut *connection).await.map_err(at("number what is to come"))?;
+        }
         return Ok(adoption);
     }
     check_names(connection).await?;
@@ -128,6 +150,7 @@ async fn adopt(connection: &mut PgConnection, source: &str, is_dry: bool) -> Res
     let there = kept(connection).await?;
     migrate::make(connection, source, &there).await.map_err(OpenError::Migrate)?;
     raw_sql(ADOPT_EVENT).execute(&mut *connection).await.map_err(at("number what is to come"))?;
+    raw_sql(CHAIN).execute(&mut *connection).await.map_err(at("chain what is there"))?;
     Ok(adoption)
 }
 
@@ -182,10 +205,16 @@ async fn check_events(connection: &mut PgConnection) -> Result<(), AdoptError> {
         return Err(AdoptError::Hole { aggregate_type, aggregate_id });
     }
     let odd: Option<(String, String, i64)> =
-        sqlx::query_as(METADATA).fetch_optional(connection).await.map_err(at("look at the metadata"))?;
-    match odd {
-        Some((aggregate_type, aggregate_id, sequence)) => {
-            Err(AdoptError::Metadata { aggregate_type, aggregate_id, sequence })
+        sqlx::query_as(METADATA).fetch_optional(&mut *connection).await.map_err(at("look at the metadata"))?;
+    if let Some((aggregate_type, aggregate_id, sequence)) = odd {
+        return Err(AdoptError::Metadata { aggregate_type, aggregate_id, sequence });
+    }
+    let bytes_max = i32::try_from(ADOPTED_BYTES_MAX).expect("far below 2^31");
+    let oversized: Option<(String, String, i64, i32)> =
+        sqlx::query_as(OVERSIZED).bind(bytes_max).fetch_optional(connection).await.map_err(at("look at the sizes"))?;
+    match oversized {
+        Some((aggregate_type, aggregate_id, sequence, bytes)) => {
+            Err(AdoptError::Oversized { aggregate_type, aggregate_id, sequence, bytes })
         }
         None => Ok(()),
     }

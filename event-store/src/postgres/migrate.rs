@@ -36,6 +36,11 @@ const MIGRATIONS: [(i32, &str, &str); 13] = [
 /// "tributar" as a number: whoever migrates holds this lock of the database.
 const MIGRATION_LOCK: i64 = 0x7472_6962_7574_6172;
 
+/// For whoever else migrates one waits as long as that takes, but for a table only so long: behind one who waits for all of
+/// it, everybody else would.
+const WAIT_FOR_OTHERS: &str = "set local lock_timeout = 0";
+const WAIT_FOR_TABLES: &str = "set local lock_timeout = '10s'";
+
 /// Where all of it lies.
 pub const SCHEMA: &str = "public";
 /// What the service reads and nobody writes but the functions.
@@ -107,7 +112,7 @@ pub async fn missing(connection: &mut PgConnection) -> Result<Vec<&'static str>,
 /// The transaction lives on a connection that is nobody else's: a caller that goes away drops it with the connection.
 pub async fn run(connection: &mut PgConnection, source: &str, service_role: Option<&str>) -> Result<(), MigrateError> {
     let mut transaction = connection.begin().await.map_err(at("begin"))?;
-    raw_sql("set local search_path = public, pg_temp; set local lock_timeout = 0; set local statement_timeout = 0")
+    raw_sql("set local search_path = public, pg_temp; set local statement_timeout = 0")
         .execute(&mut *transaction)
         .await
         .map_err(at("settings"))?;
@@ -121,11 +126,13 @@ pub async fn run(connection: &mut PgConnection, source: &str, service_role: Opti
 /// Runs what is missing, and makes the head of a new log, in the transaction of whoever calls. What `there` numbers was
 /// made by somebody else, and is only noted.
 pub(super) async fn make(connection: &mut PgConnection, source: &str, there: &[i32]) -> Result<(), MigrateError> {
+    raw_sql(WAIT_FOR_OTHERS).execute(&mut *connection).await.map_err(at("settings"))?;
     sqlx::query("select pg_advisory_xact_lock($1)")
         .bind(MIGRATION_LOCK)
         .execute(&mut *connection)
         .await
         .map_err(at("wait for another migration"))?;
+    raw_sql(WAIT_FOR_TABLES).execute(&mut *connection).await.map_err(at("settings"))?;
     raw_sql(
         "create table if not exists log_migrations (version int4 primary key, name text not null, run_at timestamptz \
          not null default now())",

@@ -56,8 +56,11 @@ pub(super) const RANGE: &str = "select position, event_id, aggregate_type, aggre
                      payload::text, metadata::text, recorded_at from events \
                      where position >= $1 and position <= $2 order by position";
 
-/// Batches that are verified per look: the events of one are read at once, and each was one transaction of ours.
+/// Batches that are verified per look, ...
 const BATCHES_PER_LOOK: i64 = 256;
+/// ... with the events of as many of them read at once as have no more than these together; one that has more is read alone:
+/// it was one transaction of ours.
+const EVENTS_PER_READ: u64 = 512;
 /// Room made before a page is read; most pages are smaller than they may be.
 const PREALLOCATED_EVENTS_MAX: usize = 512;
 
@@ -182,27 +185,45 @@ impl Reader {
         let batches = query.fetch_all(&mut *connection).await.map_err(log_error)?;
         drop(connection);
         let mut verdict = batches.is_empty().then(|| check.finish(last, head));
+        let batches = batches.iter().map(batch_row).collect::<Result<Vec<_>, _>>().map_err(log_error)?;
+        let mut left = &batches[..];
+        while !left.is_empty() && verdict.is_none() {
+            let (together, later) = left.split_at(read_together(left));
+            verdict = self.follow_batches(&mut check, together).await?;
+            left = later;
+        }
+        Ok(ChainStep { check, head, verdict })
+    }
+
+    /// Follows batches whose events are read at once; the verdict if something is wrong.
+    async fn follow_batches(
+        &self,
+        check: &mut ChainCheck,
+        batches: &[BatchRow],
+    ) -> Result<Option<ChainVerdict>, LogError> {
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(None) };
+        let query = sqlx::query(RANGE).bind(signed(first.first)).bind(signed(last.last));
+        let mut connection = self.connection().await.map_err(log_error)?;
+        let rows = query.fetch_all(&mut *connection).await.map_err(log_error)?;
+        drop(connection);
+        let mut rows = rows.iter().peekable();
+        let mut names = Names::default();
         for batch in batches {
-            let batch = batch_row(&batch).map_err(log_error)?;
-            let followed = match self.events_of(&batch).await.map_err(log_error) {
-                Ok(events) => check.follow(&batch, &events),
+            let is_of_batch = |row: &&PgRow| row.try_get::<i64, _>(0).is_ok_and(|n| n <= signed(batch.last));
+            let of_batch = std::iter::from_fn(|| rows.next_if(is_of_batch));
+            let events: Result<Vec<_>, _> = of_batch.map(|row| names.event(row)).collect();
+            let followed = match events.map_err(log_error) {
+                Ok(events) => check.follow(batch, &events),
                 Err(LogError::Damaged(reason)) => {
                     Err(ChainVerdict::Broken { first: batch.first, last: batch.last, reason })
                 }
                 Err(unavailable) => return Err(unavailable),
             };
             if let Err(broken) = followed {
-                verdict = Some(broken);
-                break;
+                return Ok(Some(broken));
             }
         }
-        Ok(ChainStep { check, head, verdict })
-    }
-
-    async fn events_of(&self, batch: &BatchRow) -> Result<Vec<RecordedEvent>, sqlx::Error> {
-        let query = sqlx::query(RANGE).bind(signed(batch.first)).bind(signed(batch.last));
-        let mut names = Names::default();
-        query.fetch_all(&mut *self.connection().await?).await?.iter().map(|row| names.event(row)).collect()
+        Ok(None)
     }
 
     async fn read_page(&self, after: Cursor, limit: PageLimit) -> Result<ReadPage, sqlx::Error> {
@@ -254,6 +275,18 @@ impl Reader {
             error => FeedError::Unreachable { feed, cause: cause(error) },
         }
     }
+}
+
+/// How many of these batches are read with one statement: the first, and those behind it that fit.
+fn read_together(batches: &[BatchRow]) -> usize {
+    let events = |batch: &BatchRow| (batch.last + 1).saturating_sub(batch.first);
+    let mut left = EVENTS_PER_READ;
+    let fits = |batch: &&BatchRow| {
+        let fits = events(batch) <= left;
+        left = left.saturating_sub(events(batch));
+        fits
+    };
+    batches.iter().take_while(fits).count().max(1)
 }
 
 struct ReadPage {

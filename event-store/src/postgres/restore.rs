@@ -88,17 +88,20 @@ const OTHERS: &str = "select count(*) from pg_stat_activity \
 async fn wait_until_alone(connection: &mut PgConnection, source: &str) -> Result<(), BackupError> {
     let started = Instant::now();
     loop {
-        let others: i64 = sqlx::query_scalar(OTHERS).fetch_one(&mut *connection).await.map_err(of_database)?;
-        if others == 0 {
-            return Ok(());
+        match refuse_others(connection, source).await {
+            Err(_) if started.elapsed() < ALONE_WAIT_MAX => tokio::time::sleep(ALONE_LOOK_EVERY).await,
+            looked => return looked,
         }
-        if started.elapsed() > ALONE_WAIT_MAX {
-            let reason =
-                format!("{others} connections of ours are open on the database of {source}: stop its service first");
-            return Err(BackupError::Refused(reason));
-        }
-        tokio::time::sleep(ALONE_LOOK_EVERY).await;
     }
+}
+
+async fn refuse_others(connection: &mut PgConnection, source: &str) -> Result<(), BackupError> {
+    let others: i64 = sqlx::query_scalar(OTHERS).fetch_one(connection).await.map_err(of_database)?;
+    if others == 0 {
+        return Ok(());
+    }
+    let reason = format!("{others} connections of ours are open on the database of {source}: stop its service first");
+    Err(BackupError::Refused(reason))
 }
 
 /// The transaction lives on a connection that is nobody else's: a caller that goes away drops it with the connection.
@@ -124,6 +127,8 @@ async fn fill(
     raw_sql(keep).execute(&mut *connection).await.map_err(of_database)?;
     let empty = format!("truncate {}; update erasures set position = 0, event_id = null", TABLES.join(", "));
     raw_sql(AssertSqlSafe(empty)).execute(&mut *connection).await.map_err(of_database)?;
+    // who came while the tables were waited for has read the log that goes; who comes from now on waits for the one that comes
+    refuse_others(connection, source).await?;
 
     let mut filling = Filling { source, ..Filling::default() };
     while let Some(chunk) = items.recv().await {

@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ErrorCode, params};
 use uuid::Uuid;
 
-use super::connection::{self, connect_reader, connect_writer};
+use super::connection::{self, OpenError, connect_reader, connect_writer};
 use crate::{
     backup::{
         BackupError, Item,
@@ -35,9 +35,10 @@ pub fn restore(
     let file = |error: rusqlite::Error| BackupError::Refused(format!("{}: {error}", path.display()));
     let io = |source: io::Error| BackupError::Io { name: path.display().to_string(), source };
     if path.exists() {
-        let old = connection::open(path, source, &SystemClock);
-        let (old, _) = old.map_err(|error| BackupError::Refused(error.to_string()))?;
-        let position: i64 = old.query_row("select position from log_head", [], |row| row.get(0)).map_err(file)?;
+        let (old, _) = connection::open(path, source, &SystemClock).map_err(of_old)?;
+        let position: i64 = old
+            .query_row("select position from log_head", [], |row| row.get(0))
+            .map_err(|source| of_old(OpenError::Sqlite { path: path.to_owned(), source }))?;
         if position > 0 && !is_replaced {
             return Err(BackupError::NotEmpty { position: position.unsigned_abs() });
         }
@@ -56,6 +57,27 @@ pub fn restore(
     }
     fs::rename(&temporary.path, path).and_then(|()| sync_dir(path)).map_err(io)?;
     Ok(identity)
+}
+
+/// Who was erased in the log that is replaced stays erased, so it is read; one that cannot be is replaced by nobody but its
+/// owner.
+fn of_old(error: OpenError) -> BackupError {
+    let is_damaged = match &error {
+        OpenError::Sqlite { source, .. } => {
+            let codes = [ErrorCode::DatabaseCorrupt, ErrorCode::NotADatabase];
+            source.sqlite_error_code().is_some_and(|code| codes.contains(&code))
+        }
+        OpenError::NotALog { .. } => true,
+        OpenError::LibraryTooOld { .. } | OpenError::OtherSource { .. } | OpenError::Io { .. } => false,
+    };
+    BackupError::Refused(if is_damaged {
+        format!(
+            "{error}; move it away, with its -wal and -shm, and restore again: who was erased in it, and not yet in the \
+             backup, is then not known and has to be erased anew"
+        )
+    } else {
+        error.to_string()
+    })
 }
 
 /// What the WAL of the old file holds must never be read into the new one: the last connection takes it along.

@@ -37,16 +37,18 @@ const CONNECTIONS_FULL_PERCENT: i64 = 90;
 const FREE_DOUBTFUL_PERCENT: u64 = 5;
 const FREE_BAD_BYTES: u64 = 256 * 1024 * 1024;
 
+// what others do is not told to every role, and how many there are is
 const SERVER: &str = "select current_setting('server_version') as version, \
         current_setting('server_version_num')::int4 as version_number, \
         current_setting('fsync') as fsync, \
         current_setting('full_page_writes') as full_page_writes, \
         current_setting('synchronous_commit') as synchronous_commit, \
         current_setting('max_connections')::int8 as connections_max, \
-        (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections, \
+        (select coalesce(sum(numbackends), 0)::int8 from pg_stat_database) as connections, \
         (select rolsuper from pg_roles where rolname = current_user) as is_superuser, \
         (select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%' \
             and now() - state_change > interval '1 minute') as idle_in_transaction, \
+        pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_others, \
         clock_timestamp() as now";
 
 #[derive(FromRow)]
@@ -60,6 +62,8 @@ struct Server {
     connections: i64,
     is_superuser: bool,
     idle_in_transaction: i64,
+    /// Otherwise it counts sessions of the own role only.
+    sees_others: bool,
     now: DateTime<Utc>,
 }
 
@@ -146,7 +150,10 @@ impl Server {
             let skew_ms = skew.num_milliseconds();
             doubtful.push(format!("its clock is {skew_ms:+} ms off ours: have both machines ask a time server"));
         }
-        let version = format!("PostgreSQL {}", self.version);
+        let mut version = format!("PostgreSQL {}", self.version);
+        if !self.sees_others {
+            version.push_str("; whether transactions of other roles stand open, this role cannot see");
+        }
         let found = [&[version.clone()][..], &bad, &doubtful].concat().join("; ");
         match (bad.is_empty(), doubtful.is_empty()) {
             (true, true) => Check::good(name, version),
@@ -215,6 +222,7 @@ mod tests {
             connections: 20,
             is_superuser: false,
             idle_in_transaction: 0,
+            sees_others: true,
             now: Utc::now(),
         }
     }
@@ -237,6 +245,7 @@ mod tests {
         named(Server { connections: 95, ..server() }, 0, Verdict::Doubtful, "95 of 100");
         named(Server { is_superuser: true, ..server() }, 0, Verdict::Doubtful, "superuser");
         named(Server { idle_in_transaction: 2, ..server() }, 0, Verdict::Doubtful, "vacuum");
+        named(Server { sees_others: false, ..server() }, 0, Verdict::Good, "cannot see");
         named(server(), -30, Verdict::Doubtful, "ms off");
     }
 

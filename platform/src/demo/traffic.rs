@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -25,6 +25,8 @@ use crate::output;
 const UNDER_WAY_MAX: usize = 2_000;
 /// Pieces that are put into stock at once, and after how many orders again: more than those can ask for.
 const REFILL: u32 = 1_000;
+/// After how many orders that is tried again when it has failed: there are still pieces then.
+const REFILL_AGAIN: u32 = 100;
 /// A line says how it goes this often, where there is no terminal to draw on.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How long the last orders may take once no more are placed.
@@ -174,11 +176,11 @@ pub async fn run(entry: Entry, load: Load) -> Result<Told> {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let bar = ProgressBar::new_spinner().with_style(style());
     let (started, mut told_at) = (Instant::now(), Instant::now());
-    let mut n = 0;
+    let (mut n, mut refill_at) = (0, 0);
     while started.elapsed() < load.lasts {
         ticks.tick().await;
-        if n % u64::from(REFILL) == 0 {
-            traffic.refill(n).await?;
+        if n == refill_at {
+            refill_at += u64::from(if traffic.refill(n).await { REFILL } else { REFILL_AGAIN });
         }
         match Arc::clone(&room).try_acquire_owned() {
             Ok(place) => {
@@ -222,12 +224,20 @@ impl Traffic {
         }
     }
 
-    /// Pieces for the orders to come.
-    async fn refill(&self, n: u64) -> Result<()> {
+    /// Pieces for the orders to come, and whether they are there. What fails is counted.
+    async fn refill(&self, n: u64) -> bool {
+        let filled = self.fill().await;
+        if let Err(error) = &filled {
+            tracing::debug!("fill the shelves before order {n}: {error:#}");
+            self.tally.lock().await.told.failed += 1;
+        }
+        filled.is_ok()
+    }
+
+    async fn fill(&self) -> Result<()> {
         for one in 0..PRODUCTS.len() {
             let (key, path) = (format!("traffic-stock-{}", Uuid::new_v4()), format!("/stock/{}/receive", product(one)));
-            let filled = self.entry.one(key, path, json!({ "quantity": REFILL }), String::new()).await;
-            filled.with_context(|| format!("fill the shelves before order {n}"))?;
+            self.entry.one(key, path, json!({ "quantity": REFILL }), String::new()).await?;
         }
         Ok(())
     }

@@ -80,9 +80,9 @@ impl Layout {
 
     /// All roles, those first that others are members of.
     pub fn roles(&self) -> Vec<Role> {
-        let nobody = |name: &String| Role { name: name.clone(), login: None };
-        let mut roles = vec![nobody(&self.owner)];
-        roles.extend(self.groups.iter().map(|group| nobody(&group.name)));
+        let without_login = |name: &String, is_nobody| Role { name: name.clone(), login: None, is_nobody };
+        let mut roles = vec![without_login(&self.owner, true)];
+        roles.extend(self.groups.iter().map(|group| without_login(&group.name, false)));
         roles.extend(self.groups.iter().flat_map(Group::login_roles));
         roles
     }
@@ -127,7 +127,7 @@ impl Group {
             connections_max: self.connections_max,
             settings: self.settings().into_iter().map(|(name, value)| (name, value.to_owned())).collect(),
         };
-        self.logins().into_iter().map(move |name| Role { name, login: Some(login()) })
+        self.logins().into_iter().map(move |name| Role { name, login: Some(login()), is_nobody: false })
     }
 
     /// In force from the start of a connection. A process asks for its own besides, where it is heard: PgBouncer keeps to

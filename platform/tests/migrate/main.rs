@@ -10,7 +10,9 @@ mod place;
 mod previous;
 mod restricted;
 mod rotation;
+mod seen;
 mod tls;
+mod waiting;
 
 use common::{databases, text};
 use place::Place;
@@ -66,10 +68,19 @@ async fn what_is_not_as_it_should_be_is_put_right() {
             "tributary_users",
             "grant insert, update on events to tributary_users; grant select on log_key to public; \
              create table stray (n int); alter table snapshots owner to postgres; \
-             grant all on schema public to public; grant connect on database tributary_users to public",
+             grant all on schema public to public; grant connect on database tributary_users to public; \
+             grant update (payload, metadata) on events to tributary_users_b",
         )
         .await;
-    place.as_superuser("postgres", "alter role tributary_users_a createrole").await;
+    place
+        .as_superuser(
+            "postgres",
+            "alter role tributary_users_a createrole; alter role tributary_users_owner login; \
+             grant tributary_users_owner, pg_write_all_data to tributary_users_a; \
+             grant tributary_users to tributary_users_b with admin option",
+        )
+        .await;
+    assert_eq!(place.migrate(&["users", "--check"]).await.status.code(), Some(3));
     let put_right = place.migrate(&["users"]).await;
     let said = text(&put_right);
     for change in [
@@ -80,6 +91,11 @@ async fn what_is_not_as_it_should_be_is_put_right() {
         "revoke create, usage on schema \"public\" from public",
         "revoke connect on database \"tributary_users\" from public",
         "alter role \"tributary_users_a\" nosuperuser",
+        "alter role \"tributary_users_owner\" nologin",
+        "revoke tributary_users_owner from tributary_users_a",
+        "revoke pg_write_all_data from tributary_users_a",
+        "revoke admin option for tributary_users from tributary_users_b",
+        "revoke update (\"metadata\"), update (\"payload\") on table \"public\".\"events\" from \"tributary_users_b\"",
     ] {
         assert!(said.contains(change), "{change} in:\n{said}");
     }
