@@ -94,6 +94,7 @@ mod tests {
             ("/admin/sagas/7/retry", Some("checkout")),
             ("/admin/projections/order_details/rebuild", Some("project")),
             ("/admin/parked", Some("project")),
+            ("/admin/query/export", Some("project")),
             ("/graphql", Some("graphql")),
             ("/graphql/assets/playground.js", Some("graphql")),
             ("/admin", None),
