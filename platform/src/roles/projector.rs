@@ -70,6 +70,27 @@ pub async fn waiting(admin: &ProjectorAdmin) -> Waiting {
     Waiting { aside, ..readable(&admin.read).await }
 }
 
+/// The same for who only reads, and may be alone with the database: says what is missing for it to be otherwise.
+pub async fn readable_alone(read: &ReadSide) -> Waiting {
+    let mut waiting = readable(read).await;
+    if !waiting.holds_up.is_empty() {
+        match read.has_tables().await {
+            Ok(false) => waiting.holds_up.push(
+                "the query database has no tables: run `tributary migrate query`, or start `tributary project` with a login \
+                 that owns it"
+                    .to_owned(),
+            ),
+            Ok(true) => waiting.holds_up.push(
+                "read models are filled by `tributary project`: is it running, and does its /readyz say what it waits for?"
+                    .to_owned(),
+            ),
+            // said already
+            Err(_) => {}
+        }
+    }
+    waiting
+}
+
 /// Ready once every read model can be read.
 pub async fn readable(read: &ReadSide) -> Waiting {
     let holds_up = match read.projections_uncounted().await {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::TcpListener,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use testkit::postgres;
 use write_side::REGISTER;
 
-use super::{Home, Platform};
+use super::{Home, Platform, binary};
 
 /// Below those that the system gives to connections: a process that is started again finds its own free.
 const PORTS: std::ops::Range<u16> = 12_000..30_000;
@@ -39,8 +40,12 @@ pub const TWIN: &str = "twin";
 
 /// Addresses and databases of all processes, and those that run.
 pub struct Apart {
+    binary: PathBuf,
+    /// Of the databases, by their names; of `graphql` too where it has a login of its own.
     urls: BTreeMap<&'static str, String>,
     ports: BTreeMap<&'static str, u16>,
+    /// Of the processes beside which these run.
+    others: BTreeMap<&'static str, u16>,
     folder: Arc<TempDir>,
     /// What every process is told.
     flags: Vec<String>,
@@ -58,8 +63,21 @@ impl Apart {
         let home = Home::postgres(postgres::shared().await).await;
         let folder = home.folder();
         let Home::Postgres { urls, .. } = home else { unreachable!("it is kept in PostgreSQL") };
+        Self::on(&binary(), urls, folder, flags)
+    }
+
+    /// The same of another binary, on databases that there are.
+    pub fn on(binary: &Path, urls: BTreeMap<&'static str, String>, folder: Arc<TempDir>, flags: &[String]) -> Self {
         let ports = all().into_iter().chain([TWIN]).map(|name| (name, free_port())).collect();
-        Self { urls, ports, folder, flags: flags.to_vec(), running: BTreeMap::new() }
+        let (binary, flags) = (binary.to_owned(), flags.to_vec());
+        Self { binary, urls, ports, others: BTreeMap::new(), folder, flags, running: BTreeMap::new() }
+    }
+
+    /// Further processes of `binary` on the same databases: their gateway stands before both these and those, and whom they
+    /// ask they ask by way of it.
+    pub fn beside(&self, binary: &Path) -> Self {
+        let beside = Self::on(binary, self.urls.clone(), self.folder(), &self.flags);
+        Self { others: self.ports.clone(), ..beside }
     }
 
     /// Starts these at once, in no particular order, and waits until each is ready.
@@ -72,7 +90,7 @@ impl Apart {
     pub async fn process(&self, name: &'static str, more: &[&str]) -> Platform {
         let mut arguments = self.arguments(name);
         arguments.extend(more.iter().map(|one| (*one).to_owned()));
-        let process = Platform::spawn(&arguments, &[], Arc::clone(&self.folder)).await;
+        let process = Platform::spawn_of(&self.binary, &arguments, &[], Arc::clone(&self.folder)).await;
         let process = process.unwrap_or_else(|unborn| panic!("{name}: {}", unborn.said));
         process.until("ready", || async { process.get("/readyz").await.0 == 200 }).await;
         process
@@ -125,14 +143,23 @@ impl Apart {
             "project" | "graphql" => Some("query"),
             _ => Some(service),
         };
-        arguments.extend(database.map(|name| format!("--{name}-database-url={}", self.urls[name])));
+        let login = |database: &str| self.urls.get(name).unwrap_or_else(|| &self.urls[database]);
+        arguments.extend(database.map(|name| format!("--{name}-database-url={}", login(name))));
         match name {
             "graphql" => {}
+            "gateway" if !self.others.is_empty() => {
+                for (other, theirs) in self.others.iter().filter(|(other, _)| !["gateway", TWIN].contains(other)) {
+                    arguments.push(format!("--{other}-url={},http://127.0.0.1:{theirs}", self.url(other)));
+                }
+                // also for those behind it
+                arguments.push("--rate-limit-per-second=0".to_owned());
+            }
             "gateway" => {
                 let others = self.ports.keys().filter(|other| !["gateway", "orders", TWIN].contains(other));
                 arguments.extend(others.map(|other| format!("--{other}-url={}", self.url(other))));
                 arguments.push(format!("--orders-url={},{}", self.url("orders"), self.url(TWIN)));
             }
+            _ if !self.others.is_empty() => arguments.push(format!("--services-url={}", self.url("gateway"))),
             _ => {
                 let services = REGISTER.iter().map(|entry| entry.name);
                 arguments.extend(services.map(|other| format!("--{other}-url={}", self.url(other))));
