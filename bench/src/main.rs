@@ -6,7 +6,7 @@
 //! - [`rebuild`]: a read model from its events, on both databases.
 //! - [`commands`], [`sqlite`] (its limit: [`raw_sqlite`]), [`feed`], [`load`]: in process. [`http`]: both sides as servers ([`serving`]).
 //!   [`graphql`]: the query side, against two others.
-//!   [`visible`], [`live`], [`checkout`] (with the orders of a [`shop`]), [`memory`]: the real binary ([`platform`]).
+//!   [`visible`], [`live`], [`checkout`], [`apart`] (with the orders of a [`shop`]), [`memory`]: the real binary ([`platform`]).
 //! - [`report`], [`table`]: what is written down.
 //!
 //! What does not live here: thresholds that fail a test. A slow machine is not a fault; `--gate` is for those who ask.
@@ -14,6 +14,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 #![allow(clippy::float_arithmetic, reason = "figures, never money")]
 
+mod apart;
 mod checkout;
 mod commands;
 mod feed;
@@ -152,6 +153,11 @@ enum Benchmark {
     },
     /// Checkouts per second from end to end, and the transactions that each takes, on both databases.
     Checkout {
+        #[command(flatten)]
+        binary: Binary,
+    },
+    /// Roles as processes of their own: two replicas of a service against one, and from a command to its row.
+    Apart {
         #[command(flatten)]
         binary: Binary,
     },
@@ -349,6 +355,9 @@ async fn main() -> anyhow::Result<ExitCode> {
         }
         Benchmark::Live { binary } => failed |= finish(&cli, None, live(&scale, binary).await?)?,
         Benchmark::Checkout { binary } => failed |= finish(&cli, None, checkout(&scale, binary).await?)?,
+        Benchmark::Apart { binary } => {
+            failed |= finish(&cli, None, apart::run(&scale, &binary.path().await?, &server().await?).await?)?;
+        }
         Benchmark::Memory { binary } => {
             failed |= finish(&cli, None, memory::run(&scale, &binary.path().await?).await?)?
         }
@@ -366,6 +375,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             failed |= finish(&cli, results, visible(&scale, None, binary).await?)?;
             failed |= finish(&cli, results, live(&scale, binary).await?)?;
             failed |= finish(&cli, results, checkout(&scale, binary).await?)?;
+            failed |= finish(&cli, results, apart::run(&scale, &binary.path().await?, &server().await?).await?)?;
             failed |= finish(&cli, results, memory::run(&scale, &binary.path().await?).await?)?;
         }
         Benchmark::Table { into } => table::write(&folder().join("results"), into)?,

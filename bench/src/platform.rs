@@ -1,7 +1,7 @@
-//! The real `tributary` binary as a child process, spoken to over HTTP.
+//! The real `tributary` binary as a child process, all roles in one or one of them, spoken to over HTTP.
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -51,29 +51,37 @@ fn neighbour() -> anyhow::Result<Option<PathBuf>> {
     Ok(own.ancestors().skip(1).take(2).map(|folder| folder.join("tributary")).find(|path| path.is_file()))
 }
 
+/// A place of this machine at which nobody listens just now.
+pub fn free_place() -> anyhow::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).context("a free port")
+}
+
 impl Platform {
     /// Starts `tributary up` with `arguments` and waits until it is ready.
     pub async fn start(program: &Path, arguments: &[String]) -> anyhow::Result<Self> {
+        let mut platform = Self::begin(program, &["up"], free_place()?, arguments)?;
+        platform.wait_until_ready().await?;
+        Ok(platform)
+    }
+
+    /// Starts a role of its own at `listen`, a place that nobody listens at; others may have to start before it is ready.
+    pub fn begin(program: &Path, role: &[&str], listen: SocketAddr, arguments: &[String]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a temporary directory")?;
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).context("a free port")?.port();
-        let listen = format!("127.0.0.1:{port}");
         let log = folder.path().join("output");
         let output = std::fs::File::create(&log).context("a file for its output")?;
         let child = Command::new(program)
-            .arg("up")
-            .arg("--data-dir")
-            .arg(folder.path().join(DATA))
-            .args(["--listen", &listen])
+            .args(role)
+            .arg(format!("--listen={listen}"))
             .args(arguments)
+            // a role without files has no such flag
+            .env("TRIBUTARY_DATA_DIR", folder.path().join(DATA))
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("its output")?)
             .stderr(output)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        let mut platform = Self { child, url: format!("http://{listen}"), log, folder };
-        platform.wait_until_ready().await?;
-        Ok(platform)
+        Ok(Self { child, url: format!("http://{listen}"), log, folder })
     }
 
     /// `http://127.0.0.1:<port>`
@@ -86,7 +94,7 @@ impl Platform {
         self.folder.path().join(DATA)
     }
 
-    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+    pub async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let client = reqwest::Client::new();
         let start = Instant::now();
         let ready = format!("{}/readyz", self.url);

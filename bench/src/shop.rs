@@ -12,7 +12,10 @@ pub const TOKEN: &str = "Consistency-Token";
 
 pub struct Shop {
     pub client: Client,
-    pub url: String,
+    url: String,
+    /// Where orders are placed, and read.
+    orders: String,
+    pub graphql: String,
     customers: Vec<Uuid>,
     products: Vec<Uuid>,
     /// Makes the references visible to the orders service.
@@ -45,7 +48,22 @@ impl Shop {
             products.push(product);
         }
         let token = format!("{user_token},{product_token}");
-        Ok(Self { client, url: url.to_owned(), customers, products, token })
+        let [url, orders, graphql] = [url, url, url].map(str::to_owned);
+        Ok(Self { client, url, orders, graphql, customers, products, token })
+    }
+
+    /// The same customers and products, where orders are placed and read in processes of their own.
+    pub fn apart(&self, orders: &str, graphql: &str) -> Self {
+        let Self { client, url, customers, products, token, .. } = self;
+        Self {
+            client: client.clone(),
+            url: url.clone(),
+            orders: orders.to_owned(),
+            graphql: graphql.to_owned(),
+            customers: customers.clone(),
+            products: products.clone(),
+            token: token.clone(),
+        }
     }
 
     pub fn customer(&self, n: usize) -> Uuid {
@@ -63,7 +81,7 @@ impl Shop {
 
     /// Enters the nth order as one that ended elsewhere: nobody reacts to it. Gives its id and the answer.
     pub async fn import(&self, n: usize) -> anyhow::Result<(Uuid, Response)> {
-        let Self { client, url, customers, products, token } = self;
+        let Self { client, orders, customers, products, token, .. } = self;
         let order_id = Uuid::now_v7();
         let line = |product: Uuid, quantity: u32, discount_bp: u16| {
             json!({"product_id": product, "product_name": "Product", "quantity": quantity, "discount_bp": discount_bp,
@@ -72,20 +90,20 @@ impl Shop {
         let lines = [line(products[n % products.len()], 2, 0), line(products[(n + 1) % products.len()], 1, 500)];
         let body = json!({"id": order_id, "customer_id": customers[n % customers.len()], "lines": lines,
             "status": "DELIVERED", "placed_at": "2026-01-02T03:04:05Z", "external_ref": order_id});
-        let import = client.post(format!("{url}/orders/import")).header(TOKEN, token).json(&body);
+        let import = client.post(format!("{orders}/orders/import")).header(TOKEN, token).json(&body);
         Ok((order_id, created(import).await?))
     }
 
     /// Places the nth order, of two lines; gives its id and the answer.
     pub async fn order(&self, n: usize) -> anyhow::Result<(Uuid, Response)> {
-        let Self { client, url, customers, products, token } = self;
+        let Self { client, orders, customers, products, token, .. } = self;
         let order_id = Uuid::now_v7();
         let lines = json!([
             {"product_id": products[n % products.len()], "quantity": 2},
             {"product_id": products[(n + 1) % products.len()], "quantity": 1, "discount_bp": 500},
         ]);
         let body = json!({"id": order_id, "customer_id": customers[n % customers.len()], "lines": lines});
-        let answer = created(client.post(format!("{url}/orders")).header(TOKEN, token).json(&body)).await?;
+        let answer = created(client.post(format!("{orders}/orders")).header(TOKEN, token).json(&body)).await?;
         Ok((order_id, answer))
     }
 }

@@ -26,7 +26,7 @@ const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
 /// What a checkout sends, about: so many times fewer orders make the same load.
 const COMMANDS_PER_CHECKOUT: u32 = 20;
 /// Pieces of each product: more than any run sells.
-const PIECES: u32 = 1_000_000;
+pub const PIECES: u32 = 1_000_000;
 
 /// What is sent, and how often.
 #[derive(Clone, Copy)]
@@ -77,15 +77,20 @@ pub fn report(scale: &Scale) -> Report {
 
 /// Measures the platform at `url`, which keeps its data in `databases`.
 pub async fn run(scale: &Scale, url: &str, databases: &str) -> anyhow::Result<Vec<Row>> {
-    let shop = Arc::new(Shop::open(url, COMMANDS_AT_ONCE).await?);
+    let shop = Shop::open(url, COMMANDS_AT_ONCE).await?;
     shop.stock_up(PIECES).await?;
+    of_shop(scale, &Arc::new(shop), databases).await
+}
+
+/// The same for a shop whose pieces last.
+pub async fn of_shop(scale: &Scale, shop: &Arc<Shop>, databases: &str) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for load in [
         Load { command: Command::Import, per_s: scale.visible_per_s },
         Load { command: Command::Order, per_s: (scale.visible_per_s / COMMANDS_PER_CHECKOUT).max(1) },
     ] {
         eprintln!("visible: {}, {databases}", load.name());
-        rows.extend(measure(scale, &shop, load, &format!("{databases}, {}", load.name())).await?);
+        rows.extend(measure(scale, shop, load, &format!("{databases}, {}", load.name())).await?);
     }
     Ok(rows)
 }
@@ -148,7 +153,7 @@ async fn schedule(load: Load, shop: &Arc<Shop>, duration: Duration) -> anyhow::R
 
 /// Enters one order and waits until a query shows it: every second one with the token, the others without.
 async fn send(shop: &Shop, command: Command, n: usize, due: Instant) -> anyhow::Result<Seen> {
-    let Shop { client, url, .. } = shop;
+    let Shop { client, graphql, .. } = shop;
     let (order_id, answer) = match command {
         Command::Import => shop.import(n).await?,
         Command::Order => shop.order(n).await?,
@@ -156,7 +161,7 @@ async fn send(shop: &Shop, command: Command, n: usize, due: Instant) -> anyhow::
     let acknowledged = Instant::now();
     let with_token = n.is_multiple_of(2);
     let query = json!({"query": format!("{{ order(id: \"{order_id}\") {{ orderId status }} }}")});
-    let ask = || client.post(format!("{url}/graphql")).header("Accept", "application/json").json(&query);
+    let ask = || client.post(format!("{graphql}/graphql")).header("Accept", "application/json").json(&query);
     let token = token(&answer)?;
     loop {
         let ask = if with_token { ask().header(TOKEN, &token) } else { ask() };

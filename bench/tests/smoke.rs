@@ -97,6 +97,15 @@ fn checkouts_are_measured_on_the_real_binary_with_both_databases() {
 }
 
 #[test]
+fn roles_apart_are_measured_with_one_and_with_two_replicas() {
+    // two replicas over one, directly and behind a gateway, and the gateway itself
+    let report = check(&["apart"]);
+    assert_eq!(ratios(&report), 3);
+    // four sides; then imports and checkouts, four rows each, directly and behind a gateway
+    assert_eq!(report["rows"].as_array().unwrap().len(), 4 + 16, "{report}");
+}
+
+#[test]
 fn peak_memory_of_the_demo_is_measured() {
     check(&["memory"]);
 }

@@ -5,6 +5,7 @@ mod chain;
 mod checks;
 mod export;
 mod parked;
+mod query_export;
 mod rebuilds;
 mod sagas;
 mod story;
@@ -139,6 +140,7 @@ pub fn router(admin: Admin) -> Router {
         let of_projector = Router::new()
             .route("/admin/projections", get(projections))
             .route("/admin/projections/{name}/rows/{key}/why", get(why::why))
+            .route("/admin/query/export", get(query_export::export))
             .merge(parked::router())
             .merge(rebuilds::router());
         routes = routes.merge(of_projector.with_state(projector));

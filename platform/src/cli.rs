@@ -91,9 +91,10 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Check that the events of every log are those that were written; exit code 3 when one is not
     VerifyChain(VerifyChainArgs),
-    /// Write logs into files, each with a digest; from the running platform, or from its databases when nothing runs
+    /// Write logs or the read models into files, each with a digest; from the running platform, or from its databases when
+    /// nothing runs
     Export(ExportArgs),
-    /// Make logs of such files, while nothing runs
+    /// Make logs or read models of such files, while nothing runs
     Restore(RestoreArgs),
     /// Make a log, in place, of what a service has written by other means and goes on writing
     Adopt(AdoptArgs),
@@ -409,11 +410,12 @@ pub struct VerifyChainArgs {
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Whose logs; without one, all
-    #[arg(value_name = "SERVICE", value_parser = services())]
+    /// Whose logs, and `query` for the read models; without any, all logs
+    #[arg(value_name = "SERVICE", value_parser = PossibleValuesParser::new(EveryDatabase::names()))]
     pub services: Vec<String>,
-    /// A directory, for SERVICE.ndjson and SERVICE.keys.ndjson of each log; or a file, named .ndjson, for one log. The keys
-    /// lie beside it: whoever has both reads what is personal
+    /// A directory, for SERVICE.ndjson and SERVICE.keys.ndjson of each log, and query.ndjson; or a file, named .ndjson, for
+    /// one of them. The keys lie beside it: whoever has both reads what is personal. Read models have no keys: whoever has
+    /// query.ndjson reads it
     #[arg(long, value_name = "DIR|FILE")]
     pub to: std::path::PathBuf,
     #[command(flatten)]
@@ -424,13 +426,14 @@ pub struct ExportArgs {
 
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// What `tributary export` has written: a directory, or the file of one log
+    /// What `tributary export` has written: a directory, or one file
     #[arg(value_name = "DIR|FILE")]
     pub from: std::path::PathBuf,
-    /// Whose logs, of a directory; without one, all that are in it
-    #[arg(value_name = "SERVICE", value_parser = services())]
+    /// Whose logs, of a directory, and `query` for the read models; without any, all logs that are in it
+    #[arg(value_name = "SERVICE", value_parser = PossibleValuesParser::new(EveryDatabase::names()))]
     pub services: Vec<String>,
-    /// Give up the events of a log that is there
+    /// Give up the events of a log that is there; have read models of the file take the place of those that are live, once
+    /// they are as new
     #[arg(long)]
     pub replace: bool,
     /// Only check the files; exit code 3 when one is not as it was written

@@ -8,6 +8,7 @@ pub mod export;
 mod logs;
 mod parked;
 pub mod projection;
+mod query_copy;
 pub mod restore;
 pub mod saga;
 pub mod stream;

@@ -66,6 +66,11 @@ pub async fn open_query_database(storage: &Storage) -> Result<QueryDatabase> {
     }
 }
 
+/// Opens the query database for whoever copies it or puts a copy into it, while its files are nobody else's.
+pub async fn open_kept_query_database(kept: &Kept) -> Result<QueryDatabase> {
+    open_query_database(&Storage::of(&kept.databases, &[QUERY], &kept.data_dir)?).await
+}
+
 /// The query database for who reads it. Connects when it is first asked.
 pub fn open_read_side(storage: &Storage) -> Result<ReadSide> {
     match storage {

@@ -11,7 +11,7 @@ use common::{
     Answer, Platform,
     apart::{Apart, TWIN, all, free_port},
     auth::{self, token},
-    databases, text, tributary,
+    binary, databases, text, tributary,
 };
 use futures::{SinkExt, StreamExt, future::join_all};
 use serde_json::{Value, json};
@@ -296,6 +296,75 @@ async fn the_projector_dies_and_comes_back(apart: &mut Apart, known: &str) {
     apart.start(&["project"]).await;
     assert_eq!(read(apart.gateway(), id, &token).await["status"], "CONFIRMED");
     verified(apart.gateway()).await;
+}
+
+/// Who follows which read model.
+async fn holders(projector: &Platform) -> Vec<String> {
+    let mut holders = Vec::new();
+    for read_model in read_side::status::READ_MODELS {
+        let (_, kept) = projector.get(&format!("/admin/projections/{}/generations", read_model.name)).await;
+        let live = kept["generations"].as_array().into_iter().flatten().find(|one| one["state"] == "live").cloned();
+        holders.extend(live.and_then(|live| Some(live["holder"].as_str()?.to_owned())));
+    }
+    holders
+}
+
+/// Two of each that keeps nothing but leases: one of them dies, whichever it is, and what it did goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_projectors_two_graphqls_and_two_gateways_one_may_die() {
+    let mut first = Apart::new(&[]).await;
+    first.start(&all()).await;
+    let mut second = first.beside(&binary());
+    second.start(&["gateway", "graphql", "project"]).await;
+    let known = stock_up(first.gateway()).await;
+    let goes_on = async |gateway: &Platform| {
+        let id = place(gateway, &known).await;
+        let token = confirmed(gateway, id).await;
+        // turns are taken: each of those behind it is asked
+        for _ in 0..4 {
+            assert_eq!(read(gateway, id, &token).await["status"], "CONFIRMED");
+        }
+    };
+    goes_on(first.gateway()).await;
+    goes_on(second.gateway()).await;
+
+    // whoever follows: every read model gets another holder, and nobody who reads has to know
+    let before = holders(second.of("project")).await;
+    assert_eq!(before.len(), read_side::status::READ_MODELS.len(), "{before:?}");
+    first.kill("project").await;
+    goes_on(second.gateway()).await;
+    let alone = holders(second.of("project")).await;
+    assert!(alone.len() == before.len() && alone.iter().all(|one| *one == alone[0]), "{alone:?}");
+    first.start(&["project"]).await;
+    second.kill("project").await;
+    goes_on(second.gateway()).await;
+    let moved = holders(first.of("project")).await;
+    assert!(moved.len() == before.len() && moved.iter().all(|one| *one == moved[0]), "{moved:?}");
+    assert_ne!(moved[0], alone[0], "another process");
+
+    first.kill("graphql").await;
+    goes_on(second.gateway()).await;
+    first.kill("gateway").await;
+    goes_on(second.gateway()).await;
+    verified(second.gateway()).await;
+}
+
+/// What a reader that is alone with its database says.
+#[tokio::test(flavor = "multi_thread")]
+async fn graphql_without_a_projector_says_what_is_to_be_done() {
+    let apart = Apart::new(&[]).await;
+    let database = apart.database("query");
+    let arguments =
+        ["graphql".to_owned(), "--listen=127.0.0.1:0".to_owned(), format!("--query-database-url={database}")];
+    let graphql = Platform::spawn(&arguments, &[], apart.folder()).await.expect("it starts");
+    let ready = async || graphql.http.get(format!("{}/readyz", graphql.url)).send().await.expect("an answer");
+    let said = ready().await.text().await.expect("text");
+    assert!(said.contains("not live yet") && said.contains("no tables: run `tributary migrate query`"), "{said}");
+    let pool = sqlx::PgPool::connect(database).await.expect("a connection");
+    let mut connection = pool.acquire().await.expect("a connection");
+    projections::query_schema::migrate(&mut connection).await.expect("tables");
+    let said = ready().await.text().await.expect("text");
+    assert!(said.contains("filled by `tributary project`: is it running") && !said.contains("no tables"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! Logs as files and back, as operators do it: exported from a running platform, restored when it is gone, noticed by all
-//! who have read further, and healed.
+//! Logs and read models as files and back, as operators do it: exported from a running platform, restored when it is gone,
+//! noticed by all who have read further, and healed.
 
 mod common;
 
@@ -139,6 +139,79 @@ async fn a_restored_file_is_noticed_and_healed() {
 async fn a_restored_database_is_noticed_and_healed() {
     let home = Home::postgres(postgres::shared().await).await;
     a_restored_log_is_noticed_by_all_who_have_read_further_and_healed(home).await;
+}
+
+/// Loses the read models, and nothing else.
+async fn lose_read_models(home: &mut Home) {
+    match home {
+        Home::Sqlite(dir) => {
+            std::fs::remove_dir_all(dir.path().join("query")).expect("the generations");
+            for name in ["query.db", "query.db-wal", "query.db-shm"] {
+                // the last two are not always there
+                let _ = std::fs::remove_file(dir.path().join(name));
+            }
+        }
+        Home::Postgres { urls, .. } => {
+            let empty = postgres::shared().await.create_database("query").await.expect("a database");
+            urls.insert("query", empty);
+        }
+    }
+}
+
+async fn read_models_that_are_lost_come_back_from_a_copy_and_go_on(mut home: Home) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let platform = Platform::up(&home).await;
+    let seen = prepare(&platform).await;
+    let token = import(&platform, 1, &seen).await;
+    assert_eq!(quantities(&platform, &token).await, [1]);
+    let to = dir.path().display().to_string();
+    let (code, said) = says(&["export", "query", "orders", "--to", &to, "--url", &platform.url]).await;
+    assert!(code == Some(0) && said.contains("order_details") && said.contains("query.ndjson"), "{said}");
+    let later = import(&platform, 2, &seen).await;
+    assert_eq!(platform.terminate().await, Some(0));
+
+    let file = dir.path().join("query.ndjson");
+    let lines = std::fs::read_to_string(&file).expect("the file");
+    std::fs::write(&file, lines.replacen("\"quantity\":1", "\"quantity\":9", 1)).expect("a file");
+    let (code, said) = restore(&home, &file, &["--replace"]).await;
+    assert!(code == Some(1) && said.contains("query.ndjson") && said.contains("damaged"), "{said}");
+    assert_eq!(restore(&home, &file, &["--check"]).await.0, Some(3));
+    std::fs::write(&file, lines).expect("a file");
+    let (code, said) = restore(&home, &file, &[]).await;
+    assert!(code == Some(1) && said.contains("--replace"), "what is there is not given up unasked: {said}");
+
+    lose_read_models(&mut home).await;
+    let (code, said) = restore(&home, dir.path(), &["query"]).await;
+    assert!(code == Some(0) && said.contains("order_details"), "{said}");
+    let platform = Platform::up(&home).await;
+    assert_eq!(quantities(&platform, &later).await, [1, 2], "with what came after the copy");
+    for name in READ_MODELS {
+        let (code, said) = says(&["projection", "verify", name, "--url", &platform.url]).await;
+        assert_eq!(code, Some(0), "{name}: {said}");
+    }
+    let (_, kept) = platform.get("/admin/projections/order_details/generations").await;
+    let live = kept["generations"].as_array().into_iter().flatten().find(|one| one["state"] == "live").cloned();
+    assert_eq!(live.map(|live| live["generation"].clone()), Some(json!(2)), "the one of the copy: {kept}");
+
+    // from their databases while nothing runs: the same rows
+    assert_eq!(platform.terminate().await, Some(0));
+    let (again, arguments) = (dir.path().join("again.ndjson").display().to_string(), at_rest(&home));
+    let export = ["export", "query", "--to", &again].into_iter().chain(arguments.iter().map(String::as_str));
+    let (code, said) = says(&export.collect::<Vec<_>>()).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = restore(&home, Path::new(&again), &["--check"]).await;
+    assert!(code == Some(0) && said.contains("order_search"), "{said}");
+}
+
+#[tokio::test]
+async fn lost_files_of_read_models_come_back_from_a_copy() {
+    read_models_that_are_lost_come_back_from_a_copy_and_go_on(Home::sqlite()).await;
+}
+
+#[tokio::test]
+async fn a_lost_database_of_read_models_comes_back_from_a_copy() {
+    let home = Home::postgres(postgres::shared().await).await;
+    read_models_that_are_lost_come_back_from_a_copy_and_go_on(home).await;
 }
 
 #[tokio::test]

@@ -12,11 +12,13 @@
 //! - [`compare`]: what differs between two generations; [`table_hash`]: whether anything does.
 //! - `keeper`: one projection in one process: follows the live generation, builds what is asked for, as `lease` lets it.
 //! - [`projector`]: all of it, started and stopped; [`steer`]: what operators ask of it.
+//! - [`copy`]: the read models in a file, and read models of such a file.
 //! - [`why`]: the events that made a row.
 //! - `statements` and `transaction`: SQL from templates, on either database.
 
 mod batch;
 pub mod compare;
+pub mod copy;
 pub mod decisions;
 mod fan_out;
 mod groups;

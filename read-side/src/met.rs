@@ -4,8 +4,9 @@
 //! lies behind. So a token that an answer of a generation has met is met by each later one, and its client may send it with
 //! every request without having the checkpoints looked at every time. Tokens that were not met are looked at anew.
 //!
-//! Only who puts back an older copy of the query database makes a generation forget, so what is remembered here has an end
-//! that comes sooner than anybody can do that.
+//! What is restored from a copy is a generation with a number of its own. Only who puts an older query database in the place of this
+//! one by other means makes a generation forget, so what is remembered here has an end that comes sooner than anybody can do
+//! that.
 
 use std::{
     num::NonZeroUsize,

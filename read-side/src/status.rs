@@ -117,6 +117,20 @@ impl ReadSide {
         self.projections_with(Rows::Uncounted).await
     }
 
+    /// Whether there are tables for read models at all, filled or not.
+    pub async fn has_tables(&self) -> Result<bool, ReadError> {
+        let any = "select count(*) from read_models where name = ''";
+        let found: Result<i64, sqlx::Error> = match self.database() {
+            Database::Sqlite { pointers, .. } => sqlx::query_scalar(any).fetch_one(pointers).await,
+            Database::Postgres { pool, .. } => sqlx::query_scalar(any).fetch_one(pool).await,
+        };
+        match found {
+            Ok(_) => Ok(true),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn projections_with(&self, rows: Rows) -> Result<Vec<ProjectionStatus>, ReadError> {
         self.staff_only("how far the read models are")?;
         let mut statuses = Vec::new();
@@ -165,6 +179,7 @@ impl ReadSide {
             rows,
         }))
     }
+
     /// Takes the longer the more rows there are, so it takes a reader's place and keeps nobody from the short questions.
     async fn count_served(&self, template: &Template, generation: i64) -> Result<i64, sqlx::Error> {
         let count = AssertSqlSafe(template.count_served(generation));

@@ -97,6 +97,13 @@ pub static REGISTER: &[Entry] = &[
     },
 ];
 
+impl Entry {
+    /// Whether it is a saga, which operators ask and tell under `/admin/sagas`.
+    pub fn is_saga(&self) -> bool {
+        self.schemas.iter().any(|schema| schema.name == saga::index::postgres::SCHEMA.name)
+    }
+}
+
 /// The services that publish something personal.
 pub const PERSONAL: [&str; 2] = [events::users::SOURCE, events::shipping::SOURCE];
 

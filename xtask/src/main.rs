@@ -3,11 +3,12 @@
 //! Reading order: [`run_tests`] is the second of the two commands that the README begins with; [`soak`] runs tests for
 //! much longer than anybody waits for; [`schemathesis`] is a part of either, [`clients`] of the first; both ask a [`platform`].
 //! [`postgres`], [`pgbouncer`] and [`promtool`] make sure that these are there, [`newer_postgres`] tests on other servers,
-//! [`debian`] and [`python`] get programs.
+//! [`old_beside_new`] beside an earlier release, [`debian`] and [`python`] get programs.
 
 mod clients;
 mod debian;
 mod newer_postgres;
+mod old_beside_new;
 mod pgbouncer;
 mod platform;
 mod postgres;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 
-use crate::{newer_postgres, postgres, schemathesis};
+use crate::{newer_postgres, old_beside_new, postgres, schemathesis};
 
 /// One long run.
 struct Soak {
@@ -30,6 +30,12 @@ const SCHEMATHESIS: (&str, &str) = (
 /// Nor this: tests of many packages, on other servers.
 const NEWER_POSTGRES: (&str, &str) =
     ("newer-postgres", "everything that is written in SQL, on PostgreSQL 18 and 16, which come as a wheel from PyPI");
+
+/// Nor this: it builds another release first.
+const OLD_BESIDE_NEW: (&str, &str) = (
+    "old-beside-new",
+    "an earlier binary beside this one on the same databases, rolled out, back and out again under orders: nothing is lost",
+);
 
 /// `TRIBUTARY_SOAK` is for tests of our own making, `PROPTEST_CASES` for property tests.
 const REGISTER: &[Soak] = &[
@@ -145,7 +151,7 @@ pub fn run(name: Option<&str>) -> anyhow::Result<ExitCode> {
         for soak in REGISTER {
             writeln!(std::io::stdout(), "{:<14} {}", soak.name, soak.about)?;
         }
-        for (name, about) in [SCHEMATHESIS, NEWER_POSTGRES] {
+        for (name, about) in [SCHEMATHESIS, NEWER_POSTGRES, OLD_BESIDE_NEW] {
             writeln!(std::io::stdout(), "{name:<14} {about}")?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -153,6 +159,10 @@ pub fn run(name: Option<&str>) -> anyhow::Result<ExitCode> {
     let other = match name {
         _ if name == SCHEMATHESIS.0 => Some(schemathesis::run(&schemathesis::LONG)?),
         _ if name == NEWER_POSTGRES.0 => Some(newer_postgres::run()?),
+        _ if name == OLD_BESIDE_NEW.0 => {
+            postgres::ensure_programs()?;
+            Some(old_beside_new::run()?)
+        }
         _ => None,
     };
     if let Some(passed) = other {

@@ -1,4 +1,4 @@
-//! `tributary export`: logs as files, from the running platform or from their databases when nothing runs.
+//! `tributary export`: logs and read models as files, from the running platform or from their databases when nothing runs.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -15,10 +15,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::logs::{Logs, all_or};
+use super::{
+    logs::{Logs, all_or},
+    query_copy,
+};
 use crate::{
     cli::{ExportArgs, Output},
     client::Client,
+    config::urls::QUERY,
     output, stores,
 };
 
@@ -34,13 +38,17 @@ struct Exported {
 
 pub async fn run(args: ExportArgs, output: Output) -> Result<ExitCode> {
     let logs = Logs::find(&args.target, &args.kept).await?;
+    let (query, asked): (Vec<String>, Vec<String>) = args.services.iter().cloned().partition(|name| name == QUERY);
+    let is_query = !query.is_empty();
     let services = match &logs {
-        Logs::Running(_) => all_or(&args.services),
-        Logs::AtRest(at_rest) => at_rest.services(&args.services),
+        _ if is_query && asked.is_empty() => Vec::new(),
+        Logs::Running(_) => all_or(&asked),
+        Logs::AtRest(at_rest) => at_rest.services(&asked),
     };
     let is_file = BackupPaths::is_file(&args.to);
-    if is_file && services.len() != 1 {
-        bail!("{} is one file, and there are {} logs: name one, or a directory", args.to.display(), services.len());
+    let wanted = services.len() + usize::from(is_query);
+    if is_file && wanted != 1 {
+        bail!("{} is one file, and {wanted} are wanted: name one, or a directory", args.to.display());
     }
     let dir = if is_file { args.to.parent() } else { Some(&*args.to) };
     if let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) {
@@ -55,8 +63,20 @@ pub async fn run(args: ExportArgs, output: Output) -> Result<ExitCode> {
         let end = export(&logs, &service, &paths).await.with_context(|| format!("export the log of {service}"))?;
         exported.push(Exported { service, file: paths.log, keys: paths.keys, end });
     }
+    let read_models = match is_query {
+        true => {
+            let copied = query_copy::export(&logs, query_copy::file_of(&args.to)).await;
+            Some(copied.context("export the read models")?)
+        }
+        false => None,
+    };
     match output {
-        Output::Json => output::json(&exported),
+        Output::Json => {
+            let logs = exported.iter().map(serde_json::to_value);
+            let all = logs.chain(read_models.iter().map(serde_json::to_value)).collect::<Result<Vec<_>, _>>()?;
+            output::json(&all);
+        }
+        Output::Human if exported.is_empty() => read_models.iter().for_each(query_copy::Exported::tell),
         Output::Human => {
             let rows = exported.iter().map(|one| {
                 let End { events, batches, commands, claims, sha256, .. } = &one.end;
@@ -67,6 +87,7 @@ pub async fn run(args: ExportArgs, output: Output) -> Result<ExitCode> {
                 row
             });
             output::table(&["LOG", "EVENTS", "BATCHES", "ANSWERS", "CLAIMS", "FILE", "SHA-256 OF ITS LINES"], rows);
+            read_models.iter().for_each(query_copy::Exported::tell);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,5 @@
-//! `tributary restore`: logs made of backups, while nothing runs. All backups are checked before the first log is touched.
+//! `tributary restore`: logs and read models made of files, while nothing runs. All files are checked before anything is
+//! touched.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -19,9 +20,14 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 use write_side::REGISTER;
 
-use super::{export::style, logs::AtRest};
+use super::{
+    export::style,
+    logs::AtRest,
+    query_copy::{self, OfCopy},
+};
 use crate::{
     cli::{Output, RestoreArgs},
+    config::urls::QUERY,
     output, stores,
 };
 
@@ -54,7 +60,22 @@ pub async fn run(args: RestoreArgs, output: Output) -> Result<ExitCode> {
             }
         }
     }
-    if !args.check {
+    let mut copy = None;
+    if let Some(file) = copy_of(&args) {
+        match query_copy::check(&file).await {
+            Ok(checked) => copy = Some((file, checked)),
+            Err(error) => {
+                output::failure(&error.context(format!("check {}", file.display())));
+                return Ok(if args.check { ExitCode::from(DIFFERENT) } else { ExitCode::FAILURE });
+            }
+        }
+    }
+    let mut read_models = None;
+    if args.check {
+        if let Some((file, checked)) = copy {
+            read_models = Some(OfCopy::make(file, &checked, None).await?);
+        }
+    } else {
         stores::make_data_dir(&args.kept)?;
         let at_rest = AtRest::lock(&args.kept)?;
         for n in 0..found.len() {
@@ -69,12 +90,38 @@ pub async fn run(args: RestoreArgs, output: Output) -> Result<ExitCode> {
                 Err(error) => return Err(error),
             }
         }
+        if let Some((file, checked)) = copy {
+            let made = OfCopy::make(file, &checked, Some((&at_rest, args.replace))).await;
+            match made.context("restore the read models") {
+                Ok(made) => read_models = Some(made),
+                Err(error) if !found.is_empty() => {
+                    output::failure(&error.context("the logs were restored"));
+                    return Ok(ExitCode::from(IN_PART));
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
     match output {
-        Output::Json => output::json(&found),
-        Output::Human => tell(&found, args.check),
+        Output::Json => {
+            let logs = found.iter().map(serde_json::to_value);
+            let all = logs.chain(read_models.iter().map(serde_json::to_value)).collect::<Result<Vec<_>, _>>()?;
+            output::json(&all);
+        }
+        Output::Human => {
+            if !found.is_empty() {
+                tell(&found, args.check);
+            }
+            read_models.iter().for_each(|made| made.tell(args.check));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The copy of read models that is meant: a file, or that of a directory if it is named.
+fn copy_of(args: &RestoreArgs) -> Option<PathBuf> {
+    let is_meant = query_copy::is_copy(&args.from) || args.services.iter().any(|name| name == QUERY);
+    is_meant.then(|| query_copy::file_of(&args.from))
 }
 
 /// The backups that are meant: a file, or those of a directory.
@@ -83,15 +130,16 @@ fn backups(args: &RestoreArgs) -> Result<Vec<BackupPaths>> {
         if !args.services.is_empty() {
             bail!("{} is one file, and says itself whose log it is: name no service", args.from.display());
         }
-        return Ok(vec![BackupPaths::of_file(&args.from)]);
+        let is_log = !query_copy::is_copy(&args.from);
+        return Ok(is_log.then(|| BackupPaths::of_file(&args.from)).into_iter().collect());
     }
     let all = REGISTER.iter().map(|entry| entry.name.to_owned());
     let in_dir = |service: String| BackupPaths::in_dir(&args.from, &service);
     let found: Vec<BackupPaths> = match &*args.services {
         [] => all.map(in_dir).filter(|paths| paths.log.exists()).collect(),
-        services => services.iter().cloned().map(in_dir).collect(),
+        services => services.iter().filter(|name| *name != QUERY).cloned().map(in_dir).collect(),
     };
-    if found.is_empty() {
+    if found.is_empty() && args.services.is_empty() {
         bail!("there is no backup in {}: `tributary export --to` makes one", args.from.display());
     }
     Ok(found)

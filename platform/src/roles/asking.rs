@@ -12,7 +12,7 @@ use write_side::edge::Problem;
 
 use super::{
     Role,
-    projector::{readable, statuses},
+    projector::{readable_alone, statuses},
 };
 use crate::{
     admin::{self, Admin, Check, Surroundings},
@@ -78,7 +78,7 @@ impl Role for Asking {
     }
 
     async fn check(&self) -> Vec<Check> {
-        readable(&self.read).await
+        readable_alone(&self.read).await
     }
 
     /// Whoever writes the query database makes it, and may be later than whoever reads it.

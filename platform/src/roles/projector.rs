@@ -10,7 +10,7 @@ use read_side::{ProjectionStatus, ReadSide, status::READ_MODELS};
 
 use super::{Role, ready::ANSWER_WAIT_MAX};
 use crate::{
-    admin::{self, Admin, Check, ProjectorAdmin, ServicesAdmin, Surroundings},
+    admin::{self, Admin, Check, ProjectorAdmin, ServicesAdmin, Surroundings, Verdict},
     config::Storage,
     door::Door,
     metrics::{self, Family},
@@ -105,4 +105,25 @@ pub async fn readable(read: &ReadSide) -> Vec<Check> {
         false => Check::bad(format!("read model {name}"), "not live yet"),
     };
     READ_MODELS.iter().map(|of| check(of.name)).collect()
+}
+
+/// The same for who only reads, and may be alone with the database: says what is missing for it to be otherwise.
+pub async fn readable_alone(read: &ReadSide) -> Vec<Check> {
+    let mut checks = readable(read).await;
+    if checks.iter().all(|check| check.verdict == Verdict::Good) {
+        return checks;
+    }
+    match read.has_tables().await {
+        Ok(false) => checks.push(Check::bad(
+            "query database",
+            "it has no tables: run `tributary migrate query`, or start `tributary project` with a login that owns it",
+        )),
+        Ok(true) => checks.push(Check::bad(
+            "projector",
+            "read models are filled by `tributary project`: is it running, and does its /readyz say what it waits for?",
+        )),
+        // said already
+        Err(_) => {}
+    }
+    checks
 }

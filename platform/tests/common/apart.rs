@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::TcpListener,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use testkit::postgres;
 use write_side::REGISTER;
 
-use super::{Home, Platform};
+use super::{Home, Platform, binary};
 
 /// Below those that the system gives to connections: a process that is started again finds its own free.
 const PORTS: std::ops::Range<u16> = 12_000..30_000;
@@ -39,8 +40,12 @@ pub const TWIN: &str = "twin";
 
 /// Addresses and databases of all processes, and those that run.
 pub struct Apart {
+    binary: PathBuf,
+    /// Of the databases, by their names; of `graphql` too where it has a login of its own.
     urls: BTreeMap<&'static str, String>,
     ports: BTreeMap<&'static str, u16>,
+    /// Of the processes beside which these run.
+    others: BTreeMap<&'static str, u16>,
     folder: Arc<TempDir>,
     /// What every process is told.
     flags: Vec<String>,
@@ -65,8 +70,22 @@ impl Apart {
     pub fn on(home: Home, flags: &[String]) -> Self {
         let folder = home.folder();
         let Home::Postgres { urls, .. } = home else { panic!("processes share no SQLite") };
+        Self::of(&binary(), urls, folder, flags)
+    }
+
+    /// The same of another binary.
+    pub fn of(binary: &Path, urls: BTreeMap<&'static str, String>, folder: Arc<TempDir>, flags: &[String]) -> Self {
         let ports = all().into_iter().chain([TWIN]).map(|name| (name, free_port())).collect();
-        Self { urls, ports, folder, flags: flags.to_vec(), detours: BTreeMap::new(), running: BTreeMap::new() }
+        let (binary, flags) = (binary.to_owned(), flags.to_vec());
+        let (others, detours, running) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { binary, urls, ports, others, folder, flags, detours, running }
+    }
+
+    /// Further processes of `binary` on the same databases: their gateway stands before both these and those, and whom they
+    /// ask they ask by way of it.
+    pub fn beside(&self, binary: &Path) -> Self {
+        let beside = Self::of(binary, self.urls.clone(), self.folder(), &self.flags);
+        Self { others: self.ports.clone(), ..beside }
     }
 
     /// Has `who`, when it is started next, look for `whom` at `url`.
@@ -84,7 +103,7 @@ impl Apart {
     pub async fn process(&self, name: &'static str, more: &[&str]) -> Platform {
         let mut arguments = self.arguments(name);
         arguments.extend(more.iter().map(|one| (*one).to_owned()));
-        let process = Platform::spawn(&arguments, &[], Arc::clone(&self.folder)).await;
+        let process = Platform::spawn_of(&self.binary, &arguments, &[], Arc::clone(&self.folder)).await;
         let process = process.unwrap_or_else(|unborn| panic!("{name}: {}", unborn.said));
         process.until("ready", || async { process.get("/readyz").await.0 == 200 }).await;
         process
@@ -132,20 +151,28 @@ impl Apart {
         };
         let mut arguments: Vec<String> = role.into_iter().map(str::to_owned).collect();
         arguments.push(format!("--listen=127.0.0.1:{}", self.ports[name]));
-        let (database, url) = match name {
-            "gateway" => (None, None),
-            "project" => (Some("query"), self.urls.get("query")),
-            "graphql" => (Some("query"), self.urls.get("graphql").or_else(|| self.urls.get("query"))),
-            _ => (Some(service), self.urls.get(service)),
+        let database = match name {
+            "gateway" => None,
+            "project" | "graphql" => Some("query"),
+            _ => Some(service),
         };
-        arguments.extend(database.zip(url).map(|(name, url)| format!("--{name}-database-url={url}")));
+        let login = |database: &str| self.urls.get(name).unwrap_or_else(|| &self.urls[database]);
+        arguments.extend(database.map(|name| format!("--{name}-database-url={}", login(name))));
         match name {
             "graphql" => {}
+            "gateway" if !self.others.is_empty() => {
+                for (other, theirs) in self.others.iter().filter(|(other, _)| !["gateway", TWIN].contains(other)) {
+                    arguments.push(format!("--{other}-url={},http://127.0.0.1:{theirs}", self.url(other)));
+                }
+                // also for those behind it
+                arguments.push("--rate-limit-per-second=0".to_owned());
+            }
             "gateway" => {
                 let others = self.ports.keys().filter(|other| !["gateway", "orders", TWIN].contains(other));
                 arguments.extend(others.map(|other| format!("--{other}-url={}", self.url(other))));
                 arguments.push(format!("--orders-url={},{}", self.url("orders"), self.url(TWIN)));
             }
+            _ if !self.others.is_empty() => arguments.push(format!("--services-url={}", self.url("gateway"))),
             _ => {
                 let services = REGISTER.iter().map(|entry| entry.name);
                 let url = |other| self.detours.get(&(name, other)).cloned().unwrap_or_else(|| self.url(other));

@@ -169,7 +169,17 @@ impl Platform {
         environment: &[(&str, &str)],
         folder: Arc<TempDir>,
     ) -> Result<Self, Unborn> {
-        let mut child = Command::new(binary())
+        Self::spawn_of(&binary(), arguments, environment, folder).await
+    }
+
+    /// The same of another binary.
+    pub async fn spawn_of(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, &str)],
+        folder: Arc<TempDir>,
+    ) -> Result<Self, Unborn> {
+        let mut child = Command::new(program)
             .args(arguments)
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())

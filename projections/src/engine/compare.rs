@@ -170,7 +170,7 @@ pub(crate) async fn compare(
 }
 
 /// How a table is called in a report: without the generation.
-fn part_name(template: &Template, generation: i64, table: &Table) -> String {
+pub(crate) fn part_name(template: &Template, generation: i64, table: &Table) -> String {
     let part = table.name.strip_prefix(&template.table(generation)).unwrap_or(&table.name).trim_start_matches('_');
     if part.is_empty() { "rows".to_owned() } else { part.to_owned() }
 }

@@ -177,10 +177,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// A read model without a live generation gets one, live from the beginning; one of another version gets the next.
+    /// A read model without a live generation gets one, live from the beginning, unless one that was restored is about to
+    /// be; one of another version gets the next.
     async fn begin_life(&mut self) -> Result<(), EngineError> {
         let template = self.projection.template;
-        if self.database.live(template).await?.is_none() {
+        if self.database.live(template).await?.is_none() && self.database.open_rebuild(template).await?.is_none() {
             let made = match self.database.create(&self.projection).await {
                 Ok(generation) => self.database.swap(template, None, generation).await,
                 Err(error) => Err(error),
@@ -247,7 +248,12 @@ impl Keeper {
     async fn look(&mut self) -> Result<(), EngineError> {
         let shared = Arc::clone(&self.shared);
         let _control = shared.control.lock().await;
-        let live = self.database.live(self.projection.template).await?;
+        let mut live = self.database.live(self.projection.template).await?;
+        if live.is_none() && self.building.is_none() {
+            // what was restored did not come to life
+            self.begin_life().await?;
+            live = self.database.live(self.projection.template).await?;
+        }
         self.keep_live(live.as_ref()).await?;
         if self.building.is_none() {
             self.keep_building(live.as_ref()).await?;

@@ -17,7 +17,7 @@
 mod cache;
 mod folds;
 mod phase;
-mod sheet;
+pub(super) mod sheet;
 mod source;
 mod writer;
 mod written;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::parking::{SHOWN_MAX, Which};
 use super::{
-    EngineError,
+    EngineError, copy,
     keeper::{Keeper, Shared},
     lease::Leases,
     load::LoadOptions,
@@ -173,6 +173,12 @@ impl ProjectorHandle {
             Some(running) => Ok(Some(table_hash(&running.store).await?)),
             None => Ok(None),
         }
+    }
+
+    /// A copy of what is live, as a file of lines.
+    pub fn export(&self) -> copy::export::Contents {
+        let projections = self.projections.values().map(|entry| Arc::clone(&entry.projection)).collect();
+        copy::export::export(&self.database, projections)
     }
 
     /// The events that made the row `key` of `name`.

@@ -4,12 +4,13 @@
 //! file of its own.
 //!
 //! `generations`: which there are, and which one is live. `rebuilds`: what is built, how far it is and what operators wish
-//! of it. `freeze`: a generation held still for a moment. `schema`: what the PostgreSQL database is made of, and who may do
+//! of it. `freeze`: a generation held still for a moment. `restoring`: a generation from a copy. `schema`: what the PostgreSQL database is made of, and who may do
 //! what in it.
 
 mod freeze;
 mod generations;
 mod rebuilds;
+mod restoring;
 pub mod schema;
 
 use std::{
@@ -45,6 +46,7 @@ use crate::projection::Projection;
 pub(crate) use freeze::{Frozen, Snapshot};
 pub use generations::Generation;
 pub(crate) use rebuilds::{Figures, Wish, Wishes};
+pub(crate) use restoring::{Restoring, Untaken};
 
 static SQLITE_POINTERS: LazyLock<Migrator> =
     LazyLock::new(|| growing(sqlx::migrate!("../migrations/query/sqlite/pointers")));
@@ -260,7 +262,7 @@ async fn cut_off_wal_every_so_often(pool: SqlitePool) {
 }
 
 /// For what is shown; nothing depends on it.
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     use event_store::clock::{Clock, SystemClock};
     SystemClock.now().timestamp_micros()
 }

@@ -52,7 +52,7 @@ pub enum Purpose {
     Verify,
     /// It is compared and dropped; differences are what is asked for.
     Diff,
-    /// A generation that was live catches up and becomes live again.
+    /// A generation that was live catches up and becomes live again; also one of a copy.
     Rollback,
 }
 
@@ -269,6 +269,8 @@ impl Rebuild {
             Some(live) if live.generation == generation => Ok(Outcome::Swapped(None)),
             Some(live) if self.purpose == Purpose::Rollback => self.go_back(&live, &store).await,
             Some(live) => self.build_beside(&live, &store).await,
+            // of rows that another version has made nothing comes but a generation that is read as it is
+            None if self.generation.version != i64::from(self.projection.version) => Err(self.cannot_catch_up()),
             None => self.build_alone(&store).await,
         };
         self.database.close_generation(store.pool()).await;
@@ -342,22 +344,27 @@ impl Rebuild {
 
     /// Makes a generation live again that was live before, once it is as new as the live one.
     async fn go_back(&self, live: &Generation, store: &Arc<GenerationStore>) -> Result<Outcome, RebuildError> {
-        let program = self.projection.version;
-        let frozen = if self.generation.version == i64::from(program) {
+        let frozen = if self.generation.version == i64::from(self.projection.version) {
             let Target { until, gone } = self.target(live).await?;
-            self.catch_up(store, gone.why().is_none().then_some(&until)).await?;
+            // one that was restored may be ahead of the live one, and still lack who was erased since
+            let is_behind = until.reaches(&self.vector().await?);
+            self.catch_up(store, (is_behind && gone.why().is_none()).then_some(&until)).await?;
             self.meet(live, store, &gone).await?
         } else {
             let frozen = self.database.freeze(self.projection.template, live.generation).await?;
             if !self.vector().await?.reaches(&frozen.vector) {
                 frozen.release().await;
-                let Generation { generation, version, .. } = self.generation;
-                return Err(RebuildError::CannotCatchUp { generation, version, program });
+                return Err(self.cannot_catch_up());
             }
             frozen
         };
         self.swap(frozen, store).await?;
         Ok(Outcome::Swapped(None))
+    }
+
+    fn cannot_catch_up(&self) -> RebuildError {
+        let Generation { generation, version, .. } = self.generation;
+        RebuildError::CannotCatchUp { generation, version, program: self.projection.version }
     }
 
     /// Moves the pointer from the live generation, which stands still, to this one.

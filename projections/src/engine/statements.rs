@@ -4,6 +4,7 @@
 mod changes;
 mod dialect;
 mod history;
+pub(crate) mod kept;
 pub(crate) mod load;
 mod tables;
 

@@ -234,8 +234,10 @@ impl Schema {
     }
 
     async fn run(&self, connection: &mut PgConnection) -> Result<usize, sqlx::Error> {
-        let done = format!("select to_regclass('{}.migrations') is not null", self.name);
-        if !sqlx::query_scalar(AssertSqlSafe(done)).fetch_one(&mut *connection).await? {
+        // not `to_regclass`: whoever has looked before, and then waited for the lock, is told what was so before
+        let done = "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                    where n.nspname = $1 and c.relname = 'migrations')";
+        if !sqlx::query_scalar(done).bind(self.name).fetch_one(&mut *connection).await? {
             return Ok(0);
         }
         let run = sql(self.name, "select count(*) from {schema}.migrations");
@@ -317,6 +319,19 @@ mod tests {
             })
             .await;
         assert_eq!(in_force.unwrap(), IDLE_IN_TRANSACTION_MAX);
+    }
+
+    #[tokio::test]
+    async fn of_processes_that_start_at_once_one_makes_the_schema() {
+        let twice =
+            Schema { migrations: &["create schema if not exists sample", "create table sample.t (n int)"], ..SAMPLE };
+        for _ in 0..5 {
+            let database = database("at_once").await;
+            let all = (0..8).map(|_| PostgresSchema::connect(&database, twice, 1));
+            for schema in futures::future::join_all(all).await {
+                schema.unwrap();
+            }
+        }
     }
 
     #[tokio::test]

@@ -81,8 +81,8 @@ fn owner(path: &str) -> Option<&'static str> {
         GRAPHQL => Some(GRAPHQL),
         "admin" => match segments.next()? {
             "streams" | "logs" => service(segments.next()?),
-            // the one that is a saga
-            "sagas" => Some(events::checkout::SOURCE),
+            // one has sagas, and shows all of them: a second one makes this a question of whom to ask first
+            "sagas" => REGISTER.iter().find(|entry| entry.is_saga()).map(|entry| entry.name),
             _ => Some(PROJECT),
         },
         first => REGISTER.iter().find(|entry| entry.name == first || entry.resource == first).map(|entry| entry.name),
@@ -107,6 +107,7 @@ mod tests {
             ("/admin/sagas/7/retry", Some("checkout")),
             ("/admin/projections/order_details/rebuild", Some("project")),
             ("/admin/parked", Some("project")),
+            ("/admin/query/export", Some("project")),
             ("/graphql", Some("graphql")),
             ("/graphql/assets/playground.js", Some("graphql")),
             ("/admin", None),
@@ -117,6 +118,12 @@ mod tests {
         ] {
             assert_eq!(owner(path), expected, "{path}");
         }
+    }
+
+    /// Ids do not say whose sagas they are, so a second service with sagas has to be asked beside the first.
+    #[test]
+    fn there_is_one_service_whose_sagas_are_meant() {
+        assert_eq!(REGISTER.iter().filter(|entry| entry.is_saga()).count(), 1);
     }
 
     #[test]

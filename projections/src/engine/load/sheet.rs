@@ -10,7 +10,10 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::super::transaction::Value;
+use super::super::{
+    statements::load::Target,
+    transaction::{Transaction, Value},
+};
 
 /// Signature, no flags, no extension.
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -19,7 +22,7 @@ const COPY_TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 /// In place of a field's length.
 const COPY_NULL: [u8; 4] = (-1_i32).to_be_bytes();
 
-pub(super) struct Sheet {
+pub(in crate::engine) struct Sheet {
     columns: i16,
     rows: usize,
     bytes: usize,
@@ -40,7 +43,7 @@ enum Cell {
 
 /// JSON that does not fit its column: what `derive` gives is not what the template says.
 #[derive(Debug)]
-pub(super) struct Unfit {
+pub(in crate::engine) struct Unfit {
     pub column: &'static str,
 }
 
@@ -164,6 +167,35 @@ impl Sheet {
             Form::Copy(_) => unreachable!("a sheet for PostgreSQL"),
         }
     }
+}
+
+/// Writes the rows of `sheet` into the table that it is for: all of them, or none.
+pub(in crate::engine) async fn send(
+    transaction: &mut Transaction,
+    target: &Target,
+    sheet: Sheet,
+) -> Result<(), sqlx::Error> {
+    if sheet.rows() == 0 {
+        return Ok(());
+    }
+    if transaction.is_postgres() {
+        let mut copy = transaction.begin_copy(&target.copy).await?;
+        copy.send(sheet.into_copy()).await?;
+        copy.finish().await?;
+        return Ok(());
+    }
+    let values = sheet.values();
+    let mut left = &values[..];
+    for (rows, insert) in &target.inserts {
+        while let Some((some, rest)) = left.split_at_checked(rows * target.columns.len()) {
+            if some.is_empty() {
+                break;
+            }
+            transaction.execute(insert, some).await?;
+            left = rest;
+        }
+    }
+    Ok(())
 }
 
 /// The fields of a JSON object as they are written.

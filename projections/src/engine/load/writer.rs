@@ -20,13 +20,13 @@ use super::{
     Stop,
     cache::{Additions, Before, Change, Changes, Entry, Noted},
     folds::{Folds, ROWS},
-    sheet::{Sheet, Unfit},
+    sheet::{Sheet, Unfit, send},
 };
 use crate::{
     engine::{
         batch::{self, Entity, array, json},
         groups::{Contribution, GroupChanges},
-        statements::load::{LoadStatements, Target},
+        statements::load::LoadStatements,
         store::{GenerationStore, Refused},
         transaction::{Transaction, Value, is_passing},
     },
@@ -442,30 +442,6 @@ async fn send_rows(
     ] {
         if !rows.is_empty() {
             transaction.execute(statement, &[Value::Text(&array(&rows))]).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn send(transaction: &mut Transaction, target: &Target, sheet: Sheet) -> Result<(), Stop> {
-    if sheet.rows() == 0 {
-        return Ok(());
-    }
-    if transaction.is_postgres() {
-        let mut copy = transaction.begin_copy(&target.copy).await?;
-        copy.send(sheet.into_copy()).await?;
-        copy.finish().await?;
-        return Ok(());
-    }
-    let values = sheet.values();
-    let mut left = &values[..];
-    for (rows, insert) in &target.inserts {
-        while let Some((some, rest)) = left.split_at_checked(rows * target.columns.len()) {
-            if some.is_empty() {
-                break;
-            }
-            transaction.execute(insert, some).await?;
-            left = rest;
         }
     }
     Ok(())

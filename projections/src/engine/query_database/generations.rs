@@ -71,27 +71,7 @@ impl QueryDatabase {
     ) -> Result<i64, EngineError> {
         let template = projection.template;
         let mut transaction = self.pointers().begin().await.doing("begin")?;
-        let highest: Arc<str> = "select cast(coalesce(max(generation), 0) as text) from \
-             (select generation from generations where read_model = $1 \
-              union all select generation from rebuilds where read_model = $1) known"
-            .into();
-        let highest = transaction.fetch(&highest, &[Value::Text(template.name)]).await.doing("number a generation")?;
-        let highest: i64 = highest.first().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or(0);
-        let generation = highest + 1;
-        let announce = "insert into generations (read_model, generation, version, state, created_at_us) \
-             values ($1, $2, $3, 'building', $4)";
-        let values = [
-            Value::Text(template.name),
-            Value::Integer(generation),
-            Value::Integer(i64::from(projection.version)),
-            Value::Integer(now_us()),
-        ];
-        match transaction.execute(&announce.into(), &values).await {
-            Ok(_) => {}
-            // another process has taken the number: it does the same
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(EngineError::UnderWay),
-            Err(error) => return Err(error).doing("announce a generation"),
-        }
+        let generation = announce(&mut transaction, projection, 0).await?;
         if let Some((purpose, throttle)) = purpose {
             rebuilds::announce(&mut transaction, template, generation, purpose, throttle).await?;
         }
@@ -212,6 +192,38 @@ impl QueryDatabase {
         }
         transaction.commit().await.doing("forget a generation")
     }
+}
+
+/// Gives the next generation of a read model its number, which is above those that are known here and `above`, within a
+/// transaction of the pointers' database.
+pub(super) async fn announce(
+    transaction: &mut Transaction,
+    projection: &Projection,
+    above: i64,
+) -> Result<i64, EngineError> {
+    let template = projection.template;
+    let highest: Arc<str> = "select cast(coalesce(max(generation), 0) as text) from \
+         (select generation from generations where read_model = $1 \
+          union all select generation from rebuilds where read_model = $1) known"
+        .into();
+    let highest = transaction.fetch(&highest, &[Value::Text(template.name)]).await.doing("number a generation")?;
+    let highest: i64 = highest.first().and_then(|row| row.first()?.as_deref()?.parse().ok()).unwrap_or(0);
+    let generation = highest.max(above) + 1;
+    let announce = "insert into generations (read_model, generation, version, state, created_at_us) \
+         values ($1, $2, $3, 'building', $4)";
+    let values = [
+        Value::Text(template.name),
+        Value::Integer(generation),
+        Value::Integer(i64::from(projection.version)),
+        Value::Integer(now_us()),
+    ];
+    match transaction.execute(&announce.into(), &values).await {
+        Ok(_) => {}
+        // another process has taken the number: it does the same
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(EngineError::UnderWay),
+        Err(error) => return Err(error).doing("announce a generation"),
+    }
+    Ok(generation)
 }
 
 /// Moves the pointer within a transaction of the pointers' database.

@@ -45,18 +45,18 @@ pub(crate) struct LoadStatements {
 }
 
 impl Target {
-    fn new(table: &Table) -> Self {
-        let (name, names) = (&table.name, names(&table.columns));
-        let fitting = INSERT_ROWS.into_iter().filter(|rows| rows * table.columns.len() <= PARAMETERS_MAX);
+    pub fn new(table: &Table) -> Self {
+        Self::of(&table.name, table.columns.clone())
+    }
+
+    pub fn of(name: &str, columns: Vec<Column>) -> Self {
+        let names = names(&columns);
+        let fitting = INSERT_ROWS.into_iter().filter(|rows| rows * columns.len() <= PARAMETERS_MAX);
         let inserts = fitting.map(|rows| {
-            let row = format!("({})", vec!["?"; table.columns.len()].join(", "));
+            let row = format!("({})", vec!["?"; columns.len()].join(", "));
             (rows, format!("insert into {name} ({names}) values {}", vec![&*row; rows].join(", ")).into())
         });
-        Self {
-            columns: table.columns.clone(),
-            copy: format!("copy {name} ({names}) from stdin (format binary)"),
-            inserts: inserts.collect(),
-        }
+        Self { copy: format!("copy {name} ({names}) from stdin (format binary)"), inserts: inserts.collect(), columns }
     }
 
     fn none() -> Self {
