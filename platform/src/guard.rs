@@ -157,12 +157,7 @@ fn is_local(authority: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::{
-        Router,
-        body::Body,
-        middleware::from_fn_with_state,
-        routing::get,
-    };
+    use axum::{Router, body::Body, middleware::from_fn_with_state, routing::get};
     use tower::ServiceExt;
 
     use super::*;

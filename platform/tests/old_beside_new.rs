@@ -3,7 +3,7 @@
 
 mod common;
 #[allow(dead_code, reason = "the tests of migrate use more of it")]
-#[path = "migrate/place.rs"]
+#[path = "common/place.rs"]
 mod place;
 
 use std::{
@@ -109,7 +109,7 @@ async fn a_release_is_rolled_out_beside_the_one_before_and_back_and_nothing_is_l
     assert!(migrated.status.success(), "{}", text(&migrated));
     let Home::Postgres { mut urls, folder } = place.home() else { unreachable!("it is kept in PostgreSQL") };
     urls.insert("graphql", place.url("tributary_graphql_a", "query"));
-    let mut before = Apart::of(&old, urls, folder, &[]);
+    let mut before = Apart::with_binary(&old, urls, folder, &[]);
     before.start(&all()).await;
     let mut shop = Shop::open(before.gateway()).await;
     shop.goes_on("the old release alone", &[before.gateway()]).await;

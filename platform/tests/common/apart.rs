@@ -70,11 +70,16 @@ impl Apart {
     pub fn on(home: Home, flags: &[String]) -> Self {
         let folder = home.folder();
         let Home::Postgres { urls, .. } = home else { panic!("processes share no SQLite") };
-        Self::of(&binary(), urls, folder, flags)
+        Self::with_binary(&binary(), urls, folder, flags)
     }
 
     /// The same of another binary.
-    pub fn of(binary: &Path, urls: BTreeMap<&'static str, String>, folder: Arc<TempDir>, flags: &[String]) -> Self {
+    pub fn with_binary(
+        binary: &Path,
+        urls: BTreeMap<&'static str, String>,
+        folder: Arc<TempDir>,
+        flags: &[String],
+    ) -> Self {
         let ports = all().into_iter().chain([TWIN]).map(|name| (name, free_port())).collect();
         let (binary, flags) = (binary.to_owned(), flags.to_vec());
         let (others, detours, running) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -84,7 +89,7 @@ impl Apart {
     /// Further processes of `binary` on the same databases: their gateway stands before both these and those, and whom they
     /// ask they ask by way of it.
     pub fn beside(&self, binary: &Path) -> Self {
-        let beside = Self::of(binary, self.urls.clone(), self.folder(), &self.flags);
+        let beside = Self::with_binary(binary, self.urls.clone(), self.folder(), &self.flags);
         Self { others: self.ports.clone(), ..beside }
     }
 
