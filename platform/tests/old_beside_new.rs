@@ -2,7 +2,6 @@
 //! old-beside-new` builds the earlier one and names it.
 
 mod common;
-#[allow(dead_code, reason = "the tests of migrate use more of it")]
 #[path = "common/place.rs"]
 mod place;
 
