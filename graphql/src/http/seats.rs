@@ -192,7 +192,7 @@ mod tests {
     fn behind_a_gateway_who_has_shown_no_token_yet_counts_there_and_everybody_else_here() {
         let limits = LiveLimits { sockets_per_asker_max: 1, counts_by_address: false, ..LiveLimits::default() };
         let seats = Seats::new(&limits);
-        let open = || seats.socket(&asker(Principal::nobody())).ok().expect("a seat");
+        let open = || seats.socket(&asker(Principal::nobody())).expect("a seat");
         let (mut first, mut second) = (open(), open());
         seats.move_socket(&mut first, &named("ana")).unwrap();
         assert!(seats.move_socket(&mut second, &named("ana")).is_err());
