@@ -1,5 +1,7 @@
 //! The HTTP server: connections, and how long each may take its time.
 
+mod patience;
+
 use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
@@ -12,6 +14,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
+use self::patience::Patience;
 use crate::roles::ready::HEALTH;
 
 /// The longest that the head of a request may take to arrive, from the connection or from the last answer on. Who sends
@@ -21,10 +24,9 @@ const HEAD_WAIT_MAX: Duration = Duration::from_secs(20);
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a client may take nothing of what is sent to it: many who do not read would otherwise take all connections. The
-/// system counts, as only it knows whether anything was taken. Who takes 1 kB a second does so in pieces of 64 KiB where
-/// packets are that large, so it is twice the time between two of those.
-const UNREAD_MAX: Duration = Duration::from_secs(120);
+/// How long a client may take nothing of what is sent to it: many who do not read would otherwise take all connections. Who
+/// takes 1 kB a second does so in pieces of up to 128 KiB, as the systems of both sides keep that much in advance.
+const UNREAD_MAX: Duration = Duration::from_secs(180);
 
 /// Connections at once. More wait in the system's queue.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -90,7 +92,8 @@ pub async fn serve(listener: TcpListener, routes: Arc<Routes>, stop: Cancellatio
                 Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
             }
         });
-        let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let connection =
+            server.serve_connection(TokioIo::new(Patience::new(stream, UNREAD_MAX)), service).with_upgrades();
         let stop = stop.clone();
         connections.spawn(async move {
             let mut connection = pin!(connection);
@@ -118,60 +121,5 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> io::Result<Acc
     let (stream, peer) = listener.accept().await?;
     // small answers should not wait for a full packet
     stream.set_nodelay(true)?;
-    cut_off_after(&stream, UNREAD_MAX)?;
     Ok((stream, peer, room))
-}
-
-/// Breaks a connection on which something has waited to be taken for so long, and nothing was.
-fn cut_off_after(stream: &TcpStream, wait: Duration) -> io::Result<()> {
-    let wait_ms = u32::try_from(wait.as_millis()).map_err(io::Error::other)?;
-    Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, wait_ms)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpSocket,
-    };
-
-    use super::*;
-
-    /// A connection whose other side takes little in advance.
-    async fn connection(wait: Duration) -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let client = TcpSocket::new_v4().expect("a socket");
-        client.set_recv_buffer_size(4_096).expect("a size");
-        let address = listener.local_addr().expect("an address");
-        let (client, accepted) = tokio::join!(client.connect(address), listener.accept());
-        let server = accepted.expect("a connection").0;
-        cut_off_after(&server, wait).expect("the system counts");
-        (client.expect("a connection"), server)
-    }
-
-    #[tokio::test]
-    async fn whoever_reads_nothing_is_cut_off_and_whoever_reads_slowly_is_not() {
-        let wait = Duration::from_secs(2);
-        let endless = async |mut server: TcpStream| loop {
-            if let Err(error) = server.write_all(&[0; 64 * 1024]).await {
-                return error.kind();
-            }
-        };
-        let (silent, server) = connection(wait).await;
-        let ended = tokio::time::timeout(Duration::from_secs(60), endless(server)).await;
-        assert_eq!(ended, Ok(io::ErrorKind::TimedOut));
-        drop(silent);
-
-        let (mut slow, server) = connection(wait).await;
-        let reading = async {
-            for _ in 0..20 {
-                tokio::time::sleep(wait / 4).await;
-                slow.read_exact(&mut [0; 4_096]).await.expect("it goes on");
-            }
-        };
-        tokio::select! {
-            error = endless(server) => panic!("it was cut off: {error}"),
-            () = reading => {}
-        }
-    }
 }
