@@ -95,10 +95,13 @@ pub async fn statuses(read: &ReadSide) -> Result<Vec<ProjectionStatus>, String> 
 
 /// Whether each read model can be read.
 pub async fn readable(read: &ReadSide) -> Vec<Check> {
-    let statuses = match statuses(read).await {
-        Ok(statuses) => statuses,
-        Err(why) => return vec![Check::bad("query database", why)],
-    };
+    match statuses(read).await {
+        Ok(statuses) => live(&statuses),
+        Err(why) => vec![Check::bad("query database", why)],
+    }
+}
+
+fn live(statuses: &[ProjectionStatus]) -> Vec<Check> {
     let is_live = |name: &str| statuses.iter().any(|status| status.name == name);
     let check = |name: &str| match is_live(name) {
         true => Check::good(format!("read model {name}"), "live"),
@@ -109,7 +112,11 @@ pub async fn readable(read: &ReadSide) -> Vec<Check> {
 
 /// The same for who only reads, and may be alone with the database: says what is missing for it to be otherwise.
 pub async fn readable_alone(read: &ReadSide) -> Vec<Check> {
-    let mut checks = readable(read).await;
+    let statuses = match statuses(read).await {
+        Ok(statuses) => statuses,
+        Err(why) => return vec![Check::bad("query database", why)],
+    };
+    let mut checks = live(&statuses);
     if checks.iter().all(|check| check.verdict == Verdict::Good) {
         return checks;
     }
@@ -122,8 +129,7 @@ pub async fn readable_alone(read: &ReadSide) -> Vec<Check> {
             "projector",
             "read models are filled by `tributary project`: is it running, and does its /readyz say what it waits for?",
         )),
-        // said already
-        Err(_) => {}
+        Err(error) => checks.push(Check::bad("query database", error.to_string())),
     }
     checks
 }

@@ -244,17 +244,19 @@ async fn a_frozen_server_delays_nobody_who_asks_whether_the_gateway_is_ready() {
     let frozen = Server::that_is_frozen().await;
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
-    let livez = get(async move || {
+    let startupz = get(async move || {
         counted.fetch_add(1, Ordering::Relaxed);
     });
-    let good = Server::of(Router::new().route("/livez", livez)).await;
-    let (_gateway, router) = gateway(&[("orders", &[&frozen.place]), ("users", &[&good.place])]);
-    let many = join_all((0..50).map(|_| ask(&router, question("/readyz"))));
-    for answer in
+    let good = Server::of(Router::new().route("/startupz", startupz)).await;
+    let (gateway, _router) = gateway(&[("orders", &[&frozen.place]), ("users", &[&good.place])]);
+    let many = join_all((0..50).map(|_| gateway.check()));
+    for checks in
         tokio::time::timeout(Duration::from_secs(2), many).await.expect("as soon as its health check needs it")
     {
-        let said = format!("ready\naway: orders at {}\n", frozen.place);
-        assert_eq!((answer.status(), body(answer).await), (StatusCode::OK, Bytes::from(said)));
+        let found =
+            |verdict| checks.iter().filter(move |check| check.verdict == verdict).map(|check| check.name.as_str());
+        assert_eq!(found(Verdict::Bad).count(), 0, "it is ready");
+        assert_eq!(found(Verdict::Doubtful).collect::<Vec<_>>(), [format!("orders at {}", frozen.place)]);
     }
     assert_eq!(asked.load(Ordering::Relaxed), 1, "one question serves all");
 }
