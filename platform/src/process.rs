@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use event_store::sqlite::DataDirLock;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,6 +26,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How long a role may then take to end. It waits for databases, which may answer never; ending without it is a crash to
 /// the databases, and those lose nothing that was acknowledged.
 const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// Connections that wait to be accepted: as many clients may come at once as there may be requests. The library takes 128,
+/// beyond which a client's connection begins a second late.
+const BACKLOG: u32 = 1_024;
 
 /// A process that answers for its health, and runs nothing yet.
 pub struct Starting {
@@ -98,7 +105,7 @@ pub fn lock(storage: &Storage) -> Result<Option<DataDirLock>> {
 
 /// Listens, and says where.
 pub async fn listen(address: SocketAddr) -> Result<(TcpListener, String)> {
-    let listener = match TcpListener::bind(address).await {
+    let listener = match bind(address) {
         Ok(listener) => listener,
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
             "{address} is in use by another process; stop it, or choose another address with --listen 127.0.0.1:{}",
@@ -108,6 +115,14 @@ pub async fn listen(address: SocketAddr) -> Result<(TcpListener, String)> {
     };
     let url = format!("http://{}", listener.local_addr().context("read the address listened on")?);
     Ok((listener, url))
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // a process that is started again need not wait for connections of the one before to be forgotten
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// What is asked of everybody, as configured. Behind a gateway, which has `limits`, there are none.
