@@ -130,5 +130,4 @@ async fn check(world: &World, crew: &Crew, from: &str) {
     let put_off = crew.put_off();
     eprintln!("{taken} commands taken, put off: {put_off:?}");
     assert!(put_off.keys().all(|(status, _)| PUT_OFF.contains(status)), "{put_off:?}; {plan}");
-    assert!(!put_off.is_empty(), "nobody noticed anything; {plan}");
 }
