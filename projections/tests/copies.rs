@@ -205,12 +205,14 @@ async fn a_copy_of_a_history_that_is_gone_is_not_made_live_and_rows_are_folded_a
         assert_eq!(progress.purpose, Purpose::Rollback);
         let why = progress.error.expect("why");
         assert!(why.contains("regressed"), "{why}");
-        for _ in 0..100 {
-            if live(&new).await.is_some_and(|live| live > 2) {
-                break;
-            }
+        // the next one is live before it is followed, and only then can be waited for
+        let mut tries = 0;
+        while projector.live_hash(NAME).await.unwrap().is_none() {
+            tries += 1;
+            assert!(tries < 600, "nothing is followed in its place");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        assert!(live(&new).await.is_some_and(|live| live > 2), "not what was restored");
         projector.caught_up().await;
         let read = new.read().order(order(1), &Consistency::any()).await.unwrap().expect("the order");
         assert_eq!(read.customer_name.as_deref(), Some("Somebody else"));
