@@ -42,6 +42,9 @@ pub enum Item {
     FingerprintKey([u8; 32]),
     /// `None` = the person was erased.
     SubjectKey(Uuid, Option<SubjectKey>),
+    /// The last: nothing is missing before it. Whoever tells of a log may stop at any other item, and is not always heard
+    /// to say why.
+    Whole,
 }
 
 /// Which log it is, and where it ended.
@@ -97,6 +100,11 @@ pub enum BackupError {
     Digest { name: String },
     #[error("{name}: it is cut off: its last line is missing")]
     CutOff { name: String },
+    #[error(
+        "{name}: the log was not told to its end: nothing of it was taken for {} s, or it went away; export it again",
+        TAKE_MAX.as_secs()
+    )]
+    NotWhole { name: String },
     #[error("the log holds {position} events: it is replaced only if that is asked for")]
     NotEmpty { position: u64 },
     #[error("{0}")]
@@ -108,6 +116,7 @@ pub(crate) struct Chunks {
     to: mpsc::Sender<Result<Vec<Item>, LogError>>,
     items: Vec<Item>,
     bytes: usize,
+    take_max: Duration,
 }
 
 /// Whoever read is gone, or too slow.
@@ -115,8 +124,12 @@ pub(crate) struct NotTaken;
 
 impl Chunks {
     pub fn new() -> (Self, Contents) {
+        Self::for_who_takes_within(TAKE_MAX)
+    }
+
+    fn for_who_takes_within(take_max: Duration) -> (Self, Contents) {
         let (to, contents) = mpsc::channel(CHUNKS_MAX);
-        (Self { to, items: Vec::new(), bytes: 0 }, contents)
+        (Self { to, items: Vec::new(), bytes: 0, take_max }, contents)
     }
 
     pub async fn push(&mut self, item: Item) -> Result<(), NotTaken> {
@@ -128,22 +141,29 @@ impl Chunks {
             | Item::Claim(_)
             | Item::KeysHead(_)
             | Item::FingerprintKey(_)
-            | Item::SubjectKey(..) => 0,
+            | Item::SubjectKey(..)
+            | Item::Whole => 0,
         };
         self.items.push(item);
         if self.items.len() >= CHUNK_ITEMS || self.bytes >= CHUNK_BYTES { self.flush().await } else { Ok(()) }
     }
 
-    pub async fn flush(&mut self) -> Result<(), NotTaken> {
+    /// Says that this was all.
+    pub async fn whole(&mut self) -> Result<(), NotTaken> {
+        self.items.push(Item::Whole);
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), NotTaken> {
         self.bytes = 0;
         let items = std::mem::take(&mut self.items);
-        self.to.send_timeout(Ok(items), TAKE_MAX).await.map_err(|_| NotTaken)
+        self.to.send_timeout(Ok(items), self.take_max).await.map_err(|_| NotTaken)
     }
 
     /// The last thing that is said.
     pub async fn fail(self, error: LogError) {
         // nobody may be left to hear it
-        let _ = self.to.send_timeout(Err(error), TAKE_MAX).await;
+        let _ = self.to.send_timeout(Err(error), self.take_max).await;
     }
 }
 
@@ -171,7 +191,7 @@ impl Soundness {
             }
             Item::Batch(_) => return Err("the batch before it is not whole".to_owned()),
             Item::Command(_) | Item::Claim(_) => self.whole()?,
-            Item::KeysHead(_) | Item::FingerprintKey(_) | Item::SubjectKey(..) => {}
+            Item::KeysHead(_) | Item::FingerprintKey(_) | Item::SubjectKey(..) | Item::Whole => {}
         }
         Ok(())
     }
@@ -189,5 +209,45 @@ impl Soundness {
     /// The hash of the last batch.
     pub fn hash(&self) -> [u8; 32] {
         self.chain.hash
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{files::BackupPaths, *};
+    use crate::clock::time_of_us;
+
+    /// A log without events, and so many answers that not all of them travel before somebody takes some.
+    async fn tell(chunks: &mut Chunks) -> Result<(), NotTaken> {
+        let (epoch, recorded_at) = (Uuid::nil(), time_of_us(0));
+        chunks.push(Item::Head(HeadItem { source: "accounts".into(), epoch, position: 0, recorded_at })).await?;
+        for n in 0..CHUNK_ITEMS * (CHUNKS_MAX + 2) {
+            let (scope, key) = ("s".into(), n.to_string().into());
+            let (fingerprint, outcome) = (Fingerprint([7; 32]), "{}".to_owned());
+            chunks
+                .push(Item::Command(CommandItem { scope, key, fingerprint, outcome, position: 0, recorded_at }))
+                .await?;
+        }
+        chunks.push(Item::FingerprintKey([3; 32])).await?;
+        chunks.whole().await
+    }
+
+    /// The log lets its snapshot go then, and cannot say so to somebody who takes nothing.
+    #[tokio::test]
+    async fn whoever_takes_nothing_for_long_gets_no_backup_that_looks_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = BackupPaths::in_dir(dir.path(), "accounts");
+        let (mut chunks, contents) = Chunks::for_who_takes_within(Duration::from_millis(20));
+        assert!(tell(&mut chunks).await.is_err(), "nobody takes it");
+        drop(chunks);
+        let refused = files::write(contents, &paths, |_| {}).await.unwrap_err();
+        assert!(matches!(refused, BackupError::NotWhole { .. }), "{refused}");
+        assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is left");
+
+        let (mut chunks, contents) = Chunks::new();
+        let told = tokio::spawn(async move { tell(&mut chunks).await.is_ok() });
+        let written = files::write(contents, &paths, |_| {}).await.unwrap();
+        assert!(told.await.unwrap());
+        assert_eq!(written.commands, (CHUNK_ITEMS * (CHUNKS_MAX + 2)) as u64);
     }
 }

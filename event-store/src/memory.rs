@@ -361,7 +361,7 @@ impl EventLog for MemoryLog {
                 }
             }
             // whoever is gone needs nothing
-            let _ = chunks.flush().await;
+            let _ = chunks.whole().await;
         });
         contents
     }

@@ -155,6 +155,7 @@ impl BackupWriter {
             }
             Item::Batch(_) | Item::Event(_) | Item::Command(_) | Item::Claim(_) => self.log.item(item),
             Item::KeysHead(_) | Item::FingerprintKey(_) | Item::SubjectKey(..) => self.keys.item(item),
+            Item::Whole => self.keys.item(item).and_then(|()| self.log.item(item)),
         }
     }
 
@@ -181,7 +182,7 @@ pub async fn write(
             seen(&item);
         }
     }
-    // a log that stopped telling half-way has no end that fits its head, and is not kept
+    // one that stopped telling half-way is not kept
     writer.finish()
 }
 
@@ -204,7 +205,10 @@ pub fn read(paths: &BackupPaths) -> FileContents {
             to.blocking_send(Ok(whole)).map_err(|_| BackupError::Refused("nobody takes it".to_owned()))
         });
         // nobody may be left to hear it
-        let _ = to.blocking_send(checked.map(|_| chunk));
+        let _ = to.blocking_send(checked.map(|_| {
+            chunk.push(Item::Whole);
+            chunk
+        }));
     });
     contents
 }

@@ -132,7 +132,7 @@ impl End {
             Item::Command(_) => self.commands += 1,
             Item::Claim(_) => self.claims += 1,
             Item::SubjectKey(..) => self.subjects += 1,
-            Item::Head(_) | Item::KeysHead(_) | Item::FingerprintKey(_) => {}
+            Item::Head(_) | Item::KeysHead(_) | Item::FingerprintKey(_) | Item::Whole => {}
         }
     }
 }
@@ -145,6 +145,7 @@ pub struct LineWriter<W> {
     hasher: Sha256,
     soundness: Soundness,
     end: End,
+    is_whole: bool,
 }
 
 impl<W: Write> LineWriter<W> {
@@ -157,6 +158,7 @@ impl<W: Write> LineWriter<W> {
             hasher: Sha256::new(),
             soundness: Soundness::default(),
             end: End::default(),
+            is_whole: false,
         }
     }
 
@@ -166,13 +168,17 @@ impl<W: Write> LineWriter<W> {
             self.source = head.source.to_string();
         }
         self.soundness.see(item).map_err(|reason| self.refused(reason))?;
-        let line = line_of(&self.source, item).map_err(|reason| self.refused(reason))?;
+        self.is_whole = *item == Item::Whole;
+        let Some(line) = line_of(&self.source, item).map_err(|reason| self.refused(reason))? else { return Ok(()) };
         self.end.count(item);
         self.line(&line)
     }
 
-    /// The last line.
+    /// The last line, once all was told.
     pub fn finish(mut self) -> Result<(W, End), BackupError> {
+        if !self.is_whole {
+            return Err(BackupError::NotWhole { name: self.name });
+        }
         self.soundness.whole().map_err(|reason| self.refused(reason))?;
         let end = self.end();
         self.line(&text(&Line { end: Some(end.clone()), ..Line::default() }).map_err(|reason| self.refused(reason))?)?;
@@ -261,8 +267,10 @@ impl LineReader {
     }
 }
 
-fn line_of(source: &str, item: &Item) -> Result<String, String> {
-    match item {
+/// `None`: the last line says it.
+fn line_of(source: &str, item: &Item) -> Result<Option<String>, String> {
+    let line = match item {
+        Item::Whole => return Ok(None),
         Item::Head(head) => text(&Line { log: Some(LogLine::of(head)), ..Line::default() }),
         Item::KeysHead(head) => text(&Line { keys: Some(LogLine::of(head)), ..Line::default() }),
         Item::Batch(BatchRow { first, last, previous, hash }) => {
@@ -295,7 +303,8 @@ fn line_of(source: &str, item: &Item) -> Result<String, String> {
             let key = KeyLine { subject: *subject, key: key.map(|key| hex(&key.0)) };
             text(&Line { key: Some(key), ..Line::default() })
         }
-    }
+    };
+    line.map(Some)
 }
 
 /// A CloudEvents object as the feed has it; where that does not give back the very bytes, they stand beside it. Others than
@@ -426,6 +435,7 @@ mod tests {
         items.push(Item::FingerprintKey([3; 32]));
         items.push(Item::SubjectKey(Uuid::from_u128(1), Some(SubjectKey([4; 32]))));
         items.push(Item::SubjectKey(Uuid::from_u128(2), None));
+        items.push(Item::Whole);
         items
     }
 
@@ -443,13 +453,15 @@ mod tests {
         for line in text.lines() {
             items.extend(reader.line(line)?);
         }
-        Ok((items, reader.finish()?))
+        let end = reader.finish()?;
+        items.push(Item::Whole);
+        Ok((items, end))
     }
 
     #[test]
     fn what_is_read_is_what_was_written_to_the_byte() {
         let text = written();
-        assert_eq!(text.lines().count(), items().len() + 1, "an item is a line, whatever is in it");
+        assert_eq!(text.lines().count(), items().len(), "an item is a line, whatever is in it");
         let (read, end) = read(&text).unwrap();
         assert_eq!(read, items());
         let before = &text.as_bytes()[..text.rfind("{\"end\"").unwrap()];
@@ -466,6 +478,19 @@ mod tests {
         assert!(read(&format!("{text}{{}}\n")).is_err());
         let other = text.replace(r#""format":1"#, r#""format":2"#);
         assert!(read(&other).unwrap_err().to_string().contains("its form is 2"));
+        let miscounted = text.replace(r#""commands":1"#, r#""commands":2"#);
+        assert!(read(&miscounted).unwrap_err().to_string().contains("counts other lines"));
+    }
+
+    #[test]
+    fn what_was_not_told_to_its_end_gets_no_last_line() {
+        let told = items();
+        for stopped_at in 1..told.len() {
+            let mut writer = LineWriter::new("test", Vec::new());
+            told[..stopped_at].iter().for_each(|item| writer.item(item).unwrap());
+            let refused = writer.finish().map(drop).unwrap_err();
+            assert!(matches!(refused, BackupError::NotWhole { .. }), "{stopped_at}: {refused}");
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ async fn read(target: &PgConnectOptions, chunks: &mut Chunks) -> Result<(), Stop
     let fingerprint_key = |row: &PgRow| Ok(Item::FingerprintKey(row.try_get(0)?));
     each(&mut connection, "select fingerprint_key from log_key", fingerprint_key, chunks).await?;
     each(&mut connection, KEYS, subject_key, chunks).await?;
-    chunks.flush().await?;
+    chunks.whole().await?;
     connection.close().await?;
     Ok(())
 }

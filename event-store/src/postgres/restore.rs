@@ -179,6 +179,7 @@ struct Filling<'s> {
     fingerprint_key: Option<[u8; 32]>,
     head: Option<HeadItem>,
     last_batch: Option<BatchRow>,
+    is_whole: bool,
 }
 
 impl Filling<'_> {
@@ -199,6 +200,7 @@ impl Filling<'_> {
             Item::Event(event) => self.events.push(event),
             Item::Command(command) => self.commands.push(command),
             Item::Claim(claim) => self.claims.push(claim),
+            Item::Whole => self.is_whole = true,
         }
         Ok(())
     }
@@ -270,6 +272,9 @@ impl Filling<'_> {
 
     /// The head, which says that there is a log.
     async fn finish(&self, connection: &mut PgConnection) -> Result<(), BackupError> {
+        if !self.is_whole {
+            return Err(BackupError::Refused("the backup was not read to its end".to_owned()));
+        }
         let (Some(head), Some(key)) = (&self.head, self.fingerprint_key) else {
             return Err(BackupError::Refused("the backup has no head, or no keys".to_owned()));
         };

@@ -89,7 +89,7 @@ fn read(path: &Path, chunks: &mut Chunks, runtime: &Handle) -> Result<(), Stoppe
         Ok(Item::SubjectKey(Uuid::from_bytes(row.get(0)?), key.map(SubjectKey)))
     };
     each(&snapshot, KEYS, key, &mut give)?;
-    Ok(runtime.block_on(chunks.flush())?)
+    Ok(runtime.block_on(chunks.whole())?)
 }
 
 fn each(

@@ -50,6 +50,9 @@ pub fn restore(
             making.take(item).map_err(|error| BackupError::Refused(format!("{}: {error}", path.display())))?;
         }
     }
+    if !making.is_whole {
+        return Err(BackupError::Refused("the backup was not read to its end".to_owned()));
+    }
     let identity = making.finish(path.exists().then_some(path)).map_err(file)?;
     File::open(&temporary.path).and_then(|made| made.sync_all()).map_err(io)?;
     if path.exists() {
@@ -128,6 +131,7 @@ struct Making {
     connection: Connection,
     identity: LogIdentity,
     batch: Option<BatchRow>,
+    is_whole: bool,
 }
 
 impl Making {
@@ -137,7 +141,7 @@ impl Making {
         connection.pragma_update(None, "synchronous", "off")?;
         connection.execute_batch("begin exclusive")?;
         connection::apply_missing(&connection, chrono::Utc::now().timestamp_micros())?;
-        Ok(Self { connection, identity: LogIdentity::create(source), batch: None })
+        Ok(Self { connection, identity: LogIdentity::create(source), batch: None, is_whole: false })
     }
 
     fn take(&mut self, item: Item) -> Result<(), String> {
@@ -158,6 +162,10 @@ impl Making {
                 Ok(())
             }
             Item::Event(_) | Item::Command(_) | Item::Claim(_) => self.row(&item).map_err(failed),
+            Item::Whole => {
+                self.is_whole = true;
+                Ok(())
+            }
         }
     }
 
@@ -214,7 +222,12 @@ impl Making {
                 let held: [&str; 4] = [&claim.name, &claim.value, &stream.aggregate_type, &stream.aggregate_id];
                 self.connection.prepare_cached(insert)?.execute(held)?;
             }
-            Item::Head(_) | Item::Batch(_) | Item::KeysHead(_) | Item::FingerprintKey(_) | Item::SubjectKey(..) => {}
+            Item::Head(_)
+            | Item::Batch(_)
+            | Item::KeysHead(_)
+            | Item::FingerprintKey(_)
+            | Item::SubjectKey(..)
+            | Item::Whole => {}
         }
         Ok(())
     }

@@ -31,7 +31,7 @@ type UnderWay = (Contents, LineWriter<Vec<u8>>);
 /// The next lines, and what is left; the last lines once nothing is.
 async fn next((mut contents, mut writer): UnderWay) -> Result<Option<(Bytes, Option<UnderWay>)>, BackupError> {
     let Some(chunk) = contents.recv().await else {
-        // a log that stopped telling half-way has no end that fits its head
+        // a log that stopped telling half-way has no last lines
         let (lines, _) = writer.finish()?;
         return Ok(Some((lines.into(), None)));
     };

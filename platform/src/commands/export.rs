@@ -115,10 +115,9 @@ async fn ask(client: &Client, service: &str) -> Result<Contents> {
     let (to, contents) = mpsc::channel(LINES_WAITING_MAX);
     let name = format!("the answer about {service}");
     tokio::spawn(async move {
-        if let Err(error) = take_lines(answer, &name, &to).await {
-            // whoever has gone away hears nothing
-            let _ = to.send(Err(LogError::Unavailable(error.into()))).await;
-        }
+        let last = take_lines(answer, &name, &to).await.map(|()| vec![Item::Whole]);
+        // whoever has gone away hears nothing
+        let _ = to.send(last.map_err(|error| LogError::Unavailable(error.into()))).await;
     });
     Ok(contents)
 }
