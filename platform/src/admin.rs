@@ -13,7 +13,11 @@ mod surroundings;
 mod views;
 mod why;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
@@ -29,8 +33,8 @@ use event_store::{
     log::{EventLog, LogError},
 };
 use events::envelope::StreamId;
-use projections::ProjectorHandle;
-use read_side::ReadSide;
+use projections::{ProjectorHandle, engine::projector::Report};
+use read_side::{ProjectionStatus, ReadSide};
 use serde::Deserialize;
 use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 
@@ -124,6 +128,16 @@ impl ProjectorAdmin {
         }
         halts
     }
+
+    /// What last hindered rebuilds that are not over, by read model.
+    async fn hindrances(&self) -> HashMap<&'static str, String> {
+        let reports = self.projector.status().await.into_iter();
+        let hindrance = |report: Report| {
+            let rebuild = report.rebuild.filter(|rebuild| !rebuild.phase.is_over())?;
+            Some((report.projection, rebuild.error?))
+        };
+        reports.filter_map(hindrance).collect()
+    }
 }
 
 pub fn router(admin: Admin) -> Router {
@@ -165,8 +179,12 @@ async fn projections(
         false => admin.read.projections_uncounted().await,
     };
     let statuses = statuses.map_err(|error| Problem::unavailable(error.to_string()))?;
-    let halts = admin.halts().await;
-    Ok(Json(statuses.into_iter().map(|status| ProjectionView::new(status, &halts)).collect()))
+    let (halts, mut hindrances) = (admin.halts().await, admin.hindrances().await);
+    let view = |status: ProjectionStatus| {
+        let hindrance = hindrances.remove(&*status.name);
+        ProjectionView::new(status, &halts, hindrance)
+    };
+    Ok(Json(statuses.into_iter().map(view).collect()))
 }
 
 #[derive(Deserialize)]

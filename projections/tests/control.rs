@@ -116,6 +116,40 @@ async fn a_rebuild_goes_as_fast_as_it_is_told_and_remembers_it_over_a_restart() 
     }
 }
 
+/// As a full disk does, and nobody who asks would know of it otherwise than by a rebuild that does not end.
+#[tokio::test]
+async fn a_rebuild_that_tries_again_and_again_says_why_until_it_gets_through() {
+    let feeds = Feeds::default();
+    feeds.history(&mut Random(23), 20);
+    let place = Place::new(Kind::Postgres).await;
+    let projector = place.projector(&feeds, small_steps()).await;
+    projector.caught_up().await;
+    let rebuild = projector.build(NAME, Purpose::Swap, rate(10)).await.unwrap();
+    until(&projector, "on its way", |now| now.events_done > 0).await;
+    let full = "create function full_disk() returns event_trigger language plpgsql as \
+        $$begin raise exception 'no space left' using errcode = '53100'; end$$";
+    damage(&place, 1, full).await;
+    damage(
+        &place,
+        1,
+        "create event trigger full_disk on ddl_command_start when tag in ('CREATE INDEX') \
+        execute function full_disk()",
+    )
+    .await;
+    projector.throttle(NAME, None).await.unwrap();
+    let hindered = until(&projector, "hindered", |now| now.error.is_some()).await;
+    assert!(hindered.error.as_ref().is_some_and(|why| why.contains("no space left")), "{hindered:?}");
+    assert_eq!(hindered.phase, Phase::CatchingUp);
+    let known = projector.status().await.into_iter().find(|report| report.projection == NAME).expect("it is followed");
+    assert_eq!(known.rebuild.expect("under way").error, hindered.error);
+
+    damage(&place, 1, "drop event trigger full_disk").await;
+    let swapped = over(rebuild).await;
+    assert_eq!((swapped.phase, swapped.error), (Phase::Swapped, None));
+    assert_eq!(last(&projector).await.error, None);
+    projector.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_cancelled_rebuild_leaves_nothing_and_its_number_is_not_used_again() {
     for kind in BOTH {

@@ -13,7 +13,7 @@ use event_store::follower::{Backoff, FollowerStore};
 use loading::{empty, events, follow, followed, load, options};
 use projections::{
     engine::{
-        load::{Load, LoadError, LoadOptions},
+        load::{Hindrance, Load, LoadError, LoadOptions},
         pace::Pace,
         table_hash::table_hash,
     },
@@ -112,6 +112,7 @@ async fn whoever_has_lost_the_fence_writes_nothing() {
                     backoff,
                     until: None,
                     pace: &pace,
+                    hindrance: &Hindrance::default(),
                     cancel: &cancel,
                 };
                 load.run(|_| {}).await

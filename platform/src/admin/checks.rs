@@ -137,8 +137,14 @@ async fn of_generations(admin: &ProjectorAdmin) -> Vec<Check> {
             checks.push(Check::doubtful(name.clone(), format!("{} are kept: {what}", generations.len())));
         }
         let rebuilds = admin.projector.rebuilds(of.name, 1).await.unwrap_or_default();
-        for rebuild in rebuilds.into_iter().map(RebuildView::from).filter(|rebuild| rebuild.paused && !rebuild.is_over)
-        {
+        for rebuild in rebuilds.into_iter().map(RebuildView::from).filter(|rebuild| !rebuild.is_over) {
+            if let Some(why) = &rebuild.error {
+                let finding = format!("building generation {} was hindered by: {why}", rebuild.generation);
+                checks.push(Check::doubtful(name.clone(), finding));
+            }
+            if !rebuild.paused {
+                continue;
+            }
             let what = format!("`tributary projection resume {0}` or `projection cancel {0}`", of.name);
             let finding = format!("the rebuild into generation {} is paused: {what}", rebuild.generation);
             checks.push(Check::doubtful(name.clone(), finding));

@@ -215,7 +215,7 @@ pub struct RebuildView {
     pub eta_s: Option<u64>,
     pub started_at: DateTime<Utc>,
     pub progressed_at: DateTime<Utc>,
-    /// Why it failed.
+    /// Why it failed; of one that is not over, what last hindered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// What the comparison with the live generation found.
@@ -277,12 +277,15 @@ impl std::fmt::Display for RebuildView {
             ("verified", _) => write!(f, "the live rows are what {events_done} events make of them: 0 differences"),
             ("compared", _) => write!(f, "{differ} rows would differ; nothing was changed"),
             ("cancelled", _) => write!(f, "generation {generation} was given up"),
-            (_, Some(error)) => write!(f, "generation {generation} was not swapped in: {error}"),
-            (phase, None) => {
+            ("failed", Some(error)) => write!(f, "generation {generation} was not swapped in: {error}"),
+            (phase, hindrance) => {
                 let phase = if self.paused { "paused" } else { phase };
                 write!(f, "generation {generation} {phase}: {events_done} of {events_total} events")?;
                 if let Some(eta_s) = self.eta_s {
                     write!(f, ", {} events/s, {eta_s} s left", self.events_per_s)?;
+                }
+                if let Some(why) = hindrance {
+                    write!(f, "; it was hindered by: {why}")?;
                 }
                 Ok(())
             }

@@ -15,6 +15,9 @@ pub struct ProjectionView {
     pub version: i64,
     pub live_generation: i64,
     pub building_generation: Option<i64>,
+    /// What last hindered building it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hindrance: Option<String>,
     /// `live` or `rebuilding`.
     pub state: String,
     /// Rows that are served; absent unless they were asked for.
@@ -42,7 +45,7 @@ pub struct SourceView {
 }
 
 impl ProjectionView {
-    pub fn new(status: read_side::ProjectionStatus, halts: &Halts) -> Self {
+    pub fn new(status: read_side::ProjectionStatus, halts: &Halts, hindrance: Option<String>) -> Self {
         let now_us = Utc::now().timestamp_micros();
         let sources = status.vector.iter().map(|source| SourceView {
             source: source.source.clone(),
@@ -63,6 +66,7 @@ impl ProjectionView {
             version: status.version,
             live_generation: status.live_generation,
             building_generation: status.building_generation,
+            hindrance,
             state: status.state,
             rows: status.rows,
         }

@@ -401,7 +401,8 @@ impl Keeper {
 
     fn begin(&mut self, progress: Progress, generation: Generation, wishes: Wishes, lease: Lease) {
         let channel = self.shared.channel(&progress);
-        channel.send_replace(progress.clone());
+        let hindrance = progress.error.clone().or_else(|| channel.borrow().error.clone());
+        channel.send_replace(Progress { error: hindrance, ..progress.clone() });
         let pace = Arc::new(Pace::default());
         pace.set(wishes.paused, wishes.throttle_events_per_s);
         let number = generation.generation;

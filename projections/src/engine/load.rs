@@ -22,7 +22,12 @@ mod source;
 mod writer;
 mod written;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use event_store::{
     failpoint,
@@ -87,7 +92,23 @@ pub struct Load<'l> {
     /// No source is loaded beyond its position here; `None` = up to the heads that there are now.
     pub until: Option<&'l Vector>,
     pub pace: &'l Pace,
+    pub hindrance: &'l Hindrance,
     pub cancel: &'l CancellationToken,
+}
+
+/// Why a load last had to try again, for whoever looks.
+#[derive(Debug, Default)]
+pub struct Hindrance(Mutex<Option<String>>);
+
+impl Hindrance {
+    fn is(&self, why: &dyn Display) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_string());
+    }
+
+    /// What is new since it was last asked for.
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// What ends a try.
@@ -248,6 +269,7 @@ impl Load<'_> {
             Stop::Unavailable(cause) => {
                 *failures += 1;
                 tracing::warn!(%cause, failures, "load: query database unavailable, trying again");
+                self.hindrance.is(&cause);
                 self.wait(*failures).await
             }
         }
@@ -293,6 +315,7 @@ impl Load<'_> {
                 Err(StoreError::Unavailable(cause)) => {
                     failures += 1;
                     tracing::warn!(%cause, failures, "load: query database unavailable, trying again");
+                    self.hindrance.is(&cause);
                     self.wait(failures).await?;
                 }
             }
@@ -313,6 +336,7 @@ impl Load<'_> {
                 Err(FeedError::Unreachable { cause, .. }) => {
                     failures += 1;
                     tracing::warn!(source, %cause, failures, "load: feed unreachable, trying again");
+                    self.hindrance.is(&format_args!("the feed of {source}: {cause}"));
                     self.wait(failures).await?;
                 }
             }

@@ -89,7 +89,7 @@ pub struct Progress {
     pub started_at_us: i64,
     /// When this was last told.
     pub progressed_at_us: i64,
-    /// Why it failed.
+    /// Why it failed; of one that is not over, what last hindered it.
     pub error: Option<String>,
     /// What the comparison found.
     pub report: Option<Comparison>,
@@ -256,7 +256,28 @@ impl Rebuild {
     /// generation, with which whoever has the lease next goes on, or a finished swap. Not cancel-safe.
     pub async fn run(self) -> (Lease, Result<Outcome, RebuildError>) {
         let outcome = self.build().await;
+        if let Err(error) = &outcome
+            && error.is_passing()
+        {
+            self.is_hindered(&error.to_string()).await;
+        }
         (self.lease, outcome)
+    }
+
+    /// Says why it does not get on.
+    async fn is_hindered(&self, why: &str) {
+        let is_news = self.progress.send_if_modified(|progress| {
+            let is_news = progress.error.as_deref() != Some(why);
+            if is_news {
+                progress.error = Some(why.to_owned());
+            }
+            is_news
+        });
+        let (template, generation) = (self.projection.template, self.generation.generation);
+        if is_news && let Err(error) = self.database.note_hindrance(template, generation, why).await {
+            // it may hinder this as well; whoever asks this process is told either way
+            tracing::debug!(projection = template.name, generation, %error, "what hinders a rebuild was not noted");
+        }
     }
 
     async fn build(&self) -> Result<Outcome, RebuildError> {

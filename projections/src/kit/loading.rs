@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Kit, hand::Hand, law::narrow, place::Place, random::Random, story::Story, table::Tables};
 use crate::engine::{
-    load::{Load, LoadError, LoadOptions},
+    load::{Hindrance, Load, LoadError, LoadOptions},
     pace::Pace,
 };
 
@@ -37,6 +37,7 @@ pub(super) async fn loaded(kit: &Kit, story: &Story, place: &Place, random: &mut
             backoff: Backoff { first: Duration::from_millis(1), max: Duration::from_millis(10) },
             until: None,
             pace: &Pace::default(),
+            hindrance: &Hindrance::default(),
             cancel: &cancel,
         };
         let ended = load.run(|loaded| {

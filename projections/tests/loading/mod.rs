@@ -11,7 +11,7 @@ use std::{
 
 use event_store::follower::{Backoff, Follower, FollowerOptions, FollowerStore};
 use projections::engine::{
-    load::{Load, LoadError, LoadOptions, Loaded},
+    load::{Hindrance, Load, LoadError, LoadOptions, Loaded},
     pace::Pace,
     store::{GenerationStore, StoreOptions},
     table_hash::{TableHash, table_hash},
@@ -44,6 +44,7 @@ pub async fn load_until(
         backoff: Backoff { first: Duration::from_millis(1), max: Duration::from_millis(1) },
         until: None,
         pace: &Pace::default(),
+        hindrance: &Hindrance::default(),
         cancel: &cancel,
     };
     let progress = |loaded: Loaded| {

@@ -20,11 +20,15 @@ pub async fn run(client: &Client, name: Option<String>, watching: &Watching, out
     if !watching.watch {
         match output {
             Output::Json => output::json(&projections),
-            Output::Human => output::table(&HEADINGS, rows(&projections, Utc::now())),
+            Output::Human => {
+                output::table(&HEADINGS, rows(&projections, Utc::now()));
+                hindrances(&projections).for_each(output::line);
+            }
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut shown = Shown { output, is_terminal: std::io::stdout().is_terminal(), lines: HashMap::new() };
+    let mut shown =
+        Shown { output, is_terminal: std::io::stdout().is_terminal(), lines: HashMap::new(), hindrances: Vec::new() };
     let mut seen = Ok(projections);
     let mut looks = 0;
     loop {
@@ -70,6 +74,14 @@ fn row(name: &str, source: &SourceView, now: DateTime<Utc>) -> Vec<String> {
     ]
 }
 
+/// A line of each generation that does not get done.
+fn hindrances(projections: &[ProjectionView]) -> impl Iterator<Item = String> {
+    projections.iter().filter_map(|one| {
+        let why = one.hindrance.as_ref()?;
+        Some(format!("{}: the next generation was hindered by: {why}", one.name))
+    })
+}
+
 /// In the two largest units: `0.4s`, `59s`, `3m 5s`, `2h 0m`, `4d 3h`.
 fn time(time: Duration) -> String {
     let s = time.as_secs();
@@ -88,6 +100,7 @@ struct Shown {
     is_terminal: bool,
     /// What was last said of a source, by read model and source.
     lines: HashMap<(String, String), String>,
+    hindrances: Vec<String>,
 }
 
 impl Shown {
@@ -100,7 +113,7 @@ impl Shown {
             (Output::Json, Err(error)) => output::line(json!({ "at": now, "error": error.to_string() }).to_string()),
             (Output::Human, Ok(projections)) if self.is_terminal => {
                 let table = output::table_lines(&HEADINGS, rows(projections, now));
-                output::screen([at, String::new()].into_iter().chain(table));
+                output::screen([at, String::new()].into_iter().chain(table).chain(hindrances(projections)));
             }
             (Output::Human, Err(error)) if self.is_terminal => output::screen([at, String::new(), error.to_string()]),
             (Output::Human, Ok(projections)) => {
@@ -110,7 +123,8 @@ impl Shown {
         }
     }
 
-    /// A line of each source of which something else is to be said than last time. When it was seen is no news.
+    /// A line of each source of which something else is to be said than last time, and of what does not get done. When it
+    /// was seen is no news.
     fn news(&mut self, projections: &[ProjectionView]) -> Vec<String> {
         let mut news = Vec::new();
         for (projection, source) in projections.iter().flat_map(|one| one.sources.iter().map(move |of| (one, of))) {
@@ -126,6 +140,9 @@ impl Shown {
                 news.push(line);
             }
         }
+        let hindrances: Vec<String> = hindrances(projections).collect();
+        news.extend(hindrances.iter().filter(|line| !self.hindrances.contains(line)).cloned());
+        self.hindrances = hindrances;
         news
     }
 }
@@ -158,15 +175,23 @@ mod tests {
                 version: 1,
                 live_generation: 1,
                 building_generation: None,
+                hindrance: None,
                 state: "live".to_owned(),
                 rows: None,
                 sources: vec![source(position)],
             }]
         };
-        let mut shown = Shown { output: Output::Human, is_terminal: false, lines: HashMap::new() };
+        let mut shown =
+            Shown { output: Output::Human, is_terminal: false, lines: HashMap::new(), hindrances: Vec::new() };
         let behind = "order_details <- orders  8 of 9, 1 behind, waiting 0s, 0 parked, running";
         assert_eq!(shown.news(&seen(8)), [behind]);
         assert_eq!(shown.news(&seen(8)), [""; 0]);
         assert_eq!(shown.news(&seen(9)).len(), 1);
+        let mut hindered = seen(9);
+        hindered[0].hindrance = Some("no space left".to_owned());
+        let why = "order_details: the next generation was hindered by: no space left";
+        assert_eq!(shown.news(&hindered), [why]);
+        assert_eq!(shown.news(&hindered), [""; 0]);
+        assert_eq!((shown.news(&seen(9)).len(), shown.news(&hindered).len()), (0, 1), "it is news again");
     }
 }

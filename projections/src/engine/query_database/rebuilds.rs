@@ -225,6 +225,21 @@ impl QueryDatabase {
         transaction.commit().await.doing("end a rebuild")
     }
 
+    /// Says what hinders a rebuild that goes on.
+    pub(crate) async fn note_hindrance(
+        &self,
+        template: &Template,
+        generation: i64,
+        why: &str,
+    ) -> Result<(), EngineError> {
+        let note: Arc<str> =
+            format!("update rebuilds set error = $3 where read_model = $1 and generation = $2 and {OPEN}").into();
+        let values = [Value::Text(template.name), Value::Integer(generation), Value::Text(why)];
+        let mut transaction = self.pointers().begin().await.doing("begin")?;
+        transaction.execute(&note, &values).await.doing("note what hinders a rebuild")?;
+        transaction.commit().await.doing("note what hinders a rebuild")
+    }
+
     /// Wishes something of the rebuild under way, and says of which generation that is; `None` if there is none.
     pub(crate) async fn wish(&self, template: &Template, wish: Wish) -> Result<Option<i64>, EngineError> {
         let (set, parameter) = match wish {

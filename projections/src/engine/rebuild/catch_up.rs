@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        load::{Load, LoadError, LoadOptions, Loaded},
+        load::{Hindrance, Load, LoadError, LoadOptions, Loaded},
         query_database::Figures,
         running::Running,
         store::GenerationStore,
@@ -60,7 +60,7 @@ impl Rebuild {
     ) -> Result<(), RebuildError> {
         let told = self.progress.borrow().clone();
         let loaded = Mutex::new(Loaded { events_done: told.events_done, events_total: told.events_total });
-        let cancel = CancellationToken::new();
+        let (cancel, hindrance) = (CancellationToken::new(), Hindrance::default());
         let options = LoadOptions { memory_bytes: self.memory_bytes, batch_events_max: self.follower.batch_events_max };
         let load = Load {
             store,
@@ -69,6 +69,7 @@ impl Rebuild {
             backoff: self.follower.backoff,
             until,
             pace: &self.pace,
+            hindrance: &hindrance,
             cancel: &cancel,
         };
         let loading = load.run(|now| *loaded.lock().expect("no panic while held") = now);
@@ -80,7 +81,13 @@ impl Rebuild {
             let now = *loaded.lock().expect("no panic while held");
             let figures = self.figures(now.events_done, now.events_total, rate);
             // the load goes on meanwhile: it may have, or be the next to get, the one connection that telling waits for
-            let (told, ended) = beside(self.tell(figures), loading.as_mut()).await;
+            let tell = async {
+                if let Some(why) = hindrance.take() {
+                    self.is_hindered(&why).await;
+                }
+                self.tell(figures).await
+            };
+            let (told, ended) = beside(tell, loading.as_mut()).await;
             if let Err(error) = told {
                 cancel.cancel();
                 if ended.is_none() {
@@ -132,6 +139,9 @@ impl Rebuild {
                     (told.events_done, told.events_total, told.events_per_s);
                 Figures { phase: Phase::CatchingUp, events_done, events_total, events_per_s }
             };
+            if let Some(why) = &status.store_failure {
+                self.is_hindered(why).await;
+            }
             self.tell(figures).await?;
             let stuck = |reason: String| {
                 let (projection, generation) = (self.projection.template.name, self.generation.generation);
