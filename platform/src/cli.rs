@@ -147,6 +147,11 @@ pub struct MigrateArgs {
     #[arg(long, env = "TRIBUTARY_PREFIX", default_value = "tributary")]
     pub prefix: String,
 
+    /// Processes of a role that may run at once, those that take over from others among them: bounds the connections of
+    /// its logins. Replicas need more
+    #[arg(long, env = "TRIBUTARY_PROCESSES", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub processes: u32,
+
     /// Tell what would be done, and do nothing
     #[arg(long)]
     pub check: bool,

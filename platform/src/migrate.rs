@@ -48,7 +48,7 @@ pub async fn run(args: MigrateArgs, output: Output) -> Result<ExitCode> {
     let mut server = connect(&admin).await.context("connect as administrator")?;
     alone(&mut server).await.context("wait for another run")?;
     for name in wanted {
-        let layout = Layout::of(name, &args.prefix);
+        let layout = Layout::of(name, &args.prefix, args.processes);
         one(&mut steps, &mut server, &admin, &layout, &args).await.with_context(|| format!("migrate {name}"))?;
     }
     // and with it goes the lock

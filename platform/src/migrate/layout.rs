@@ -9,13 +9,13 @@ use write_side::{progress::postgres::Schema, register};
 
 use crate::config::urls::QUERY;
 
-/// Connections of a service: eight at most, and as many while a second process takes over from it.
-const SERVICE_CONNECTIONS_MAX: u32 = 16;
+/// The most connections of a process that serves one service.
+const SERVICE_CONNECTIONS_MAX: u32 = 8;
 /// Of each further schema that a service keeps beside its first: it has a pool of its own.
-const SCHEMA_CONNECTIONS_MAX: u32 = 4;
-/// Connections of a projector that also reads what it writes, as `tributary up` does.
+const SCHEMA_CONNECTIONS_MAX: u32 = 2;
+/// Of a projector that also reads what it writes, as `tributary up` does.
 const PROJECTOR_CONNECTIONS_MAX: u32 = 49;
-/// Connections of a reader: two pools.
+/// Of a reader: two pools.
 const READER_CONNECTIONS_MAX: u32 = 32;
 
 /// A database, and who has to do with it.
@@ -39,6 +39,7 @@ pub enum Consists {
 pub struct Group {
     pub name: String,
     pub may: May,
+    /// Of each login, however many processes use it.
     connections_max: u32,
 }
 
@@ -61,11 +62,14 @@ pub fn may_be_prefix(prefix: &str) -> bool {
 }
 
 impl Layout {
-    /// Of a service by its name, or of the read models.
-    pub fn of(name: &str, prefix: &str) -> Self {
+    /// Of a service by its name, or of the read models, for so many processes of a role at once.
+    pub fn of(name: &str, prefix: &str, processes: u32) -> Self {
         let database = format!("{prefix}_{name}");
         let owner = format!("{database}_owner");
-        let group = |name: &str, may, connections_max| Group { name: format!("{prefix}_{name}"), may, connections_max };
+        let group = |name: &str, may, of_a_process: u32| {
+            let connections_max = of_a_process.saturating_mul(processes);
+            Group { name: format!("{prefix}_{name}"), may, connections_max }
+        };
         if name == QUERY {
             let projector = group("projector", May::Project, PROJECTOR_CONNECTIONS_MAX);
             let graphql = group("graphql", May::Read, READER_CONNECTIONS_MAX);
@@ -73,9 +77,9 @@ impl Layout {
         }
         let entry = register::find(name).expect("a service of the register");
         let further = u32::try_from(entry.schemas.len().saturating_sub(1)).expect("there are few schemas");
-        let connections_max = SERVICE_CONNECTIONS_MAX + further * SCHEMA_CONNECTIONS_MAX;
+        let of_a_process = SERVICE_CONNECTIONS_MAX + further * SCHEMA_CONNECTIONS_MAX;
         let consists = Consists::Log { source: entry.name, schemas: entry.schemas };
-        Self { database, owner, groups: vec![group(entry.name, May::Serve, connections_max)], consists }
+        Self { database, owner, groups: vec![group(entry.name, May::Serve, of_a_process)], consists }
     }
 
     /// All roles, those first that others are members of.
@@ -176,7 +180,7 @@ mod tests {
         let prefix = "p".repeat(30);
         assert!(may_be_prefix(&prefix) && !may_be_prefix(&format!("{prefix}p")));
         for name in EveryDatabase::names() {
-            let layout = Layout::of(name, &prefix);
+            let layout = Layout::of(name, &prefix, 2);
             let names = layout.role_names();
             assert!(names.iter().chain([&layout.database]).all(|name| name.len() <= 63), "{names:?}");
         }

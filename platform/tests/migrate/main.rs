@@ -50,6 +50,23 @@ async fn one_database_is_migrated_alone() {
     assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong));
 }
 
+/// Connections are bounded for each login, so of many replicas the last ones would get none.
+#[tokio::test]
+async fn as_many_processes_as_are_told_of_have_connections() {
+    let place = Place::migrated().await;
+    let limit = async |role: &str| {
+        place.count(&format!("select rolconnlimit::int8 from pg_roles where rolname = 'tributary_{role}_a'")).await
+    };
+    let roles = ["users", "checkout", "projector", "graphql"];
+    let of_two = futures::future::join_all(roles.map(limit)).await;
+    let again = place.migrate(&["--processes", "6"]).await;
+    assert!(again.status.success(), "{}", text(&again));
+    let of_six = futures::future::join_all(roles.map(limit)).await;
+    assert_eq!(of_six, of_two.iter().map(|limit| limit * 3).collect::<Vec<_>>());
+    let none = place.migrate(&["--processes", "0"]).await;
+    assert_eq!(none.status.code(), Some(2), "{}", text(&none));
+}
+
 #[tokio::test]
 async fn several_at_once_make_everything_once() {
     let place = Place::new().await;
