@@ -3,11 +3,18 @@
 //!
 //! A setting is a flag that has an environment variable, of whatever command. The file is a JSON object of settings by the
 //! names of their flags; what it says becomes flags of the command that has them, unless they are given already. So there is
-//! one list of settings, one way to read their values, and one place that refuses a wrong one.
+//! one list of settings, one way to read their values, and one place that refuses a wrong one. A variable that is set and
+//! empty, as a file for an environment may leave it, is one that is not set.
 
-use std::{collections::BTreeSet, ffi::OsString, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::{OsStr, OsString},
+    fs,
+    path::Path,
+};
 
-use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, parser::ValueSource};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, parser::ValueSource};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -69,14 +76,28 @@ pub enum FileError {
 pub fn parse(arguments: Vec<OsString>) -> Result<Asked, FileError> {
     let arguments = with_command(arguments);
     let (arguments, of_file) = with_file(arguments)?;
-    let matches = Cli::command().get_matches_from(arguments);
+    let matches = command_line().get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     Ok(Asked { cli, matches, of_file })
 }
 
+/// As it is read here: an empty variable is nobody's.
+fn command_line() -> Command {
+    without_empty_variables(Cli::command())
+}
+
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    let without = |argument: Arg| match argument.get_env() {
+        Some(name) if is_empty(name) => argument.env(None::<&'static str>),
+        _ => argument,
+    };
+    command.mut_args(without).mut_subcommands(without_empty_variables)
+}
+
 /// Without a command, `tributary` is the demo.
 fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    if let Ok(matches) = Cli::command().try_get_matches_from(&arguments)
+    if let Ok(matches) = command_line().try_get_matches_from(&arguments)
         && matches.subcommand().is_none()
     {
         arguments.extend(["up".into(), "--demo".into()]);
@@ -87,7 +108,7 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
 fn with_file(mut arguments: Vec<OsString>) -> Result<(Vec<OsString>, BTreeSet<String>), FileError> {
     let mut of_file = BTreeSet::new();
     // a file may say what is required, so what is missing without it is no error yet
-    let Ok(matches) = Cli::command().ignore_errors(true).try_get_matches_from(&arguments) else {
+    let Ok(matches) = command_line().ignore_errors(true).try_get_matches_from(&arguments) else {
         return Ok((arguments, of_file));
     };
     let Some(file) = matches.get_one::<std::path::PathBuf>("config") else { return Ok((arguments, of_file)) };
@@ -117,15 +138,9 @@ fn with_file(mut arguments: Vec<OsString>) -> Result<(Vec<OsString>, BTreeSet<St
     Ok((arguments, of_file))
 }
 
-/// Whether a flag or a variable says it. An empty variable is one that is not set.
+/// Whether a flag or a variable says it.
 fn is_said(matches: &ArgMatches, id: &str) -> bool {
-    match matches.value_source(id) {
-        Some(ValueSource::CommandLine) => true,
-        Some(ValueSource::EnvVariable) => {
-            matches.get_raw(id).is_some_and(|mut values| values.any(|value| !value.is_empty()))
-        }
-        _ => false,
-    }
+    matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }
 
 fn read(file: &Path) -> Result<Map<String, Value>, FileError> {
@@ -135,7 +150,7 @@ fn read(file: &Path) -> Result<Map<String, Value>, FileError> {
 }
 
 /// The flag that says the same; none for a switch that is off, and an error if it cannot be said.
-fn flag(setting: &clap::Arg, name: &str, value: &Value) -> Option<Option<String>> {
+fn flag(setting: &Arg, name: &str, value: &Value) -> Option<Option<String>> {
     if !setting.get_action().takes_values() {
         return value.as_bool().map(|is_on| is_on.then(|| format!("--{name}")));
     }
@@ -161,8 +176,8 @@ fn innermost<'a>(command: &'a Command, matches: &'a ArgMatches) -> (&'a Command,
 }
 
 /// Where the file is says no file.
-fn settings_of(command: &Command) -> impl Iterator<Item = &clap::Arg> {
-    let is_setting = |argument: &&clap::Arg| argument.get_env().is_some() && argument.get_id() != "config";
+fn settings_of(command: &Command) -> impl Iterator<Item = &Arg> {
+    let is_setting = |argument: &&Arg| argument.get_env().is_some() && argument.get_id() != "config";
     command.get_arguments().filter(is_setting)
 }
 
@@ -180,7 +195,7 @@ impl Asked {
         settings_of(command).map(|argument| self.setting(argument, matches)).collect()
     }
 
-    fn setting(&self, argument: &clap::Arg, matches: &ArgMatches) -> Setting {
+    fn setting(&self, argument: &Arg, matches: &ArgMatches) -> Setting {
         let id = argument.get_id().as_str();
         let name = argument.get_long().unwrap_or(id).to_owned();
         let origin = match matches.value_source(id) {
@@ -192,7 +207,6 @@ impl Asked {
         let raw = matches
             .get_raw(id)
             .map(|values| values.map(|value| value.to_string_lossy().into_owned()).collect::<Vec<_>>().join(","));
-        // an empty variable is one that is not set
         let value = raw.filter(|value| !value.is_empty());
         let value = value.map(|value| if argument.is_hide_env_values_set() { redacted(&value) } else { value });
         let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

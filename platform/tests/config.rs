@@ -44,6 +44,18 @@ async fn every_setting_is_shown_with_who_says_it() {
     let issuer = write(dir.path(), r#"{"auth-issuer": "https://issuer.example", "auth-audience": "tributary"}"#);
     let (_, settings) = shown(&["--config", &issuer], ("TRIBUTARY_AUTH_ISSUER", "")).await;
     assert_eq!(named(&settings, "auth-issuer"), ("https://issuer.example", "file"));
+    // nor what there is without anybody saying it, a number or an address among it, or what is global
+    for (variable, name, default) in [
+        ("TRIBUTARY_LISTEN", "listen", "127.0.0.1:8080"),
+        ("TRIBUTARY_KEEP_KEYS_DAYS", "keep-keys-days", "30"),
+        ("TRIBUTARY_RATE_LIMIT_PER_SECOND", "rate-limit-per-second", "-"),
+        ("TRIBUTARY_CONFIG", "data-dir", "data"),
+        ("TRIBUTARY_LOG_FORMAT", "log-format", "human"),
+    ] {
+        let (code, settings) = shown(&[], (variable, "")).await;
+        assert_eq!(code, Some(0), "{variable}");
+        assert_eq!(named(&settings, name), (default, "default"), "{variable}");
+    }
 
     // what does not go together is shown, and refused as `up` refuses it
     let secret = ("TRIBUTARY_USERS_DATABASE_URL", "postgres://ana:secret@localhost/users");
