@@ -81,7 +81,8 @@ pub trait EventLog: Feed + SnapshotStore + SubjectKeys {
 pub struct LogIdentity {
     /// The service's name: the source in feeds, vectors and tokens.
     pub source: Name,
-    /// The identity of this log's history. A store made anew, or promoted with a loss, gets another.
+    /// The identity of this log's history. A store made anew, or of a backup, gets another. One that only lost its end keeps
+    /// it, a standby that took over or a copy of the files: that is told by the anchors of whoever has read further.
     pub epoch: Uuid,
     /// Keys the fingerprints of commands. It lives in the log's own database, so that every replica has the same.
     pub fingerprint_key: [u8; 32],
