@@ -207,6 +207,18 @@ async fn a_role_that_may_only_insert_needs_no_further_right() {
     assert!(raw_sql("select * from log_head").execute(&mut writer).await.is_err(), "it sees no more than before");
     assert!(raw_sql("update log_head set position = 99").execute(&mut writer).await.is_err());
     assert_eq!(read_all(&*log(&url).await).await.len(), 4);
+
+    // nor may it number its events itself, whatever it says: a place beyond the head would hold up all who follow
+    let columns = INSERT.replace("metadata)", "metadata, position, event_id, recorded_at)");
+    let values = columns.replace("$7::json)", "$7::json, 99, gen_random_uuid(), now())");
+    raw_sql("set tributary.writer = 'append'").execute(&mut writer).await.unwrap();
+    let own = sqlx::query(sqlx::AssertSqlSafe(values)).bind("account").bind("a-0").bind(5_i64).bind("Deposited");
+    own.bind("1.0").bind("{}").bind("{}").execute(&mut writer).await.unwrap();
+    let log = log(&url).await;
+    is_in_order(&read_all(&*log).await);
+    assert!(matches!(log.verify_chain().await.unwrap(), ChainVerdict::Intact { events: 5, .. }));
+    let stream = StreamId::new("account", "a-0");
+    assert!(commit_one(&*log, append(&stream, 5)).await.is_applied(), "the log itself does");
 }
 
 #[tokio::test(flavor = "multi_thread")]

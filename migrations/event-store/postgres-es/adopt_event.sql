@@ -6,7 +6,7 @@
 -- Why so: a row trigger, because a column default is evaluated before it; SECURITY DEFINER, so that the service's role
 -- needs no rights beyond those that it had. What does not continue its stream is told as postgres-es knows it, as a
 -- duplicate key: it then decides anew. append_batch numbers by itself, so a service can move to it step by step.
--- Undo: drop function adopt_event cascade; drop function new_event_id;
+-- Undo: drop function adopt_event, is_of_the_log cascade; drop function new_event_id;
 
 create or replace function adopt_event() returns trigger language plpgsql volatile security definer
 set search_path = public, pg_temp as $$
@@ -61,3 +61,17 @@ end
 $$;
 
 revoke execute on function adopt_event from public;
+
+-- Whether a function of the log inserts, which numbers by itself: there the user is the one who owns it. That something is
+-- written by it is said in a setting, which anybody can say who may insert.
+create or replace function is_of_the_log() returns boolean language sql stable
+set search_path = pg_catalog, pg_temp as $$
+    select current_user = pg_get_userbyid(proowner) from pg_proc where oid = 'public.append_batch'::regproc
+$$;
+
+grant execute on function is_of_the_log to public;
+
+create or replace trigger events_adopt before insert on events
+    for each row when (current_setting('tributary.writer', true) is distinct from 'append' or not is_of_the_log())
+    execute function adopt_event();
+alter table events enable always trigger events_adopt;

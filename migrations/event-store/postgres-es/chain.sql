@@ -1,12 +1,8 @@
--- Hands the numbering over to adopt_event, and chains hashes over the batches of what was there. Once, when a table is adopted.
+-- Leaves the numbering to adopt_event, and chains hashes over the batches of what was there. Once, when a table is adopted.
 --
--- Undo: alter table events disable trigger events_adopt;  (nothing can then be inserted but by append_batch)
+-- Undo: make the trigger anew, as 0007_append_only.sql does; nothing can then be inserted but by append_batch.
 
 drop trigger events_refuse_foreign_write on events;
-create trigger events_adopt before insert on events
-    for each row when (current_setting('tributary.writer', true) is distinct from 'append')
-    execute function adopt_event();
-alter table events enable always trigger events_adopt;
 
 -- the hashes of what was there, in batches
 do $$
