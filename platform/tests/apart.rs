@@ -367,6 +367,45 @@ async fn graphql_without_a_projector_says_what_is_to_be_done() {
     assert!(said.contains("filled by `tributary project`: is it running") && !said.contains("no tables"), "{said}");
 }
 
+/// A gateway does not see what is asked over a socket: that counts where it is answered, and requests do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn graphql_behind_a_gateway_counts_what_is_asked_over_sockets() {
+    let apart = Apart::new(&[]).await;
+    let database = format!("--query-database-url={}", apart.database("query"));
+    let limits = ["--rate-limit-per-second=1", "--rate-limit-burst=4"];
+    let flags = [&["graphql", "--listen=127.0.0.1:0", &*database][..], &limits].concat();
+    let flags: Vec<String> = flags.into_iter().map(str::to_owned).collect();
+    let graphql = Platform::spawn(&flags, &[], apart.folder()).await.expect("it starts");
+    let question = json!({ "query": "{ __typename }" });
+    for _ in 0..20 {
+        let asked = graphql.http.post(format!("{}/graphql", graphql.url)).json(&question);
+        assert_eq!(asked.send().await.expect("an answer").status().as_u16(), 200);
+    }
+    let mut socket = socket(&graphql).await;
+    for n in 0..20 {
+        let subscribe = json!({ "type": "subscribe", "id": format!("many-{n}"), "payload": question });
+        socket.send(Message::text(subscribe.to_string())).await.expect("a message can be sent");
+    }
+    let told = async {
+        let (mut answered, mut refused) = (0, 0);
+        while answered + refused < 20 {
+            let Message::Text(text) = socket.next().await.expect("it goes on").expect("whole") else { continue };
+            let message: Value = serde_json::from_str(&text).expect("JSON");
+            match (message["id"].as_str(), message["type"].as_str()) {
+                (Some(id), Some("next")) if id.starts_with("many-") => answered += 1,
+                (Some(id), Some("error")) if id.starts_with("many-") => {
+                    assert_eq!(message["payload"][0]["extensions"]["code"], "rate_limited", "{message}");
+                    refused += 1;
+                }
+                _ => {}
+            }
+        }
+        (answered, refused)
+    };
+    let (answered, refused) = tokio::time::timeout(WAIT, told).await.expect("in time");
+    assert!(answered > 0 && refused > 0, "{answered} answered, {refused} refused");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_without_the_feeds_scope_is_refused_says_so_and_goes_on_once_its_token_is_good() {
     let folder = tempfile::tempdir().expect("a directory");
