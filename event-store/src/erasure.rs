@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
-use events::{DecodeError, envelope::RecordedEvent};
+use events::{
+    DecodeError,
+    envelope::{Name, RecordedEvent},
+};
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -39,8 +42,28 @@ const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
 /// The task that deletes keys. It ends when this is shut down or dropped.
 pub struct Erasure {
+    feed: Arc<dyn Feed>,
+    standing: watch::Receiver<Standing>,
     stopping: CancellationToken,
     task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How far erasures are carried out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Of the feed: whoever was erased up to here has no key any more.
+    pub position: u64,
+    /// Of the feed's last event, as it was last told.
+    pub head: u64,
+    /// Why they do not go on; it is tried again, for ever.
+    pub trouble: Option<String>,
+}
+
+impl Standing {
+    /// Events that are known and not looked at.
+    pub fn lag_events(&self) -> u64 {
+        self.head.saturating_sub(self.position)
+    }
 }
 
 impl Erasure {
@@ -54,10 +77,21 @@ impl Erasure {
     ) -> Self {
         let stopping = CancellationToken::new();
         let stopped = stopping.clone();
-        let mut following = Following { log, feed, erases, afterwards: Box::new(afterwards), place: None };
+        let (told, standing) = watch::channel(Standing::default());
+        let (followed, afterwards) = (Arc::clone(&feed), Box::new(afterwards));
+        let mut following = Following { log, feed, erases, afterwards, place: None, told };
         // given up half-way, a step is done again at the next start
         let task = tokio::spawn(async move { _ = stopped.run_until_cancelled(following.run()).await });
-        Self { stopping, task: Mutex::new(Some(task)) }
+        Self { feed: followed, standing, stopping, task: Mutex::new(Some(task)) }
+    }
+
+    /// Who tells of erasures.
+    pub fn source(&self) -> &Name {
+        self.feed.source()
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing.borrow().clone()
     }
 
     /// Ends the task, without waiting for a step under way.
@@ -95,6 +129,7 @@ struct Following {
     erases: Erases,
     afterwards: Box<dyn Fn() + Send + Sync>,
     place: Option<Place>,
+    told: watch::Sender<Standing>,
 }
 
 /// How far the feed was read, and how much of that is remembered.
@@ -109,7 +144,9 @@ impl Following {
         loop {
             let source = self.feed.source().clone();
             match self.step().await {
-                Ok(()) => {}
+                Ok(()) => {
+                    self.told.send_if_modified(|told| told.trouble.take().is_some());
+                }
                 // an older copy was restored: whoever was erased since is known to it again
                 Err(StepError::Feed(FeedError::Regressed { .. })) => {
                     tracing::warn!(%source, "the log was restored: its erasures are carried out anew");
@@ -117,6 +154,7 @@ impl Following {
                 }
                 Err(error) => {
                     tracing::error!(%source, %error, "erasures could not be carried out; trying again");
+                    self.told.send_modify(|told| told.trouble = Some(error.to_string()));
                     tokio::time::sleep(ERROR_PAUSE).await;
                 }
             }
@@ -128,10 +166,13 @@ impl Following {
             Some(place) => place,
             None => {
                 let cursor = self.log.erased_up_to().await?;
+                self.told.send_modify(|told| told.position = cursor.position);
                 Place { cursor, remembered: cursor.position }
             }
         };
-        let page = self.feed.page(cursor, PageLimit::events(PAGE_EVENTS), PAGE_WAIT).await?;
+        // after an error it is to be known soon that it is over
+        let wait = if self.told.borrow().trouble.is_none() { PAGE_WAIT } else { Duration::ZERO };
+        let page = self.feed.page(cursor, PageLimit::events(PAGE_EVENTS), wait).await?;
         let mut erased = Vec::new();
         for event in &page.events {
             let subject = (self.erases)(event);
@@ -151,6 +192,7 @@ impl Following {
             remembered = cursor.position;
         }
         self.place = Some(Place { cursor, remembered });
+        self.told.send_modify(|told| (told.position, told.head) = (cursor.position, page.head.position));
         Ok(())
     }
 }

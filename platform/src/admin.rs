@@ -29,6 +29,7 @@ use axum::{
     routing::get,
 };
 use event_store::{
+    erasure::Erasure,
     follower::StopReason,
     log::{EventLog, LogError},
 };
@@ -39,7 +40,7 @@ use serde::Deserialize;
 use write_side::{edge::Problem, orders::replica::Replica, reactor::Reactor};
 
 pub use chain::{ChainFinding, ChainPlace, ChainView, follow as follow_chain};
-pub use checks::{Check, Verdict, of_log as check_log};
+pub use checks::{Check, Verdict, of_erasure, of_log as check_log};
 pub use parked::{Again, DroppedView, LeftOut, Meant, ParkedGroup, ParkedList, ParkedShown, RetriedView};
 pub use rebuilds::{Generations, RebuildView};
 pub use sagas::{Decided, RunningSaga, SagaList, SagaRow};
@@ -69,6 +70,8 @@ pub struct ServicesAdmin {
     pub replicas: Vec<(&'static str, Arc<Replica>)>,
     /// What acts outside of services, by service.
     pub reactors: Vec<(&'static str, Arc<Reactor>)>,
+    /// What deletes the keys of persons, by service.
+    pub erasures: Vec<(&'static str, Arc<Erasure>)>,
     /// Writes that span services.
     pub sagas: Vec<RunningSaga>,
 }

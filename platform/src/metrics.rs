@@ -6,10 +6,11 @@
 //! in `docs/metrics.md`, which a test compares. Ids are never labels: they are without number.
 //!
 //! - `databases`: calls, connections and failures; `locks`: what their servers say; `logs`: what waits before them, and commands; `followers`, `reactors`,
-//!   `sagas`, `projections`: how far everybody is; `requests`, `graphql`: who asks.
+//!   `sagas`, `projections`, `erasures`: how far everybody is; `requests`, `graphql`: who asks.
 //! - `exposition`: the format.
 
 mod databases;
+mod erasures;
 mod exposition;
 mod followers;
 mod graphql;
@@ -69,6 +70,7 @@ pub async fn of_services(admin: &ServicesAdmin) -> Vec<Family> {
         tokio::join!(in_time("duties", reactors::seen(admin)), in_time("sagas", sagas::seen(admin, Utc::now())));
     let mut families = followers::of_services(admin);
     families.extend(logs::seen(admin));
+    families.extend(erasures::seen(admin));
     families.extend(duties.into_iter().flatten());
     families.extend(sagas.into_iter().flatten());
     families

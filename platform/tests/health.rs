@@ -70,7 +70,8 @@ async fn each_role_names_what_it_needs_and_in_which_state_that_is() {
     for name in names {
         assert_eq!(told(&apart.of(name).url, "/startupz").await.0, 200, "{name}");
     }
-    assert_eq!(told(&apart.of("users").url, "/readyz?verbose").await.1, "ready\n[+] log users: answers\n");
+    let users = told(&apart.of("users").url, "/readyz?verbose").await.1;
+    assert!(users.starts_with("ready\n[+] log users: answers\n[+] erasures users <- users: at "), "{users}");
     let followed = ["[+] log orders: answers", "[+] replica orders <- catalog: followed"];
     let orders = until(&apart.of("orders").url, "/readyz?verbose", 200).await;
     assert!(orders.starts_with("ready\n") && followed.iter().all(|line| orders.contains(line)), "{orders}");
@@ -97,6 +98,29 @@ async fn each_role_names_what_it_needs_and_in_which_state_that_is() {
     assert!(status == 503 && text.contains("[-] read model order_details: not live yet\n"), "{status} {text}");
     for name in ["inventory", "payments", "shipping", "notifications", "checkout", "project"] {
         apart.start(&[name]).await;
+    }
+    // whoever is erased stays readable where that is not heard of
+    let shipping = apart.url("shipping");
+    let heard = until(&shipping, "/readyz?verbose", 200).await;
+    assert!(heard.contains("[+] erasures shipping <- users: at "), "{heard}");
+    apart.kill("users").await;
+    let begun = Instant::now();
+    loop {
+        let (status, said) = told(&shipping, "/readyz").await;
+        let metrics = told(&shipping, "/metrics").await.1;
+        let failing = "tributary_erasure_failing{service=\"shipping\",source=\"users\"} 1\n";
+        if said.contains("[!] erasures shipping <- users: not carried out") && metrics.contains(failing) {
+            assert_eq!(status, 200, "it does its work");
+            break;
+        }
+        assert!(begun.elapsed() < WAIT, "{said}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    apart.start(&["users"]).await;
+    let begun = Instant::now();
+    while told(&shipping, "/readyz").await.1.contains("[!] erasures") {
+        assert!(begun.elapsed() < WAIT, "it is over, and not told so");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let text = until(&graphql.url, "/readyz?verbose", 200).await;
     assert!(text.contains("[+] read model order_details: live\n"), "{text}");

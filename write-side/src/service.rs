@@ -113,7 +113,7 @@ pub struct Service {
     pub saga_index: Option<Arc<SagaIndex>>,
     retention: Retention,
     /// For services that hold something personal.
-    erasure: Option<Erasure>,
+    pub erasure: Option<Arc<Erasure>>,
     /// Forgets the aggregates in memory.
     cool: Arc<dyn Fn() + Send + Sync>,
     closing: CancellationToken,
@@ -187,7 +187,8 @@ impl Service {
     /// started on what [`Given::sealed`] gives.
     pub(crate) fn erasing(mut self, users: Arc<dyn Feed>) -> Self {
         let cool = Arc::clone(&self.cool);
-        self.erasure = Some(Erasure::start(Arc::clone(&self.log), users, user_erased, move || cool()));
+        let erasure = Erasure::start(Arc::clone(&self.log), users, user_erased, move || cool());
+        self.erasure = Some(Arc::new(erasure));
         self
     }
 

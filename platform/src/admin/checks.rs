@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{SecondsFormat, Utc};
 use event_store::{
+    erasure::Erasure,
     feed::{Cursor, PageLimit},
     follower::{FollowerHandle, HaltReason, SourceStatus},
     log::EventLog,
@@ -75,6 +76,7 @@ async fn of_services(admin: &ServicesAdmin) -> Vec<Check> {
     for (service, reactor) in &admin.reactors {
         checks.extend(of_reactor(service, reactor).await);
     }
+    checks.extend(admin.erasures.iter().map(|(service, erasure)| of_erasure(service, erasure)));
     for saga in &admin.sagas {
         checks.extend(of_copy("index of sagas", saga.service, saga.index.follower()));
         checks.push(of_saga(saga).await);
@@ -174,6 +176,18 @@ fn of_copy(what: &str, service: &str, follower: &FollowerHandle) -> Vec<Check> {
         }
     };
     status.sources.iter().map(check).collect()
+}
+
+/// Looks at what deletes the keys of erased persons: until it has, they can be read.
+pub fn of_erasure(service: &str, erasure: &Erasure) -> Check {
+    let name = format!("erasures {service} <- {}", erasure.source());
+    let standing = erasure.standing();
+    match &standing.trouble {
+        None => Check::good(name, format!("at {}, {} behind", standing.position, standing.lag_events())),
+        Some(why) => {
+            Check::doubtful(name, format!("not carried out, so persons stay readable; it is tried again: {why}"))
+        }
+    }
 }
 
 /// Another process on the same database does the work.

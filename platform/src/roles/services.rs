@@ -93,6 +93,7 @@ impl Services {
             logs: self.running.iter().map(log).collect(),
             replicas: self.running.iter().filter_map(|one| Some((one.name, one.replica.clone()?))).collect(),
             reactors: self.running.iter().filter_map(|one| Some((one.name, one.reactor.clone()?))).collect(),
+            erasures: self.running.iter().filter_map(|one| Some((one.name, one.erasure.clone()?))).collect(),
             sagas: self.running.iter().filter_map(running_saga).collect(),
         }
     }
@@ -116,6 +117,7 @@ impl Role for Services {
             let reactor = service.reactor.iter().map(|reactor| ("reactor", reactor.follower()));
             let following = replica.chain(reactor).flat_map(|(kind, of)| followed(kind, service.name, &of.status()));
             checks.extend(following);
+            checks.extend(service.erasure.iter().map(|erasure| admin::of_erasure(service.name, erasure)));
         }
         checks
     }
