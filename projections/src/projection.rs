@@ -32,6 +32,7 @@ pub(crate) use self::{
 pub trait Fold: Send + Sync + 'static {
     /// What the source publishes.
     type Event: Published + Send + 'static;
+    /// Serialized, it is a JSON object.
     type State: Clone + Serialize + DeserializeOwned + Send + Sync + 'static;
 
     const SOURCE: &'static str;

@@ -19,6 +19,7 @@ use event_store::{
     feed::{Feed, FeedError},
     follower::{ApplyError, FollowerOptions, StoreError},
 };
+use events::envelope::Name;
 use read_side::Wake;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -173,6 +174,11 @@ pub enum RebuildError {
         .0.differences_total, .0.live.generation, .0.live.hash, .0.built.generation, .0.built.hash, .0.built.generation
     )]
     Differs(Box<Comparison>),
+    #[error(
+        "the log of {of} was restored from an older copy meanwhile: the live generation has folded an event at position \
+         {position}, the head is {head}"
+    )]
+    Shortened { of: Name, position: u64, head: u64 },
     #[error("generations {live} and {built} did not meet at one vector within {wait_s} s")]
     NotMet { live: i64, built: i64, wait_s: u64 },
     #[error(
@@ -196,7 +202,7 @@ impl RebuildError {
     pub(crate) fn is_passing(&self) -> bool {
         let passes = |error: &EngineError| matches!(error, EngineError::Database { cause, .. } if is_passing(cause));
         match self {
-            Self::NotMet { .. } | Self::Unavailable(_) => true,
+            Self::NotMet { .. } | Self::Unavailable(_) | Self::Shortened { .. } => true,
             Self::Engine(error) | Self::Parking(ParkingError::Engine(error)) => passes(error),
             Self::Parking(error) => matches!(
                 error,

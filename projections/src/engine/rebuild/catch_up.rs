@@ -10,7 +10,7 @@ use std::{
 
 use event_store::{
     clock::{Clock, SystemClock},
-    follower::{FollowerOptions, StopReason, Vector},
+    follower::{FollowerOptions, Status, StopReason, Vector},
 };
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -143,17 +143,16 @@ impl Rebuild {
                 self.is_hindered(why).await;
             }
             self.tell(figures).await?;
-            let stuck = |reason: String| {
-                let (projection, generation) = (self.projection.template.name, self.generation.generation);
-                Err(RebuildError::Stuck { projection, generation, reason })
-            };
             match ended {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(reason)) => return Err(self.stopped(&reason)),
                 Err(_) => {}
             }
             if let Some((source, reason)) = status.stuck() {
-                return stuck(format!("{source}: {reason}"));
+                return Err(self.stuck(format!("{source}: {reason}")));
+            }
+            if let Some(until) = until {
+                stays_reachable(&status, until)?;
             }
         }
     }
@@ -163,11 +162,13 @@ impl Rebuild {
         match reason {
             StopReason::Fenced | StopReason::Shutdown | StopReason::Aborted => RebuildError::Interrupted,
             StopReason::Failpoint(name) => RebuildError::Failpoint(name),
-            reason => {
-                let (projection, generation) = (self.projection.template.name, self.generation.generation);
-                RebuildError::Stuck { projection, generation, reason: reason.to_string() }
-            }
+            reason => self.stuck(reason.to_string()),
         }
+    }
+
+    pub(super) fn stuck(&self, reason: String) -> RebuildError {
+        let (projection, generation) = (self.projection.template.name, self.generation.generation);
+        RebuildError::Stuck { projection, generation, reason }
     }
 
     fn figures(&self, events_done: u64, events_total: u64, rate: &mut Rate) -> Figures {
@@ -180,6 +181,18 @@ impl Rebuild {
         });
         Figures { phase: Phase::CatchingUp, events_done, events_total, events_per_s }
     }
+}
+
+/// That no log ends in front of what is to be reached: one that does was restored from an older copy since it was known how
+/// far the live generation is, and would be waited for until it is as long again, with other events.
+fn stays_reachable(status: &Status, until: &Vector) -> Result<(), RebuildError> {
+    for (source, status) in &status.sources {
+        let (position, head) = (until.get(source).position, status.head.as_ref().map(|head| head.position));
+        if let Some(head) = head.filter(|head| *head < position) {
+            return Err(RebuildError::Shortened { of: source.clone(), position, head });
+        }
+    }
+    Ok(())
 }
 
 /// Waits for `one`, and lets `other` go on meanwhile; what `other` has ended in, if it has.

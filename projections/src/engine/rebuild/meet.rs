@@ -171,7 +171,12 @@ impl Rebuild {
             // what has come meanwhile, while the live one goes on
             let here = self.vector().await?;
             let there = self.database.vector(template, live.generation).await?;
-            self.close_gap(built, &here, &self.followed(&there, gone), MEET_WAIT_MAX).await?;
+            let is_near = self.close_gap(built, &here, &self.followed(&there, gone), MEET_WAIT_MAX).await?;
+            if !is_near {
+                // a service does not answer, say: nobody is to stand still for it
+                sleep(MEET_PAUSE).await;
+                continue;
+            }
             // what is parked by then waits for the next rebuild: nobody is to stand still for it
             parking::settle(built, &self.feeds).await?;
 
@@ -220,7 +225,11 @@ impl Rebuild {
             let options = FollowerOptions { until: Some(until), ..self.follower.clone() };
             let mut running = Running::start(Arc::clone(built), &self.feeds, options);
             let stopped = timeout(GAP_WAIT_MAX, running.follower.stopped()).await;
+            let status = running.follower.status();
             running.stop(STOP_WAIT_MAX).await;
+            if let Some((source, reason)) = status.stuck() {
+                return Err(self.stuck(format!("{source}: {reason}")));
+            }
             match stopped {
                 Ok(StopReason::Reached) => {}
                 Ok(StopReason::Fenced) => return Err(RebuildError::Interrupted),
