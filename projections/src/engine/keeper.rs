@@ -182,11 +182,7 @@ impl Keeper {
     async fn begin_life(&mut self) -> Result<(), EngineError> {
         let template = self.projection.template;
         if self.database.live(template).await?.is_none() && self.database.open_rebuild(template).await?.is_none() {
-            let made = match self.database.create(&self.projection).await {
-                Ok(generation) => self.database.swap(template, None, generation).await,
-                Err(error) => Err(error),
-            };
-            match made {
+            match self.database.make_first(&self.projection).await {
                 // another process was faster
                 Ok(()) | Err(EngineError::UnderWay | EngineError::NotLive { .. }) => {}
                 Err(error) => return Err(error),

@@ -309,6 +309,7 @@ pub async fn kit(projection: impl Fn() -> Projection + Send + Sync + 'static) ->
 }
 
 /// A query database of its own for one test.
+#[derive(Clone)]
 pub struct Place(kit::Place);
 
 impl Deref for Place {

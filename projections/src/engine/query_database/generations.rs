@@ -1,14 +1,19 @@
 //! Which generations there are, and which one is live.
 
-use std::{num::NonZeroU64, path::PathBuf, sync::Arc};
+use std::{
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use event_store::failpoint;
 use read_side::{query_database as place, template::Template};
 
 use super::{
     super::{
         Doing, EngineError,
         rebuild::Purpose,
-        transaction::{Pool, Texts, Transaction, Value},
+        transaction::{Texts, Transaction, Value},
     },
     Place, QueryDatabase, now_us, rebuilds,
 };
@@ -75,13 +80,10 @@ impl QueryDatabase {
         if let Some((purpose, throttle)) = purpose {
             rebuilds::announce(&mut transaction, template, generation, purpose, throttle).await?;
         }
-        let statements = self.statements(projection, generation);
         match &*self.place {
             // all or nothing: nobody sees it half-made
             Place::Postgres { .. } => {
-                for statement in statements.create_tables.iter().chain(&statements.create_indexes) {
-                    transaction.execute(statement, &[]).await.doing("make a generation's tables")?;
-                }
+                self.make_tables(&mut transaction, projection, generation).await?;
                 transaction.commit().await.doing("make a generation's tables")?;
             }
             // announced before it is made, so that what a crash leaves half-made has a name and is removed
@@ -89,14 +91,45 @@ impl QueryDatabase {
                 transaction.commit().await.doing("announce a generation")?;
                 let pool = self.generation_pool(template, generation).await?;
                 let mut transaction = pool.begin().await.doing("begin")?;
-                for statement in statements.create_tables.iter().chain(&statements.create_indexes) {
-                    transaction.execute(statement, &[]).await.doing("make a generation's tables")?;
-                }
+                self.make_tables(&mut transaction, projection, generation).await?;
                 transaction.commit().await.doing("make a generation's tables")?;
                 self.close_generation(&pool).await;
             }
         }
         Ok(generation)
+    }
+
+    /// Makes the first generation, live at once. Of processes that do so at once one succeeds, and the others leave nothing:
+    /// neither may see a generation that is not live yet, and take it for left over.
+    pub(crate) async fn make_first(&self, projection: &Projection) -> Result<(), EngineError> {
+        let template = projection.template;
+        match &*self.place {
+            Place::Postgres { .. } => {
+                let mut transaction = self.pointers().begin().await.doing("begin")?;
+                let generation = announce(&mut transaction, projection, 0).await?;
+                self.make_tables(&mut transaction, projection, generation).await?;
+                point(&mut transaction, template, None, generation).await?;
+                transaction.commit().await.doing("make the first generation")
+            }
+            // there is one process
+            Place::Sqlite { .. } => {
+                let generation = self.create(projection).await?;
+                self.swap(template, None, generation).await
+            }
+        }
+    }
+
+    async fn make_tables(
+        &self,
+        transaction: &mut Transaction,
+        projection: &Projection,
+        generation: i64,
+    ) -> Result<(), EngineError> {
+        let statements = self.statements(projection, generation);
+        for statement in statements.create_tables.iter().chain(&statements.create_indexes) {
+            transaction.execute(statement, &[]).await.doing("make a generation's tables")?;
+        }
+        Ok(())
     }
 
     /// Makes those indexes that the generation has not, because an older program has made it: rows are as they should be,
@@ -159,39 +192,46 @@ impl QueryDatabase {
     pub async fn drop_generation(&self, projection: &Projection, generation: i64) -> Result<(), EngineError> {
         let template = projection.template;
         assert!(self.live(template).await?.map(|live| live.generation) != Some(generation), "the live one stays");
-        match &*self.place {
-            Place::Sqlite { directory, .. } => {
-                let file = place::generation_file(directory, template.name, generation);
-                for suffix in ["", "-wal", "-shm"] {
-                    let mut name = file.as_os_str().to_owned();
-                    name.push(suffix);
-                    match tokio::fs::remove_file(PathBuf::from(name)).await {
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            return Err(error).doing("remove a generation's file");
-                        }
-                        _ => {}
-                    }
-                }
-            }
-            Place::Postgres { pool, .. } => {
-                let statements = self.statements(projection, generation);
-                let mut transaction = Pool::postgres(pool.clone(), &self.figures).begin().await.doing("begin")?;
-                for statement in &statements.drop {
-                    transaction.execute(statement, &[]).await.doing("drop a generation's tables")?;
-                }
-                transaction.commit().await.doing("drop a generation's tables")?;
-            }
-        }
-        let forget: Arc<str> = "delete from generations where read_model = $1 and generation = $2".into();
         let values = [Value::Text(template.name), Value::Integer(generation)];
+        if let Place::Sqlite { directory, .. } = &*self.place {
+            // what a crash leaves half removed must not be gone back to, and is removed by the next start
+            let mark: Arc<str> = "update generations set state = 'failed', reason = 'being removed' \
+                 where read_model = $1 and generation = $2"
+                .into();
+            let mut transaction = self.pointers().begin().await.doing("begin")?;
+            transaction.execute(&mark, &values).await.doing("mark a generation")?;
+            transaction.commit().await.doing("mark a generation")?;
+            remove_file(&place::generation_file(directory, template.name, generation)).await?;
+        }
         let mut transaction = self.pointers().begin().await.doing("begin")?;
-        transaction.execute(&forget, &values).await.doing("forget a generation")?;
-        let unlease: Arc<str> = "delete from leases where read_model = $1 and generation = $2".into();
-        if matches!(&*self.place, Place::Postgres { .. }) {
+        if transaction.is_postgres() {
+            // with what is known of it: all or nothing
+            for statement in &self.statements(projection, generation).drop {
+                transaction.execute(statement, &[]).await.doing("drop a generation's tables")?;
+            }
+            let unlease: Arc<str> = "delete from leases where read_model = $1 and generation = $2".into();
             transaction.execute(&unlease, &values).await.doing("forget a generation")?;
         }
+        failpoint!("projection.dropping", EngineError::Damaged("failpoint".to_owned()));
+        let forget: Arc<str> = "delete from generations where read_model = $1 and generation = $2".into();
+        transaction.execute(&forget, &values).await.doing("forget a generation")?;
         transaction.commit().await.doing("forget a generation")
     }
+}
+
+/// Removes a generation's file, with what SQLite keeps beside it.
+async fn remove_file(file: &Path) -> Result<(), EngineError> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        match tokio::fs::remove_file(PathBuf::from(name)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).doing("remove a generation's file");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Gives the next generation of a read model its number, which is above those that are known here and `above`, within a
