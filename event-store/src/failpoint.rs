@@ -20,7 +20,7 @@ macro_rules! failpoint {
 }
 
 #[cfg(feature = "failpoints")]
-pub use armed::{arm, disarm_all, reached};
+pub use armed::{arm, disarm_all, is_armed, reached};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -45,6 +45,11 @@ mod armed {
     /// Makes the place `name` fail once, when it is passed the `nth` time from now (1 = the next time).
     pub fn arm(name: &str, nth: u64) {
         ARMED.lock().expect("no panic while armed").insert(name.to_owned(), nth);
+    }
+
+    /// Whether the place has not failed yet: a test that means to see it fail finds out that it did.
+    pub fn is_armed(name: &str) -> bool {
+        ARMED.lock().expect("no panic while armed").contains_key(name)
     }
 
     pub fn disarm_all() {

@@ -60,13 +60,15 @@ fn millis(time: Duration) -> u64 {
 struct Scale {
     events: u64,
     commands_per_s: u64,
+    /// So that the few events of the short form take long enough for everybody to read and write meanwhile.
+    throttle_events_per_s: Option<u64>,
 }
 
 fn scale(soak_events: u64) -> Scale {
     if is_soak() {
-        Scale { events: soak_events, commands_per_s: 500 }
+        Scale { events: soak_events, commands_per_s: 500, throttle_events_per_s: None }
     } else {
-        Scale { events: 4_000, commands_per_s: 20 }
+        Scale { events: 4_000, commands_per_s: 20, throttle_events_per_s: Some(1_000) }
     }
 }
 
@@ -158,6 +160,7 @@ async fn fill(log: &dyn EventLog, events: u64) {
 struct Show<'p> {
     platform: &'p Platform,
     commands_per_s: u64,
+    throttle_events_per_s: Option<u64>,
     written: AtomicU64,
     reads: AtomicU64,
     done: AtomicBool,
@@ -248,8 +251,10 @@ impl Show<'_> {
     async fn rebuild(&self) -> (u64, Duration) {
         let path = format!("/admin/projections/{NAME}/rebuild");
         let started = Instant::now();
-        let begun = self.platform.http.post(format!("{}{path}", self.platform.url)).send().await.expect("an answer");
-        assert_eq!(begun.status(), 202);
+        let asked = json!({ "throttle_events_per_s": self.throttle_events_per_s });
+        let begun = self.platform.http.post(format!("{}{path}", self.platform.url)).json(&asked).send().await;
+        assert_eq!(begun.expect("an answer").status(), 202);
+        let before = (self.written.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed));
         let over = loop {
             let (status, progress) = self.platform.get(&path).await;
             assert_eq!(status, 200, "{progress}");
@@ -260,6 +265,8 @@ impl Show<'_> {
         };
         assert_eq!((&over["phase"], &over["error"]), (&json!("swapped"), &Value::Null), "{over}");
         assert_eq!(over["report"]["differences_total"], 0, "{over}");
+        let after = (self.written.load(Ordering::Relaxed), self.reads.load(Ordering::Relaxed));
+        assert!(after.0 > before.0 && after.1 > before.1, "{before:?}, {after:?}: nobody wrote or read meanwhile");
         (over["events_done"].as_u64().expect("a number"), started.elapsed())
     }
 }
@@ -299,6 +306,7 @@ async fn nobody_notices(home: Home, log: Arc<dyn EventLog>, scale: Scale) {
     let show = Show {
         platform: &platform,
         commands_per_s: scale.commands_per_s,
+        throttle_events_per_s: scale.throttle_events_per_s,
         written: AtomicU64::new(0),
         reads: AtomicU64::new(0),
         done: AtomicBool::new(false),
@@ -314,6 +322,13 @@ async fn nobody_notices(home: Home, log: Arc<dyn EventLog>, scale: Scale) {
     };
     let ((), _, mut late, (events, took)) = tokio::join!(show.write(), readers, show.measure(), rebuilt);
     assert!(events >= scale.events, "{events} of {}", scale.events);
+    // all of them and the one that is watched
+    let orders = scale.events / EVENTS_PER_ORDER + show.written.load(Ordering::Relaxed) + late.len() as u64 + 1;
+    let shown = || async {
+        let shown = platform.query("{ orders(first: 1) { totalCount } }", "").await;
+        shown["orders"]["totalCount"].as_u64() == Some(orders)
+    };
+    platform.until("every order is shown once, by the generation that was swapped in", shown).await;
     late.sort_unstable();
     let at = |percent: usize| late[(late.len() - 1) * percent / 100];
     let (written, reads) = (show.written.load(Ordering::Relaxed), show.reads.load(Ordering::Relaxed));

@@ -22,6 +22,8 @@ use uuid::Uuid;
 /// Commands in flight at once.
 const IN_FLIGHT: usize = 32;
 
+const IMPORT: &str = "/orders/import";
+
 /// Every so many kills a rebuild is under way.
 const REBUILD_EVERY: u64 = 3;
 
@@ -68,23 +70,26 @@ impl Load {
                     "id": id(self.seed, &format!("order {n}")), "customer_id": customer, "lines": [line],
                     "status": "DELIVERED", "placed_at": "2026-01-01T00:00:00Z", "external_ref": format!("{}-{n}", self.seed),
                 });
-                ("/orders/import".to_owned(), order)
+                (IMPORT.to_owned(), order)
             }
         }
     }
 
-    /// Sends commands until told to stop or nobody answers.
-    async fn storm(&self, platform: &Platform, first: u64, stop: &AtomicBool) {
+    /// Sends commands until told to stop or nobody answers; how many orders were acknowledged.
+    async fn storm(&self, platform: &Platform, first: u64, stop: &AtomicBool) -> u64 {
         let workers = (0..IN_FLIGHT as u64).map(|worker| async move {
+            let mut orders = 0;
             for n in (first + worker..).step_by(IN_FLIGHT) {
                 let (path, body) = self.command(n);
                 let sent = platform.post(&path, &format!("{} {n}", self.seed), "", &body).await;
+                orders += u64::from(sent.as_ref().is_ok_and(|sent| sent.status == 201) && path == IMPORT);
                 if sent.is_err() || stop.load(Ordering::Relaxed) {
-                    return;
+                    break;
                 }
             }
+            orders
         });
-        futures::future::join_all(workers).await;
+        futures::future::join_all(workers).await.iter().sum()
     }
 }
 
@@ -111,6 +116,7 @@ async fn killed(home: Home, kills: u64) {
         let platform = Platform::up(&home).await;
         Load::prepare(&platform, seed).await
     };
+    let (mut orders, mut rebuilds) = (0, 0);
     for kill in 0..kills {
         chances = chances.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let delay = Duration::from_millis(50 + (chances >> 33) % 900);
@@ -118,10 +124,12 @@ async fn killed(home: Home, kills: u64) {
         if kill % REBUILD_EVERY == 0 {
             // one that a kill has cut off may be under way still
             let path = format!("{}/admin/projections/order_details/rebuild", doomed.url);
-            let _ = doomed.http.post(path).send().await;
+            let asked = doomed.http.post(path).send().await.expect("an answer");
+            rebuilds += u64::from(asked.status() == 202);
         }
         let stop = Arc::new(AtomicBool::new(false));
-        tokio::join!(load.storm(&doomed, kill * 10_000, &stop), async {
+        let storm = load.storm(&doomed, kill * 10_000, &stop);
+        let (acknowledged, ()) = tokio::join!(storm, async {
             tokio::time::sleep(delay).await;
             let pid = doomed.pid().to_string();
             let status = tokio::process::Command::new("kill").args(["-KILL", &pid]).status().await;
@@ -129,7 +137,9 @@ async fn killed(home: Home, kills: u64) {
             stop.store(true, Ordering::Relaxed);
         });
         doomed.ended().await;
+        orders += acknowledged;
     }
+    assert!(rebuilds > 0 && orders > kills, "{rebuilds} rebuilds begun and {orders} orders taken: nothing was cut off");
     let platform = Platform::up(&home).await;
     for name in names(&platform).await {
         settled(&platform, &name).await;
@@ -140,6 +150,9 @@ async fn killed(home: Home, kills: u64) {
         assert_eq!(verified["report"]["differences_total"], 0, "{hint}: {verified}");
         assert!(verified["report"]["live"]["rows"].as_u64() > Some(0), "{hint}: {verified}");
     }
+    // whose answer was cut off may be there as well
+    let shown = platform.query("{ orders(first: 1) { totalCount } }", "").await["orders"]["totalCount"].as_u64();
+    assert!(shown >= Some(orders), "{shown:?} of {orders} orders are shown; repeat with TRIBUTARY_SEED={seed}");
 }
 
 fn kills() -> u64 {

@@ -10,6 +10,7 @@ use std::{
 
 use common::{Home, Platform, text, tributary};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use testkit::postgres;
 use uuid::Uuid;
 
@@ -56,6 +57,8 @@ async fn a_process_that_is_frozen_past_its_lease_is_taken_over_from_and_writes_n
     let second = Platform::up_with(&home, &lease, &[]).await.expect("up");
     let by_first = holder(&first).await.expect("the first to come follows it");
 
+    let Home::Postgres { urls, .. } = &home else { unreachable!("it was just made") };
+    let mut leases = PgConnection::connect(&urls["query"]).await.expect("the query database");
     // the second takes commands all the while, so that there always is something to write
     let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let load = async {
@@ -69,13 +72,15 @@ async fn a_process_that_is_frozen_past_its_lease_is_taken_over_from_and_writes_n
         let token = register(&second, 1_000_000).await;
         until_reached(&second, &token).await;
         assert_ne!(holder(&second).await, Some(by_first.clone()), "another process follows it now");
+        // renewing its lease has to wait for a moment, so that what it goes on to write comes before it knows
+        let mut held = leases.begin().await.expect("a transaction");
+        sqlx::query("select from leases for update").execute(&mut *held).await.expect("leases");
+        let before = first.said().len();
         first.signal("-CONT").await;
-        let is_told = || async {
-            // whichever comes first on waking: a batch, which the fence refuses, or the renewal of the lease
-            let said = first.said().join("\n");
-            said.contains("write refused") || said.contains("lease_lost")
-        };
-        first.until("refused", is_told).await;
+        let has_said = async |what: &str| first.said()[before..].iter().any(|line| line.contains(what));
+        first.until("refused by the fence", || has_said("write refused")).await;
+        held.rollback().await.expect("released");
+        first.until("told that its lease is lost", || has_said("lease_lost")).await;
         // asked by way of whoever woke up, the rows go on as well
         let token = register(&second, 1_000_001).await;
         until_reached(&first, &token).await;

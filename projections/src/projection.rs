@@ -46,6 +46,9 @@ pub trait Fold: Send + Sync + 'static {
     fn fold(state: Option<Self::State>, event: Self::Event, recorded: &RecordedEvent) -> Result<Self::State, String>;
 
     /// Whether what the state was before this event is to be forgotten, in the history too: somebody was erased.
+    ///
+    /// Such an event does not wait for a parked one: it is folded at once, and once more at its place when what waits in front
+    /// of it is folded.
     fn erases(event: &Self::Event) -> bool {
         let _ = event;
         false

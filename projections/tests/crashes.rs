@@ -36,8 +36,8 @@ async fn a_crash_at_any_failpoint_loses_nothing_and_doubles_nothing() {
             failpoint::arm(name, nth);
             let projector = place.projector(&feeds, options).await;
             projector.caught_up().await;
+            assert!(!failpoint::is_armed(name), "{name} {nth} on {kind:?} was passed");
             assert_eq!(projector.live_hash(NAME).await.unwrap(), Some(expected), "{name} {nth} on {kind:?}");
-            failpoint::disarm_all();
             projector.shutdown().await;
         }
 
@@ -49,6 +49,9 @@ async fn a_crash_at_any_failpoint_loses_nothing_and_doubles_nothing() {
                 hand.step(feed, cut).await.unwrap();
             }
         }
+        let hand = place.hand(common::small()).await;
+        assert!(hand.store.has_open_fan_outs().await, "or nothing is cut off in them");
+        drop(hand);
         let projector = place.projector(&feeds, quick()).await;
         projector.caught_up().await;
         assert_eq!(projector.live_hash(NAME).await.unwrap(), Some(expected), "between batches on {kind:?}");
@@ -80,6 +83,7 @@ async fn a_crash_at_any_failpoint_loses_nothing_and_doubles_nothing() {
         let mut progress = projector.rebuild(NAME).await.unwrap();
         let cut = progress.wait_for(|progress| progress.phase.is_over()).await.unwrap().clone();
         projector.shutdown().await;
+        assert!(!failpoint::is_armed("projection.after_swap") && cut.phase == Phase::Failed, "{cut:?}");
         assert_eq!(database.live(&TEMPLATE).await.unwrap().unwrap().generation, cut.generation);
         let projector = place.projector(&feeds, quick()).await;
         projector.caught_up().await;

@@ -5,7 +5,11 @@ mod common;
 
 use std::{path::Path, time::Duration};
 
-use common::{BOTH, Feeds, Kind, Place, email_changed, erased, order, placed, quick, registered, renamed, user};
+use common::{BOTH, Feeds, Kind, Place, email_changed, erased, order, placed, quick, registered, renamed, small, user};
+use projections::{
+    ProjectorHandle,
+    engine::{projector::Which, rebuild::Phase},
+};
 use read_side::{Consistency, ReadSide};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -60,6 +64,71 @@ async fn an_erased_person_is_in_no_table_and_in_no_file() {
         projector.shutdown().await;
         assert_eq!(places_with_canary(&place).await, Vec::<String>::new(), "{kind:?}");
     }
+}
+
+/// Of person 9 a word was never understood, so that what was said of them later waits: also that they were erased.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_does_not_wait_behind_what_cannot_be_folded() {
+    for kind in BOTH {
+        let feeds = filled();
+        feeds.users.push_raw("user", user(9), "UserRenamed", "2", "{\"oops\":1}".to_owned());
+        let broken = usize::try_from(feeds.users.head().position).unwrap();
+        feeds.user(renamed(9, "Kanarienvogel9 Wellensittich"));
+        let place = Place::new(kind).await;
+        let mut options = quick();
+        options.follower.batch_events_max = 7;
+        options.store = small();
+        let projector = place.projector(&feeds, options).await;
+        projector.caught_up().await;
+        assert_eq!(
+            name(&place, 9).await.as_deref(),
+            Some("Piepmatz Kanarienvogel9"),
+            "{kind:?}: as far as it is known"
+        );
+        (1..=PERSONS).for_each(|n| feeds.user(erased(n)));
+        projector.caught_up().await;
+        until_forgotten(&place).await;
+        for read_model in ["order_details", "customer_overview", "order_search"] {
+            assert_eq!(verified(&projector, read_model).await, (Phase::Verified, None), "{kind:?}: {read_model}");
+        }
+        let parked = projector.parked(&Which::default()).await.unwrap();
+        assert!(!parked.is_empty() && parked.iter().all(|(_, parked)| parked.waiting == 3), "{kind:?}: {parked:?}");
+
+        // folded late it gives what it would have given, which is nothing to be known
+        feeds.users.rewrite(broken, serde_json::to_string(&renamed(9, "Kanarienvogel9 Byron")).unwrap());
+        let retried = projector.retry_parked(&Which::default(), false).await.unwrap();
+        assert!(retried.iter().all(|retried| (retried.folded, retried.waiting) == (3, 0)), "{kind:?}: {retried:?}");
+        until_forgotten(&place).await;
+        for read_model in ["order_details", "customer_overview", "order_search"] {
+            assert_eq!(verified(&projector, read_model).await, (Phase::Verified, None), "{kind:?}: {read_model}");
+        }
+        projector.shutdown().await;
+        assert_eq!(places_with_canary(&place).await, Vec::<String>::new(), "{kind:?}");
+    }
+}
+
+async fn name(place: &Place, n: u64) -> Option<String> {
+    place.read().order(order(n), &Consistency::any()).await.unwrap().unwrap().customer_name
+}
+
+/// Until nobody is found any more, nor shown.
+async fn until_forgotten(place: &Place) {
+    let read = place.read();
+    for _ in 0..400 {
+        let found = read.search_orders("piepmatz", 10, &Consistency::any()).await.unwrap();
+        if found.is_empty() && name(place, 9).await.is_none() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{:?}: somebody is known still: {:?}", place.kind, name(place, 9).await);
+}
+
+async fn verified(projector: &ProjectorHandle, read_model: &str) -> (Phase, Option<String>) {
+    let mut progress = projector.verify(read_model).await.unwrap();
+    let over = progress.wait_for(|progress| progress.phase.is_over());
+    let over = tokio::time::timeout(Duration::from_secs(60), over).await.expect("it ends").unwrap().clone();
+    (over.phase, over.error)
 }
 
 async fn places_with_canary(place: &Place) -> Vec<String> {

@@ -1,6 +1,9 @@
 //! The pure half of a batch: which event goes where, and what is to be written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use event_store::follower::{ApplyError, PoisonEvent, Reject, Step};
 use events::envelope::RecordedEvent;
@@ -19,6 +22,8 @@ pub(crate) struct Routed<'e> {
     pub entries: Vec<String>,
     /// Under which keys.
     pub listed: BTreeSet<String>,
+    /// Positions of events that wait with their stream and erase: nobody's data is kept until an operator has decided.
+    pub ahead: HashSet<u64>,
 }
 
 /// Events of one state, by its key, in their order.
@@ -32,6 +37,7 @@ impl<'e> Routed<'e> {
             references: projection.references.iter().map(|_| ByKey::new()).collect(),
             entries: Vec::new(),
             listed: BTreeSet::new(),
+            ahead: HashSet::new(),
         }
     }
 
@@ -51,7 +57,30 @@ impl<'e> Routed<'e> {
                 Err(Reject::UnknownEventType) => break,
             }
         }
-        if poison.is_empty() { Ok(routed) } else { Err(ApplyError::Poison(poison)) }
+        if !poison.is_empty() {
+            return Err(ApplyError::Poison(poison));
+        }
+        for event in step.waiting().filter(|event| !dropped.holds(step.source, event.event_id)) {
+            routed.take_ahead(projection, step.source, event);
+        }
+        Ok(routed)
+    }
+
+    /// An event that waits, to those states that it erases. It is folded again at its place, once that can be reached.
+    pub fn take_ahead(&mut self, projection: &Projection, source: &str, event: &'e RecordedEvent) {
+        let facets = projection.facets.iter().zip(&mut self.facets);
+        let references = projection.references.iter().zip(&mut self.references);
+        for (fold, by_key) in facets.chain(references).filter(|(fold, _)| fold.source() == source) {
+            // what cannot be understood is found out at its place
+            if let Ok(Some((key, decoded))) = fold.route(event)
+                && fold.erases(&decoded)
+            {
+                self.ahead.insert(event.position);
+                let events = by_key.entry(key).or_default();
+                events.push((decoded, event));
+                events.sort_by_key(|(_, event)| event.position);
+            }
+        }
     }
 
     /// One event of `source`, to wherever it goes.
@@ -185,15 +214,26 @@ fn push_fields(row: &mut String, object: &str) {
 }
 
 /// Folds a state's events into it, one after the other, and notes what becomes of it, where that is kept. An event that cannot be folded ends it, and what it gives then is
-/// of no use: with a poisoned event the transaction comes to nothing.
+/// of no use: with a poisoned event the transaction comes to nothing. Of an event that is folded `ahead` of its place nothing is
+/// noted, and what it cannot be folded into stays: it is there that it decides.
 pub(crate) fn fold(
     fold: &dyn crate::projection::Folding,
     mut state: Option<State>,
     events: Vec<(Decoded, &RecordedEvent)>,
+    ahead: &HashSet<u64>,
     poison: &mut Vec<PoisonEvent>,
     mut history: Option<Place<'_>>,
 ) -> Option<State> {
     for (decoded, event) in events {
+        if ahead.contains(&event.position) {
+            if let Some(before) = state.take() {
+                state = Some(fold.fold(Some(Arc::clone(&before)), decoded, event).unwrap_or(before));
+            }
+            if let Some(place) = &mut history {
+                place.forget(event.position);
+            }
+            continue;
+        }
         let erases = history.is_some() && fold.erases(&decoded);
         // given away, not shared: a fold that were one of two owners would have to copy it
         match fold.fold(state.take(), decoded, event) {

@@ -405,8 +405,8 @@ impl GenerationStore {
             Work::Waiting(_) => self.bases(transaction, routed.places(&self.projection)).await?,
             Work::Step(_) | Work::FanOuts => Bases::default(),
         };
-        let mut pass =
-            Pass { bases, noted: Noted::of(self.projection.template), poison: Vec::new(), shown: Vec::new() };
+        let noted = Noted::of(self.projection.template);
+        let mut pass = Pass { bases, ahead: routed.ahead, noted, poison: Vec::new(), shown: Vec::new() };
         let mut references = References::default();
         let mut changed = Vec::new();
         for (place, by_key) in routed.references.into_iter().enumerate() {

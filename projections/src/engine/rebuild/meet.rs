@@ -219,10 +219,8 @@ impl Rebuild {
     ) -> Result<bool, RebuildError> {
         let started = Instant::now();
         if gap(here, there) > 0 {
-            // sources that the live one does not follow stay where they are
-            let mut until = here.clone();
-            there.iter().for_each(|(source, checkpoint)| until.set(source.clone(), *checkpoint));
-            let options = FollowerOptions { until: Some(until), ..self.follower.clone() };
+            // sources that the live one does not follow are not in it, and stay where they are
+            let options = FollowerOptions { until: Some(there.clone()), ..self.follower.clone() };
             let mut running = Running::start(Arc::clone(built), &self.feeds, options);
             let stopped = timeout(GAP_WAIT_MAX, running.follower.stopped()).await;
             let status = running.follower.status();

@@ -52,14 +52,19 @@ pub(crate) struct Place<'n> {
 impl Place<'_> {
     /// That `event` has made `state`; an event that erases takes what was before with it.
     pub fn note(&mut self, event: &RecordedEvent, fold: &dyn Folding, state: &State, erases: bool) {
-        let Place { noted, part, key } = self;
-        let (part, position) = (*part, event.position);
         if erases {
-            noted.states.retain(|before| (before.part, &*before.key) != (part, &**key));
-            noted.erased.push(Erased { key: (*key).to_owned(), part, position });
+            self.forget(event.position);
         }
-        let recorded_at_us = event.recorded_at.timestamp_micros();
+        let Place { noted, part, key } = self;
+        let (part, position, recorded_at_us) = (*part, event.position, event.recorded_at.timestamp_micros());
         noted.states.push(Noting { key: (*key).to_owned(), part, position, recorded_at_us, state: fold.write(state) });
+    }
+
+    /// Nothing of before `position` is kept.
+    pub fn forget(&mut self, position: u64) {
+        let Place { noted, part, key } = self;
+        noted.states.retain(|before| (before.part, &*before.key) != (*part, &**key));
+        noted.erased.push(Erased { key: (*key).to_owned(), part, position });
     }
 }
 

@@ -133,10 +133,11 @@ impl GenerationStore {
         let mut routed = Routed::nothing(&self.projection);
         let mut count = 0;
         for (source, events) in events {
-            let is_out = |event: &&RecordedEvent| {
-                parked.contains(&(source.to_string(), event.position)) || writing.dropped.holds(source, event.event_id)
-            };
-            for event in events.iter().filter(|event| !is_out(event)) {
+            for event in events.iter().filter(|event| !writing.dropped.holds(source, event.event_id)) {
+                if parked.contains(&(source.to_string(), event.position)) {
+                    routed.take_ahead(&self.projection, source, event);
+                    continue;
+                }
                 routed.take(&self.projection, source, event).map_err(|reject| Refused::Apply(reject.of(event)))?;
                 count += 1;
             }
@@ -174,7 +175,7 @@ impl GenerationStore {
                 let fold = &*self.projection.facets[place];
                 let part = self.projection.template.facets[place];
                 let history = noted.as_mut().map(|noted| Place { noted, part, key });
-                entity.facets.0[place] = batch::fold(fold, None, events, &mut poison, history);
+                entity.facets.0[place] = batch::fold(fold, None, events, &routed.ahead, &mut poison, history);
             }
         }
         if !poison.is_empty() {

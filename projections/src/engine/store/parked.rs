@@ -174,13 +174,14 @@ impl GenerationStore {
         let (mut count, mut still) = (events.len(), None);
         loop {
             let Some(last) = events[..count].last() else { return Ok(Waited { folded: 0, still }) };
+            let waiting_on: Vec<usize> = (count..events.len()).collect();
             let step = Step {
                 fence,
                 source: &parked.source,
                 from: Checkpoint::START,
                 to: Checkpoint::START,
-                events: &events[..count],
-                diverted: &[],
+                events,
+                diverted: &waiting_on,
                 parking: &[],
                 head: &head,
             };

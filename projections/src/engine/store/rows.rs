@@ -1,6 +1,6 @@
 //! The rows of a batch: loaded at once, folded in memory, written at once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use event_store::follower::{ApplyError, PoisonEvent};
 use serde::Serialize;
@@ -25,6 +25,8 @@ const FAN_OUT_CURSORS_MAX: usize = 1_000;
 /// What the folds of a batch begin with and give, beside the states.
 pub(super) struct Pass {
     pub bases: Bases,
+    /// [`batch::Routed::ahead`].
+    pub ahead: HashSet<u64>,
     pub noted: Option<Noted>,
     pub poison: Vec<PoisonEvent>,
     /// Beginnings of the keys of groups that show a reference which has changed, as JSON.
@@ -65,7 +67,7 @@ impl GenerationStore {
             let old_text = old.as_ref().map(|state| fold.write(state));
             let from = pass.base(template.name, &key).unwrap_or(old);
             let history = pass.noted.as_mut().map(|noted| Place { noted, part: template.name, key: &key });
-            let Some(new) = batch::fold(fold, from, events, &mut pass.poison, history) else { continue };
+            let Some(new) = batch::fold(fold, from, events, &pass.ahead, &mut pass.poison, history) else { continue };
             let new_text = fold.write(&new);
             if old_text.as_ref() != Some(&new_text) {
                 rows.push(batch::reference_row(template.key, &key, &new_text));
@@ -169,7 +171,7 @@ impl GenerationStore {
                     .or_insert_with(|| Entity::new(&self.projection, Facets(vec![None; self.projection.facets.len()])));
                 let held = entity.facets.0[place].take();
                 let state = base.unwrap_or(held);
-                entity.facets.0[place] = batch::fold(fold, state, events, &mut pass.poison, history);
+                entity.facets.0[place] = batch::fold(fold, state, events, &pass.ahead, &mut pass.poison, history);
                 entity.folded(&self.projection);
             }
         }
