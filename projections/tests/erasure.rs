@@ -8,7 +8,7 @@ use std::{path::Path, time::Duration};
 use common::{BOTH, Feeds, Kind, Place, email_changed, erased, order, placed, quick, registered, renamed, small, user};
 use projections::{
     ProjectorHandle,
-    engine::{projector::Which, rebuild::Phase},
+    engine::{parking::Retried, projector::Which, rebuild::Phase},
 };
 use read_side::{Consistency, ReadSide};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -66,14 +66,18 @@ async fn an_erased_person_is_in_no_table_and_in_no_file() {
     }
 }
 
-/// Of person 9 a word was never understood, so that what was said of them later waits: also that they were erased.
+/// Of person 9 two words were never understood, so that what was said of them later waits: also that they were erased.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_does_not_wait_behind_what_cannot_be_folded() {
     for kind in BOTH {
         let feeds = filled();
-        feeds.users.push_raw("user", user(9), "UserRenamed", "2", "{\"oops\":1}".to_owned());
-        let broken = usize::try_from(feeds.users.head().position).unwrap();
+        let broken = || {
+            feeds.users.push_raw("user", user(9), "UserRenamed", "2", "{\"oops\":1}".to_owned());
+            usize::try_from(feeds.users.head().position).unwrap()
+        };
+        let first = broken();
         feeds.user(renamed(9, "Kanarienvogel9 Wellensittich"));
+        let second = broken();
         let place = Place::new(kind).await;
         let mut options = quick();
         options.follower.batch_events_max = 7;
@@ -92,13 +96,20 @@ async fn an_erasure_does_not_wait_behind_what_cannot_be_folded() {
             assert_eq!(verified(&projector, read_model).await, (Phase::Verified, None), "{kind:?}: {read_model}");
         }
         let parked = projector.parked(&Which::default()).await.unwrap();
-        assert!(!parked.is_empty() && parked.iter().all(|(_, parked)| parked.waiting == 3), "{kind:?}: {parked:?}");
+        assert!(!parked.is_empty() && parked.iter().all(|(_, parked)| parked.waiting == 4), "{kind:?}: {parked:?}");
+        // a file holds more than its tables until it is closed
+        if kind == Kind::Postgres {
+            assert_eq!(places_with_canary(&place).await, Vec::<String>::new(), "nor in what was before");
+        }
 
         // folded late it gives what it would have given, which is nothing to be known
-        feeds.users.rewrite(broken, serde_json::to_string(&renamed(9, "Kanarienvogel9 Byron")).unwrap());
-        let retried = projector.retry_parked(&Which::default(), false).await.unwrap();
-        assert!(retried.iter().all(|retried| (retried.folded, retried.waiting) == (3, 0)), "{kind:?}: {retried:?}");
-        until_forgotten(&place).await;
+        for (mended, folded, waiting) in [(first, 2, 2), (second, 2, 0)] {
+            feeds.users.rewrite(mended, serde_json::to_string(&renamed(9, "Kanarienvogel9 Byron")).unwrap());
+            let retried = projector.retry_parked(&Which::default(), false).await.unwrap();
+            let is_told = |retried: &Retried| (retried.folded, retried.waiting) == (folded, waiting);
+            assert!(!retried.is_empty() && retried.iter().all(is_told), "{kind:?}: {retried:?}");
+            until_forgotten(&place).await;
+        }
         for read_model in ["order_details", "customer_overview", "order_search"] {
             assert_eq!(verified(&projector, read_model).await, (Phase::Verified, None), "{kind:?}: {read_model}");
         }
