@@ -22,7 +22,7 @@ use event_store::{
 use projections::{
     QueryDatabase,
     engine::{
-        load::{Load, LoadOptions},
+        load::{Hindrance, Load, LoadOptions},
         pace::Pace,
         store::{GenerationStore, StoreOptions},
     },
@@ -256,6 +256,7 @@ impl Place {
             backoff: Backoff::default(),
             until: None,
             pace: &Pace::default(),
+            hindrance: &Hindrance::default(),
             cancel: &CancellationToken::new(),
         };
         load.run(|_| {}).await?;
