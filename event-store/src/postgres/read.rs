@@ -61,6 +61,8 @@ const BATCHES_PER_LOOK: i64 = 256;
 /// ... with the events of as many of them read at once as have no more than these together; one that has more is read alone:
 /// it was one transaction of ours.
 const EVENTS_PER_READ: u64 = 512;
+/// One in so many events that would fit a page by bytes is not asked for: these may be larger than those of the last page.
+const SPARED: usize = 8;
 /// Room made before a page is read; most pages are smaller than they may be.
 const PREALLOCATED_EVENTS_MAX: usize = 512;
 
@@ -88,7 +90,8 @@ pub(super) struct Reader {
     pool: PgPool,
     figures: Arc<LogFigures>,
     source: Name,
-    /// Mean bytes of an event in the last page. The server is not asked for many more events than fit a page by bytes.
+    /// Mean bytes of an event in the last page. The server is asked for fewer events than fit a page by bytes: what it
+    /// sends too much is read for nothing, and takes a new connection.
     event_bytes: AtomicU64,
 }
 
@@ -230,7 +233,10 @@ impl Reader {
         let events_max = limit.events_max.clamp(1, PageLimit::EVENTS_MAX);
         let asked = match self.event_bytes.load(Ordering::Relaxed) {
             0 => events_max,
-            mean => events_max.min(1 + 2 * limit.bytes_max / usize::try_from(mean).unwrap_or(usize::MAX)),
+            mean => {
+                let fitting = limit.bytes_max / usize::try_from(mean).unwrap_or(usize::MAX);
+                events_max.min((fitting - fitting / SPARED).max(1))
+            }
         };
         let mut connection = self.connection().await?;
         let mut page = ReadPage { head: None, events: Vec::with_capacity(asked.min(PREALLOCATED_EVENTS_MAX)) };
