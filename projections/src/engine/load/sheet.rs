@@ -22,6 +22,10 @@ const COPY_TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
 /// In place of a field's length.
 const COPY_NULL: [u8; 4] = (-1_i32).to_be_bytes();
 
+/// What is sent in one message. A message is copied once more on its way, and what is large is memory that the system
+/// gives anew each time.
+const PIECE_BYTES: usize = 64 * 1024;
+
 pub(in crate::engine) struct Sheet {
     columns: i16,
     rows: usize,
@@ -30,8 +34,29 @@ pub(in crate::engine) struct Sheet {
 }
 
 enum Form {
-    Copy(Vec<u8>),
+    Copy(Pieces),
     Cells(Vec<Cell>),
+}
+
+/// Bytes in the pieces that they are sent in: they are never moved to a larger place.
+struct Pieces {
+    full: Vec<Vec<u8>>,
+    last: Vec<u8>,
+}
+
+impl Pieces {
+    fn new() -> Self {
+        Self { full: Vec::new(), last: Vec::new() }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if self.last.len() + bytes.len() > self.last.capacity() {
+            let next = Vec::with_capacity(PIECE_BYTES.max(bytes.len()));
+            let full = std::mem::replace(&mut self.last, next);
+            self.full.extend((!full.is_empty()).then_some(full));
+        }
+        self.last.extend_from_slice(bytes);
+    }
 }
 
 /// One value that SQLite is given.
@@ -49,7 +74,13 @@ pub(in crate::engine) struct Unfit {
 
 impl Sheet {
     pub fn new(is_postgres: bool, columns: usize) -> Self {
-        let form = if is_postgres { Form::Copy(COPY_HEADER.to_vec()) } else { Form::Cells(Vec::new()) };
+        let form = if is_postgres {
+            let mut pieces = Pieces::new();
+            pieces.put(COPY_HEADER);
+            Form::Copy(pieces)
+        } else {
+            Form::Cells(Vec::new())
+        };
         Self { columns: i16::try_from(columns).expect("a table has few columns"), rows: 0, bytes: 0, form }
     }
 
@@ -66,14 +97,14 @@ impl Sheet {
     pub fn row(&mut self) {
         self.rows += 1;
         if let Form::Copy(copy) = &mut self.form {
-            copy.extend(self.columns.to_be_bytes());
+            copy.put(&self.columns.to_be_bytes());
         }
     }
 
     pub fn null(&mut self) {
         self.bytes += COPY_NULL.len();
         match &mut self.form {
-            Form::Copy(copy) => copy.extend(COPY_NULL),
+            Form::Copy(copy) => copy.put(&COPY_NULL),
             Form::Cells(cells) => cells.push(Cell::Null),
         }
     }
@@ -83,8 +114,8 @@ impl Sheet {
         match &mut self.form {
             Form::Copy(copy) => {
                 let length = i32::try_from(text.len()).expect("a value is far below 2 GiB");
-                copy.extend(length.to_be_bytes());
-                copy.extend_from_slice(text.as_bytes());
+                copy.put(&length.to_be_bytes());
+                copy.put(text.as_bytes());
             }
             Form::Cells(cells) => cells.push(Cell::Text(text.to_owned())),
         }
@@ -94,8 +125,8 @@ impl Sheet {
         self.bytes += size_of::<i64>();
         match &mut self.form {
             Form::Copy(copy) => {
-                copy.extend(8_i32.to_be_bytes());
-                copy.extend(integer.to_be_bytes());
+                copy.put(&8_i32.to_be_bytes());
+                copy.put(&integer.to_be_bytes());
             }
             Form::Cells(cells) => cells.push(Cell::Integer(integer)),
         }
@@ -105,8 +136,8 @@ impl Sheet {
         self.bytes += 1;
         match &mut self.form {
             Form::Copy(copy) => {
-                copy.extend(1_i32.to_be_bytes());
-                copy.push(boolean.into());
+                copy.put(&1_i32.to_be_bytes());
+                copy.put(&[boolean.into()]);
             }
             Form::Cells(cells) => cells.push(Cell::Integer(boolean.into())),
         }
@@ -142,12 +173,12 @@ impl Sheet {
         Ok(())
     }
 
-    /// PostgreSQL: everything that one COPY takes.
-    pub fn into_copy(self) -> Vec<u8> {
+    /// PostgreSQL: everything that one COPY takes, in pieces of any bounds.
+    pub fn into_copy(self) -> impl Iterator<Item = Vec<u8>> {
         match self.form {
             Form::Copy(mut copy) => {
-                copy.extend(COPY_TRAILER);
-                copy
+                copy.put(&COPY_TRAILER);
+                copy.full.into_iter().chain([copy.last])
             }
             Form::Cells(_) => unreachable!("a sheet for SQLite"),
         }
@@ -180,7 +211,9 @@ pub(in crate::engine) async fn send(
     }
     if transaction.is_postgres() {
         let mut copy = transaction.begin_copy(&target.copy).await?;
-        copy.send(sheet.into_copy()).await?;
+        for piece in sheet.into_copy() {
+            copy.send(piece).await?;
+        }
         copy.finish().await?;
         return Ok(());
     }
@@ -268,8 +301,27 @@ mod tests {
         sheet.text("é");
         sheet.integer(-2);
         sheet.null();
-        let copy = sheet.into_copy();
+        let copy = sheet.into_copy().collect::<Vec<_>>().concat();
         let row: &[u8] = b"\0\x03\0\0\0\x02\xc3\xa9\0\0\0\x08\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff\xff";
         assert_eq!(copy, [COPY_HEADER, row, &[0xff, 0xff]].concat());
+    }
+
+    #[test]
+    fn a_copy_is_the_same_in_many_pieces_and_a_piece_is_as_large_as_its_largest_value() {
+        let texts = ["a".repeat(PIECE_BYTES / 3), "b".repeat(3 * PIECE_BYTES), String::new(), "c".repeat(10)];
+        let mut sheet = Sheet::new(true, 1);
+        let mut expected = COPY_HEADER.to_vec();
+        for text in texts.iter().cycle().take(40) {
+            sheet.row();
+            sheet.text(text);
+            expected.extend(1_i16.to_be_bytes());
+            expected.extend(i32::try_from(text.len()).unwrap().to_be_bytes());
+            expected.extend(text.as_bytes());
+        }
+        expected.extend(COPY_TRAILER);
+        let pieces: Vec<Vec<u8>> = sheet.into_copy().collect();
+        assert!(pieces.iter().all(|piece| piece.len() <= 3 * PIECE_BYTES));
+        assert!(pieces.len() > 20);
+        assert_eq!(pieces.concat(), expected);
     }
 }
