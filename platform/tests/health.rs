@@ -37,6 +37,19 @@ async fn until(url: &str, path: &str, status: u16) -> String {
     }
 }
 
+/// Waits until a text says something: who is asked for a state may have looked before it was so.
+async fn until_it_says(url: &str, path: &str, line: &str) {
+    let begun = Instant::now();
+    loop {
+        let text = told(url, path).await.1;
+        if text.contains(line) {
+            return;
+        }
+        assert!(begun.elapsed() < WAIT, "{path} does not say {line:?}: {text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_starting_lives_and_whoever_wants_more_waits_for_it() {
     let mut apart = Apart::new(&[]).await;
@@ -75,9 +88,8 @@ async fn each_role_names_what_it_needs_and_in_which_state_that_is() {
     let followed = ["[+] log orders: answers", "[+] replica orders <- catalog: followed"];
     let orders = until(&apart.of("orders").url, "/readyz?verbose", 200).await;
     assert!(orders.starts_with("ready\n") && followed.iter().all(|line| orders.contains(line)), "{orders}");
-    let gateway = told(&apart.gateway().url, "/readyz?verbose").await.1;
-    let users = apart.url("users");
-    assert!(gateway.contains(&format!("[+] users at {}: answers", &users[7..])), "{gateway}");
+    let answers = format!("[+] users at {}: answers", &apart.url("users")[7..]);
+    until_it_says(&apart.gateway().url, "/readyz?verbose", &answers).await;
 
     // GraphQL is up before the query database is, and has not started
     let place = format!("127.0.0.1:{}", free_port());
@@ -101,8 +113,7 @@ async fn each_role_names_what_it_needs_and_in_which_state_that_is() {
     }
     // whoever is erased stays readable where that is not heard of
     let shipping = apart.url("shipping");
-    let heard = until(&shipping, "/readyz?verbose", 200).await;
-    assert!(heard.contains("[+] erasures shipping <- users: at "), "{heard}");
+    until_it_says(&shipping, "/readyz?verbose", "[+] erasures shipping <- users: at ").await;
     apart.kill("users").await;
     let begun = Instant::now();
     loop {
@@ -122,8 +133,7 @@ async fn each_role_names_what_it_needs_and_in_which_state_that_is() {
         assert!(begun.elapsed() < WAIT, "it is over, and not told so");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let text = until(&graphql.url, "/readyz?verbose", 200).await;
-    assert!(text.contains("[+] read model order_details: live\n"), "{text}");
-    let text = told(&apart.of("project").url, "/readyz?verbose").await.1;
-    assert!(text.contains("[+] projection order_details <- orders: "), "{text}");
+    until(&graphql.url, "/readyz", 200).await;
+    until_it_says(&graphql.url, "/readyz?verbose", "[+] read model order_details: live\n").await;
+    until_it_says(&apart.of("project").url, "/readyz?verbose", "[+] projection order_details <- orders: ").await;
 }
