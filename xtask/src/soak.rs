@@ -64,7 +64,8 @@ const REGISTER: &[Soak] = &[
         name: "rebuild",
         about: "a rebuild of a million events (200,000 on SQLite) under 500 commands a second, and nobody notices",
         package: "platform",
-        tests: &["--test", "live_rebuild"],
+        // one after the other: each is to have the machine for itself, and says what it has measured
+        tests: &["--test", "live_rebuild", "--", "--test-threads=1", "--nocapture"],
         variables: &[("TRIBUTARY_SOAK", "1")],
     },
     Soak {
