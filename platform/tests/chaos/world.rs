@@ -32,7 +32,8 @@ const CRAWL_BYTES_PER_SECOND: u64 = 1_000;
 /// How long it may take until a server has refused somebody.
 const REFUSED_WITHIN: Duration = Duration::from_secs(30);
 
-const DISK_FULL: &str = "No space left on device";
+/// The second is all that it says where nobody has connected since a crash: the first one would write that file.
+const DISK_FULL: [&str; 2] = ["No space left on device", "could not write init file"];
 const NO_CONNECTION_LEFT: [&str; 2] = ["too many clients already", "remaining connection slots are reserved"];
 
 pub struct World {
@@ -86,8 +87,9 @@ impl World {
             }
             Fault::Full(database) => {
                 let server = &self.places[database].server;
+                let said = server.said().len();
                 server.fill_small_disk().await.expect("it fills");
-                refused(server, server.said().len(), &[DISK_FULL]).await;
+                refused(server, said, &DISK_FULL).await;
                 tokio::time::sleep(a_while(dice)).await;
                 server.empty_small_disk().await.expect("there is room");
             }
@@ -144,7 +146,8 @@ async fn take_connections(server: &ThrowAwayPostgres) -> Vec<PgConnection> {
 async fn refused(server: &ThrowAwayPostgres, behind: usize, reasons: &[&str]) {
     let started = Instant::now();
     while !reasons.iter().any(|reason| server.said()[behind..].contains(reason)) {
-        assert!(started.elapsed() < REFUSED_WITHIN, "nobody was refused because of {reasons:?}");
+        let said = || server.said()[behind..].to_owned();
+        assert!(started.elapsed() < REFUSED_WITHIN, "nobody was refused because of {reasons:?}; it said: {}", said());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
