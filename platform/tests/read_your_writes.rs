@@ -92,11 +92,12 @@ impl Show {
         panic!("{query} was not answered: {answer}")
     }
 
-    /// Renames itself, and has an order taken over now and then; after each it reads what it has just done, in several read models.
-    async fn client(&self, n: u64) -> Found {
+    /// Renames itself, and has an order taken over now and then; after each it reads what it has just done, in several read
+    /// models. `begun`: the token of its first order, which it reads, too.
+    async fn client(&self, n: u64, begun: &str) -> Found {
         let mut found = Found::default();
         let mut orders = 1;
-        let mut token = String::new();
+        let mut token = begun.to_owned();
         for round in 0.. {
             if self.done.load(Ordering::Relaxed) {
                 break;
@@ -111,7 +112,7 @@ impl Show {
             };
             let is_rename = path.ends_with("/rename");
             let written = writer.command(&path, &format!("client {n} round {round}"), &token, body).await;
-            token.clone_from(&written.token);
+            token = format!("{begun},{}", written.token);
             let query = if is_rename {
                 format!(
                     "{{ order(id: \"{}\") {{ customer {{ name }} }} customer(id: \"{}\") {{ name }} \
@@ -181,11 +182,11 @@ async fn whoever_writes_reads_it_at_once_whichever_process_and_whatever_is_rebui
         let user = json!({ "id": customer(n), "name": format!("Client {n}"), "email": format!("{n}@example.com") });
         let user = first.command("/users", &format!("user {n}"), "", user).await.token;
         let order = imported(n, 1, first_order(n));
-        first.command("/orders/import", &format!("order {n}"), &format!("{added},{user}"), order).await;
+        first.command("/orders/import", &format!("order {n}"), &format!("{added},{user}"), order).await.token
     });
-    futures::future::join_all(begin).await;
+    let begun = futures::future::join_all(begin).await;
 
-    let clients = futures::future::join_all((0..CLIENTS).map(|n| show.client(n)));
+    let clients = futures::future::join_all((0..).zip(&begun).map(|(n, token)| show.client(n, token)));
     let (found, rebuilt) = tokio::join!(clients, show.rebuild());
     let mut waits: Vec<Duration> = found.iter().flat_map(|found| found.waits.iter().copied()).collect();
     waits.sort_unstable();
