@@ -89,7 +89,7 @@ async fn live(home: &Home, crew: &Crew, death: &Death) -> bool {
 
 /// Orders in a storm, and deaths at three places and at random.
 async fn storm(home: Home) {
-    let (orders, deaths) = if is_soak() { (2_000, 44) } else { (150, 4) };
+    let (orders, deaths) = if is_soak() { (2_000, 44) } else { (100, 4) };
     let seed = seed();
     let crew = open(&home, Plan::mixed(orders, seed)).await;
     let mut dice = Dice::new(seed);
