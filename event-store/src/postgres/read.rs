@@ -322,20 +322,21 @@ impl Names {
         name
     }
 
+    /// Unchecked: the statements here say of which types their columns are, and a look at each costs more than its value.
     pub(super) fn event(&mut self, row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
         Ok(RecordedEvent {
-            position: decode_number(row.try_get(0)?)?,
-            event_id: row.try_get(1)?,
+            position: decode_number(row.try_get_unchecked(0)?)?,
+            event_id: row.try_get_unchecked(1)?,
             stream: StreamId {
-                aggregate_type: self.intern(row.try_get(2)?),
-                aggregate_id: row.try_get::<&str, _>(3)?.into(),
+                aggregate_type: self.intern(row.try_get_unchecked(2)?),
+                aggregate_id: row.try_get_unchecked::<&str, _>(3)?.into(),
             },
-            sequence: decode_number(row.try_get(SEQUENCE)?)?,
-            event_type: self.intern(row.try_get(5)?),
-            event_version: self.intern(row.try_get(6)?),
-            payload: row.try_get(7)?,
-            metadata: row.try_get(8)?,
-            recorded_at: row.try_get(9)?,
+            sequence: decode_number(row.try_get_unchecked(SEQUENCE)?)?,
+            event_type: self.intern(row.try_get_unchecked(5)?),
+            event_version: self.intern(row.try_get_unchecked(6)?),
+            payload: row.try_get_unchecked(7)?,
+            metadata: row.try_get_unchecked(8)?,
+            recorded_at: row.try_get_unchecked(9)?,
         })
     }
 }

@@ -44,7 +44,9 @@ use self::folds::Folds;
 use super::{pace::Pace, store::GenerationStore};
 
 /// Indexes that are made side by side.
-const INDEXES_AT_ONCE: usize = 3;
+const INDEXES_AT_ONCE: usize = 2;
+/// Each by one process of PostgreSQL's: those it would start besides take longer to come than they help.
+const NO_MORE_WORKERS: &str = "set local max_parallel_maintenance_workers = 0";
 
 /// Bounds of a load.
 #[derive(Debug, Clone)]
@@ -222,7 +224,13 @@ impl Load<'_> {
         }
         let prepare = |statement: Arc<str>| {
             let pool = pool.clone();
-            async move { pool.execute(&statement).await }
+            async move {
+                let mut transaction = pool.begin().await?;
+                transaction.leave_sync_to_a_later_one().await?;
+                transaction.execute(&NO_MORE_WORKERS.into(), &[]).await?;
+                transaction.execute(&statement, &[]).await?;
+                transaction.commit().await
+            }
         };
         let prepared = stream::iter(statements.prepare_finish.clone())
             .map(prepare)

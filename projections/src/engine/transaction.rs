@@ -178,16 +178,6 @@ impl Pool {
         }
     }
 
-    /// Sends a statement by itself.
-    pub async fn execute(&self, statement: &Arc<str>) -> Result<(), sqlx::Error> {
-        self.sent.fetch_add(1, Ordering::Relaxed);
-        let statement = AssertSqlSafe(Arc::clone(statement));
-        match &self.kind {
-            Kind::Sqlite(pool) => sqlx::query(statement).execute(pool).await.map(drop),
-            Kind::Postgres(pool) => sqlx::query(statement).execute(pool).await.map(drop),
-        }
-    }
-
     /// Closes what was opened for a moment only: whoever uses the database for longer sees to its WAL. PostgreSQL's
     /// connections are shared, and stay.
     pub async fn let_go(&self) {
@@ -283,6 +273,15 @@ impl Transaction {
 
     pub fn is_postgres(&self) -> bool {
         matches!(self.kind, Begun::Postgres(_))
+    }
+
+    /// PostgreSQL: its commit does not wait for the disk. Whoever commits later and waits, waits for this one, too; a crash of
+    /// the server before that undoes it whole. <https://www.postgresql.org/docs/current/wal-async-commit.html>
+    pub async fn leave_sync_to_a_later_one(&mut self) -> Result<(), sqlx::Error> {
+        match self.is_postgres() {
+            true => self.execute(&"set local synchronous_commit = off".into(), &[]).await.map(drop),
+            false => Ok(()),
+        }
     }
 
     /// Rows of text columns, one after the other, without holding them all.

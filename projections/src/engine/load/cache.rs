@@ -228,11 +228,12 @@ impl Cache {
 
     /// The row, as one that is about to change.
     fn touch(&mut self, folds: &Folds, key: RowKey) -> &mut Row {
-        if !self.changed.contains(&key) {
-            let row = match self.clean.pop(&key) {
+        let Self { changed, clean, changed_bytes, clean_bytes, rewritten, .. } = self;
+        changed.get_or_insert_mut_with_key(key, |key| {
+            let row = match clean.pop(key) {
                 Some(row) => {
-                    self.clean_bytes -= row.bytes;
-                    self.rewritten += 1;
+                    *clean_bytes -= row.bytes;
+                    *rewritten += 1;
                     let before = Before::older(folds, key.0, &row.facets);
                     Row { before, ..row }
                 }
@@ -243,10 +244,9 @@ impl Cache {
                     measure_at_bytes: MEASURED_FROM_BYTES,
                 },
             };
-            self.changed_bytes += row.bytes;
-            self.changed.put(key.clone(), row);
-        }
-        self.changed.get_mut(&key).expect("it was just put there")
+            *changed_bytes += row.bytes;
+            row
+        })
     }
 
     /// The changed rows that were touched longest ago, until no more than `keep_bytes` of them are left; they are clean

@@ -454,7 +454,11 @@ async fn begun<'t>(
 ) -> Result<&'t mut Transaction, Stop> {
     match transaction {
         Some(transaction) => Ok(transaction),
-        None => Ok(transaction.insert(store.pool().begin().await?)),
+        None => {
+            let mut begun = store.pool().begin().await?;
+            begun.leave_sync_to_a_later_one().await?;
+            Ok(transaction.insert(begun))
+        }
     }
 }
 
