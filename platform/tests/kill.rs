@@ -182,8 +182,7 @@ async fn dies_at(home: &Home, place: &str, orders: usize, seed: u64) {
     load.check(&platform, &acknowledged, &prepared, &hint).await;
 }
 
-async fn dies_at_random(home: &Home, orders: usize, rounds: u32) {
-    let seed = seed();
+async fn dies_at_random(home: &Home, orders: usize, rounds: u32, seed: u64) {
     let mut delays = seed | 1;
     for round in 0..rounds {
         delays = delays.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -215,9 +214,20 @@ async fn kill_by_pid(pid: u32) {
     assert!(status.expect("kill is there").success());
 }
 
-/// One name for both databases, so that a soak can ask for one of them. The short form takes every other place, the first or the
-/// second as the seed says, and leaves out the last ones, which are second helpings of others.
-async fn named_places(home: impl AsyncFn() -> Home) {
+/// Both databases; in the short form one of them, as the seed says.
+async fn homes(seed: u64) -> Vec<Home> {
+    let postgres = async || Home::postgres(postgres::shared().await).await;
+    match (is_soak(), seed / 2 % 2) {
+        (true, _) => vec![Home::sqlite(), postgres().await],
+        (false, 0) => vec![Home::sqlite()],
+        (false, _) => vec![postgres().await],
+    }
+}
+
+/// The short form takes every other place, beginning where the seed says, and leaves out the last ones, which are second
+/// helpings of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_named_places_nothing_acknowledged_is_lost_or_doubled() {
     let seed = seed();
     let (orders, places): (_, Vec<&str>) = if is_soak() {
         (1_000, PLACES.to_vec())
@@ -225,30 +235,18 @@ async fn named_places(home: impl AsyncFn() -> Home) {
         (200, PLACES[..PLACES.len() - 2].iter().skip((seed % 2) as usize).step_by(2).copied().collect())
     };
     for place in places {
-        dies_at(&home().await, place, orders, seed).await;
+        for home in homes(seed).await {
+            dies_at(&home, place, orders, seed).await;
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_at_named_places_nothing_acknowledged_is_lost_or_doubled_on_sqlite() {
-    named_places(async || Home::sqlite()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_named_places_nothing_acknowledged_is_lost_or_doubled_on_postgresql() {
-    named_places(async || Home::postgres(postgres::shared().await).await).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_random_nothing_acknowledged_is_lost_or_doubled_on_sqlite() {
-    let (orders, rounds) = (1_000, if is_soak() { 30 } else { 1 });
-    dies_at_random(&Home::sqlite(), orders, rounds).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_random_nothing_acknowledged_is_lost_or_doubled_on_postgresql() {
-    let (orders, rounds) = (1_000, if is_soak() { 30 } else { 1 });
-    dies_at_random(&Home::postgres(postgres::shared().await).await, orders, rounds).await;
+async fn killed_at_random_nothing_acknowledged_is_lost_or_doubled() {
+    let seed = seed();
+    for home in homes(seed).await {
+        dies_at_random(&home, 1_000, if is_soak() { 30 } else { 1 }, seed).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@
 mod common;
 mod loading;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use common::{BOTH, Feeds, Kind, Place, Random, placed, registered, renamed};
 use event_store::follower::{Backoff, FollowerStore};
@@ -19,6 +19,7 @@ use projections::{
     },
     kit::seeds,
 };
+use testkit::postgres::ThrowAwayPostgres;
 use tokio_util::sync::CancellationToken;
 
 async fn followed_on_behind_a_load(kind: Kind, count: u64) {
@@ -128,4 +129,46 @@ async fn whoever_has_lost_the_fence_writes_nothing() {
         assert!(matches!(outcome, Err(LoadError::Fenced)), "{outcome:?}");
         assert_eq!(table_hash(&store).await.unwrap(), before, "{kind:?}");
     }
+}
+
+/// What was committed last need not be on the disk yet, and may be lost, but only whole.
+#[tokio::test]
+async fn a_load_whose_server_crashes_again_and_again_loses_nothing_and_doubles_nothing() {
+    let feeds = Feeds::default();
+    feeds.history(&mut Random(11), 150);
+    let (expected, _) = followed(Kind::Postgres, &feeds).await;
+    let server = ThrowAwayPostgres::start().await.unwrap();
+    let store = empty(&Place::on(&server).await).await;
+    let (hindrance, pace) = (Hindrance::default(), Pace::default());
+    // long enough for all crashes
+    pace.set(false, NonZeroU64::new(events(&feeds) / 4));
+    let load = Load {
+        store: &store,
+        feeds: &feeds.all(),
+        // a commit every few events
+        options: &LoadOptions { memory_bytes: 1_000, batch_events_max: 9 },
+        backoff: Backoff { first: Duration::from_millis(10), max: Duration::from_millis(50) },
+        until: None,
+        pace: &pace,
+        hindrance: &hindrance,
+        cancel: &CancellationToken::new(),
+    };
+    let crashes = async {
+        for n in 1..=4 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            server.stop_immediate().await.unwrap();
+            server.start_again().await.unwrap();
+            let noticed = async {
+                while hindrance.take().is_none() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), noticed)
+                .await
+                .unwrap_or_else(|_| panic!("crash {n}: loaded"));
+        }
+    };
+    let (loaded, ()) = tokio::join!(load.run(|_| {}), crashes);
+    loaded.unwrap();
+    assert_eq!(table_hash(&store).await.unwrap(), expected);
 }

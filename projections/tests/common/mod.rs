@@ -32,6 +32,7 @@ use projections::{
     projection::Projection,
 };
 use read_side::Consistency;
+use testkit::postgres::ThrowAwayPostgres;
 use uuid::Uuid;
 
 pub use projections::kit::{Kind, Random, time};
@@ -326,6 +327,11 @@ impl Place {
             Kind::Sqlite => kit::Place::sqlite(),
             Kind::Postgres => kit::Place::postgres(testkit::postgres::fresh_database("query").await),
         })
+    }
+
+    /// On a server of the test's own.
+    pub async fn on(server: &ThrowAwayPostgres) -> Self {
+        Self(kit::Place::postgres(server.create_database("query").await.expect("a database")))
     }
 
     pub async fn projector(&self, feeds: &Feeds, options: ProjectorOptions) -> ProjectorHandle {
