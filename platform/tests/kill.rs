@@ -15,7 +15,6 @@ use std::{
 use common::{Answer, Home, Platform, SIGABRT, SIGKILL, is_soak, seed, text, tributary};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
-use testkit::postgres;
 use uuid::Uuid;
 
 /// Commands in flight at once where the process dies at a random moment: large batches.
@@ -214,16 +213,6 @@ async fn kill_by_pid(pid: u32) {
     assert!(status.expect("kill is there").success());
 }
 
-/// Both databases; in the short form one of them, as the seed says.
-async fn homes(seed: u64) -> Vec<Home> {
-    let postgres = async || Home::postgres(postgres::shared().await).await;
-    match (is_soak(), seed / 2 % 2) {
-        (true, _) => vec![Home::sqlite(), postgres().await],
-        (false, 0) => vec![Home::sqlite()],
-        (false, _) => vec![postgres().await],
-    }
-}
-
 /// The short form takes every other place, beginning where the seed says, and leaves out the last ones, which are second
 /// helpings of others.
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +224,7 @@ async fn killed_at_named_places_nothing_acknowledged_is_lost_or_doubled() {
         (200, PLACES[..PLACES.len() - 2].iter().skip((seed % 2) as usize).step_by(2).copied().collect())
     };
     for place in places {
-        for home in homes(seed).await {
+        for home in Home::both_or_one(seed).await {
             dies_at(&home, place, orders, seed).await;
         }
     }
@@ -244,7 +233,7 @@ async fn killed_at_named_places_nothing_acknowledged_is_lost_or_doubled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_random_nothing_acknowledged_is_lost_or_doubled() {
     let seed = seed();
-    for home in homes(seed).await {
+    for home in Home::both_or_one(seed).await {
         dies_at_random(&home, 1_000, if is_soak() { 30 } else { 1 }, seed).await;
     }
 }

@@ -135,13 +135,13 @@ async fn whoever_has_lost_the_fence_writes_nothing() {
 #[tokio::test]
 async fn a_load_whose_server_crashes_again_and_again_loses_nothing_and_doubles_nothing() {
     let feeds = Feeds::default();
-    feeds.history(&mut Random(11), 150);
+    feeds.history(&mut Random(11), 60);
     let (expected, _) = followed(Kind::Postgres, &feeds).await;
     let server = ThrowAwayPostgres::start().await.unwrap();
     let store = empty(&Place::on(&server).await).await;
     let (hindrance, pace) = (Hindrance::default(), Pace::default());
-    // long enough for all crashes
-    pace.set(false, NonZeroU64::new(events(&feeds) / 4));
+    // it goes on until all crashes are over
+    pace.set(false, NonZeroU64::new(events(&feeds) / 20));
     let load = Load {
         store: &store,
         feeds: &feeds.all(),
@@ -165,8 +165,9 @@ async fn a_load_whose_server_crashes_again_and_again_loses_nothing_and_doubles_n
             };
             tokio::time::timeout(Duration::from_secs(20), noticed)
                 .await
-                .unwrap_or_else(|_| panic!("crash {n}: loaded"));
+                .unwrap_or_else(|_| panic!("crash {n} was not noticed"));
         }
+        pace.set(false, None);
     };
     let (loaded, ()) = tokio::join!(load.run(|_| {}), crashes);
     loaded.unwrap();

@@ -146,20 +146,10 @@ async fn walk(home: Home, place: &'static str, seed: u64) {
     check(&platform, &crew).await;
 }
 
-/// Both databases; in the short form one of them, as the seed says.
-async fn homes(seed: u64) -> Vec<Home> {
-    let postgres = async || Home::postgres(postgres::shared().await).await;
-    match (is_soak(), seed / 4 % 2) {
-        (true, _) => vec![Home::sqlite(), postgres().await],
-        (false, 0) => vec![Home::sqlite()],
-        (false, _) => vec![postgres().await],
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_anywhere_every_checkout_ends_whole_or_undone() {
     let seed = seed();
-    for home in homes(seed).await {
+    for home in Home::both_or_one(seed).await {
         storm(home, seed).await;
     }
 }
@@ -170,7 +160,7 @@ async fn killed_about_every_step_of_every_fate_the_laws_hold() {
     let seed = seed();
     let places = if is_soak() { &PLACES[..] } else { &PLACES[(seed % PLACES.len() as u64) as usize..][..1] };
     for place in places {
-        for home in homes(seed).await {
+        for home in Home::both_or_one(seed).await {
             eprintln!("deaths at {place}");
             walk(home, place, seed).await;
         }

@@ -60,6 +60,16 @@ pub enum Home {
 }
 
 impl Home {
+    /// Both databases; in the short form one of them, as the seed says.
+    pub async fn both_or_one(seed: u64) -> Vec<Self> {
+        let postgres = async || Self::postgres(testkit::postgres::shared().await).await;
+        match (is_soak(), seed / 4 % 2) {
+            (true, _) => vec![Self::sqlite(), postgres().await],
+            (false, 0) => vec![Self::sqlite()],
+            (false, _) => vec![postgres().await],
+        }
+    }
+
     pub fn sqlite() -> Self {
         Self::Sqlite(folder())
     }
